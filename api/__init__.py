@@ -1,0 +1,1 @@
+"""The gateway: parse, admit, dispatch, render. No model code."""

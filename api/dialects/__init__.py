@@ -1,0 +1,1 @@
+"""One file per wire format; a file ends in the constant `PLUGIN`."""

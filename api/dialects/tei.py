@@ -1,0 +1,180 @@
+"""Text Embeddings Inference: `/embed`, `/rerank` with `texts`, `/info`."""
+
+from collections.abc import Mapping, Sequence
+from typing import Any, Literal
+
+from pydantic import BaseModel, Field
+
+from api import wire
+from api.catalog import Catalog
+from api.dialect import Context, Dialect, Job, Route, View
+from api.settings import ApiSettings
+from shared import __version__
+from shared.errors import (
+    EmptyInput,
+    InferenceFailed,
+    InvalidRequest,
+    MillraceError,
+    ModelNotFound,
+    Overloaded,
+    Unavailable,
+    WrongTask,
+)
+from shared.jobs import EmbedRequest, RerankRequest
+from shared.queues import Operation
+from shared.results import Output
+
+
+class EmbedBody(BaseModel):
+    """Request of `POST /embed`."""
+
+    inputs: str | list[str] = Field(description="One text or a list of texts.")
+    truncate: bool | None = Field(None, description="Cut over-long texts (default) or refuse them.")
+    normalize: bool = Field(True, description="Scale vectors to unit length.")
+    dimensions: int | None = Field(None, description="Keep the first so many dimensions, then normalise.")
+    model: str | None = Field(None, description="Name of the model; the default model when absent.")
+
+
+class RerankBody(BaseModel):
+    """Request of `POST /rerank` in TEI's words."""
+
+    query: str
+    texts: list[str]
+    truncate: bool | None = Field(None, description="Cut over-long texts (default) or refuse them.")
+    raw_scores: bool = Field(False, description="Scores as the model gives them instead of 0 to 1.")
+    return_text: bool = Field(False, description="Repeat each text in its result.")
+    top_n: int | None = Field(None, description="Return only the best so many; TEI itself has no such field.")
+    model: str | None = Field(None, description="Name of the model; the default reranker when absent.")
+
+
+class Rank(BaseModel):
+    """One scored text."""
+
+    index: int
+    score: float
+    text: str | None = None
+
+
+#: Status and `error_type` by error class; the first match in this order counts.
+_ERROR_TYPES: tuple[tuple[type[MillraceError], int, str], ...] = (
+    (EmptyInput, 400, "Empty"),
+    (ModelNotFound, 404, "Validation"),
+    (WrongTask, 424, "Backend"),
+    (InvalidRequest, 422, "Validation"),
+    (Overloaded, 429, "Overloaded"),
+    (Unavailable, 503, "Unhealthy"),
+    (InferenceFailed, 424, "Backend"),
+)
+
+
+class Tei:
+    """TEI's words."""
+
+    name = "tei"
+    routes: Sequence[Route] = (
+        Route(
+            path="/embed",
+            operation=Operation.EMBED,
+            body=EmbedBody,
+            response=list[list[float]],
+            summary="Embed texts (TEI)",
+            example={"inputs": ["The weather is lovely today.", "He drove to the stadium."]},
+        ),
+        Route(
+            path="/rerank",
+            operation=Operation.RERANK,
+            body=RerankBody,
+            response=list[Rank],
+            summary="Score texts against a query (TEI)",
+            example={"query": "How is the weather?", "texts": ["It's so sunny outside!", "He drove to the stadium."]},
+        ),
+    )
+
+    def __init__(self) -> None:
+        self.views: Sequence[View] = (View("/info", "Model and limits (TEI)", _info),)
+
+    def claims(self, body: Mapping[str, Any]) -> bool:
+        """A body with `texts` or `inputs`."""
+        return "texts" in body or "inputs" in body
+
+    def parse(self, route: Route, body: EmbedBody | RerankBody, context: Context) -> Job:  # noqa: ARG002
+        """Read an embed or rerank request."""
+        truncate = body.truncate is not False
+        if isinstance(body, EmbedBody):
+            texts = [body.inputs] if isinstance(body.inputs, str) else body.inputs
+            wire.refuse_empty(texts, "inputs")
+            if body.dimensions is not None and body.dimensions < 1:
+                raise InvalidRequest("`dimensions` should be positive", param="dimensions")
+            embed = EmbedRequest(
+                request_id=context.request_id,
+                deadline=context.deadline,
+                texts=texts,
+                truncate=truncate,
+                normalize=body.normalize,
+                dimensions=body.dimensions,
+            )
+            return Job(model=body.model, request=embed)
+        wire.refuse_empty([body.query], "query")
+        wire.refuse_empty(body.texts, "texts")
+        rerank = RerankRequest(
+            request_id=context.request_id,
+            deadline=context.deadline,
+            query=body.query,
+            documents=body.texts,
+            truncate=truncate,
+            raw_scores=body.raw_scores,
+        )
+        return Job(model=body.model, request=rerank)
+
+    def render(self, route: Route, body: EmbedBody | RerankBody, output: Output, model: str) -> bytes:  # noqa: ARG002
+        """A bare list of vectors, or of ranks best first."""
+        if isinstance(body, EmbedBody):
+            return wire.dumps(wire.rows(output))
+        ranks: list[dict[str, Any]] = []
+        for index, score in wire.ranking(wire.rows(output), body.top_n):
+            rank: dict[str, Any] = {"index": index, "score": score}
+            if body.return_text:
+                rank["text"] = body.texts[index]
+            ranks.append(rank)
+        return wire.dumps(ranks)
+
+    def render_error(self, error: MillraceError) -> tuple[int, dict[str, Any]]:
+        """TEI's flat error object, with its capitalised `error_type`."""
+        status, error_type = error.status, "Backend"
+        for kind, kind_status, kind_type in _ERROR_TYPES:
+            if isinstance(error, kind):
+                status, error_type = kind_status, kind_type
+                break
+        if error.status == 413:
+            status = 413
+        message = error.message
+        body = {"error": message, "error_type": error_type, "detail": message, "message": message}
+        return status, {**body, "type": error_type, "code": error.code}
+
+
+def _info(catalog: Catalog, settings: ApiSettings) -> Any:
+    config = catalog.models[0]
+    card = catalog.card(config.name)
+    model_type: dict[Literal["embedding", "reranker"], Any] = {"embedding": {"pooling": card.pooling if card else None}}
+    if card and card.model_type == "reranker":
+        model_type = {"reranker": {"id2label": {"0": "LABEL_0"}, "label2id": {"LABEL_0": 0}}}
+    return {
+        "model_id": config.name,
+        "model_sha": config.revision,
+        "model_dtype": card.dtype if card else None,
+        "served_model_name": config.name,
+        "model_type": model_type,
+        "max_concurrent_requests": settings.max_pending_items,
+        "max_input_length": card.max_tokens if card else None,
+        "max_batch_tokens": card.max_batch_tokens if card else None,
+        "max_batch_requests": None,
+        "max_client_batch_size": settings.max_client_batch_size,
+        "auto_truncate": True,
+        "tokenization_workers": 1,
+        "version": __version__,
+        "sha": None,
+        "docker_label": None,
+    }
+
+
+PLUGIN: Dialect = Tei()

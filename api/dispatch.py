@@ -1,0 +1,246 @@
+"""Dispatch: gather concurrent requests into tasks, publish them, hand each request its reply.
+
+Gathering is adaptive and has no timer (Nagle's idea): with fewer than W tasks of a queue in flight a request leaves at
+once; otherwise it waits for the next reply and leaves with all others that wait. W is `tasks_in_flight_per_worker` times
+the live workers of the model: one task computes while the next is on its way. Through HTTP with a null engine this
+turned 919 requests/s into 7,177 at concurrency 64, at no cost when idle.
+"""
+
+import asyncio
+import time
+from collections import deque
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, field, replace
+from itertools import count
+
+from api.fleet import Fleet
+from api.replies import Outcome, PendingTask, Replies
+from shared import deadline as deadlines
+from shared.celery_message import encode_task
+from shared.errors import DeadlineExceeded, MillraceError, Overloaded, Unavailable
+from shared.jobs import EmbedRequest, Request, Task, operation_of
+from shared.metrics import Metrics
+from shared.queues import Lane, Operation
+from shared.results import Output, Reply, Timings
+
+#: Token budget of a task while no worker has said what its batch takes.
+DEFAULT_BATCH_TOKENS = 4096
+#: Rough characters per token of English subword vocabularies; only sizes tasks, the worker counts.
+CHARACTERS_PER_TOKEN = 4
+#: Special tokens around each text, roughly.
+TOKENS_PER_ITEM = 2
+#: How long after its deadline a request still waits for the worker's own answer, in seconds.
+GRACE_S = 0.25
+
+
+@dataclass(slots=True)
+class _Waiting:
+    request: Request
+    reply: asyncio.Future[Reply]
+    tokens: int
+
+
+@dataclass(slots=True)
+class _Stream:
+    """Requests of one model, lane and operation: they share tasks."""
+
+    model: str
+    lane: Lane
+    operation: Operation
+    waiting: deque[_Waiting] = field(default_factory=deque)
+    tasks_in_flight: int = 0
+    pump_scheduled: bool = False
+
+
+class Dispatcher:
+    """Turns requests into replies."""
+
+    def __init__(
+        self,
+        replies: Replies,
+        fleet: Fleet,
+        metrics: Metrics,
+        *,
+        gateway_id: str,
+        tasks_in_flight_per_worker: int,
+        max_pending_items: int,
+    ) -> None:
+        self._replies = replies
+        self._fleet = fleet
+        self._metrics = metrics
+        self._gateway_id = gateway_id
+        self._tasks_in_flight_per_worker = tasks_in_flight_per_worker
+        self._max_pending_items = max_pending_items
+        self._streams: dict[tuple[str, Lane, Operation], _Stream] = {}
+        self._numbers = count()
+        self._publishing: set[asyncio.Task[None]] = set()
+        self.pending_requests = 0
+        self.pending_items = 0
+
+    async def run(self, model: str, lane: Lane, request: Request) -> Output:
+        """Send a request to the workers of `model` and wait for its result.
+
+        Raises:
+            Overloaded: Too much is pending already.
+            DeadlineExceeded: No answer came before the request's deadline.
+            Unavailable: The same, while Redis cannot be reached.
+            MillraceError: The worker's own answer.
+        """
+        if self.pending_items + request.items > self._max_pending_items:
+            raise Overloaded(
+                f"{self.pending_items} inputs are waiting already and {self._max_pending_items} is the most", retry_after_s=1
+            )
+        loop = asyncio.get_running_loop()
+        stream = self._stream(model, lane, operation_of(request))
+        parts = [
+            _Waiting(part, loop.create_future(), _estimate_tokens(part))
+            for part in _split(request, self._batch_tokens(model))
+        ]
+        stream.waiting.extend(parts)
+        if not stream.pump_scheduled:
+            # After this turn of the event loop, so that what arrived together leaves together.
+            stream.pump_scheduled = True
+            loop.call_soon(self._pump, stream)
+        self.pending_requests += 1
+        self.pending_items += request.items
+        try:
+            async with asyncio.timeout(max(0.0, deadlines.remaining_s(request.deadline)) + GRACE_S):
+                replies = [await part.reply for part in parts]
+        except TimeoutError:
+            if not self._fleet.reachable:
+                raise Unavailable(retry_after_s=1) from None
+            if self._fleet.workers_of(model) == 0:
+                raise DeadlineExceeded(f"no worker of model {model} answered before the deadline") from None
+            raise DeadlineExceeded from None
+        finally:
+            self.pending_requests -= 1
+            self.pending_items -= request.items
+            for part in parts:
+                part.reply.cancel()
+        return _merge(replies)
+
+    def _stream(self, model: str, lane: Lane, operation: Operation) -> _Stream:
+        key = model, lane, operation
+        if key not in self._streams:
+            self._streams[key] = _Stream(*key)
+        return self._streams[key]
+
+    def _batch_tokens(self, model: str) -> int:
+        card = self._fleet.card(model)
+        return card.max_batch_tokens if card else DEFAULT_BATCH_TOKENS
+
+    def _pump(self, stream: _Stream) -> None:
+        """Publish what waits, as far as the window allows."""
+        stream.pump_scheduled = False
+        gather = self._tasks_in_flight_per_worker > 0
+        window = self._tasks_in_flight_per_worker * max(1, self._fleet.workers_of(stream.model))
+        budget = self._batch_tokens(stream.model) if gather else 0
+        while stream.waiting and (stream.tasks_in_flight < window or not gather):
+            together = _take(stream.waiting, budget)
+            if together:
+                self._publish(stream, together)
+
+    def _publish(self, stream: _Stream, together: list[_Waiting]) -> None:
+        task_id = f"{self._gateway_id}-{next(self._numbers)}"
+        task = Task(
+            model=stream.model,
+            lane=stream.lane,
+            operation=stream.operation,
+            requests=[waiting.request for waiting in together],
+        )
+
+        def on_outcome(outcome: Outcome | None) -> None:
+            stream.tasks_in_flight -= 1
+            _resolve(together, outcome)
+            self._pump(stream)
+
+        pending = PendingTask(
+            task_id=task_id,
+            model=stream.model,
+            lane=stream.lane,
+            message=encode_task(task_id, task, origin=self._gateway_id),
+            deadline=max(waiting.request.deadline for waiting in together),
+            on_outcome=on_outcome,
+            published_at=time.monotonic(),
+        )
+        stream.tasks_in_flight += 1
+        self._replies.expect(pending)
+        publishing = asyncio.get_running_loop().create_task(self._replies.publish(pending))
+        self._publishing.add(publishing)
+        publishing.add_done_callback(self._publishing.discard)
+        labels = {"model": stream.model, "lane": str(stream.lane)}
+        self._metrics.counter("millrace_tasks_published_total", **labels).inc()
+        self._metrics.histogram("millrace_task_requests", **labels).observe(len(together))
+
+
+def _take(waiting: deque[_Waiting], budget: int) -> list[_Waiting]:
+    """Requests from the front that fit the token budget together, at least one; those given up are dropped."""
+    together: list[_Waiting] = []
+    tokens = 0
+    while waiting:
+        if waiting[0].reply.done():
+            waiting.popleft()
+            continue
+        tokens += waiting[0].tokens
+        if together and tokens > budget:
+            break
+        together.append(waiting.popleft())
+    return together
+
+
+def _resolve(together: Sequence[_Waiting], outcome: Outcome | None) -> None:
+    if outcome is None:
+        outcome = DeadlineExceeded()
+    replies: Sequence[Reply] = [outcome] * len(together) if isinstance(outcome, MillraceError) else outcome
+    for waiting, reply in zip(together, replies, strict=True):
+        if not waiting.reply.done():
+            waiting.reply.set_result(reply)
+
+
+def _estimate_tokens(request: Request) -> int:
+    return request.characters // CHARACTERS_PER_TOKEN + TOKENS_PER_ITEM * request.items
+
+
+def _split(request: Request, budget: int) -> Iterator[Request]:
+    """Cut a request into parts of about one batch each, so that others can run between them."""
+    if _estimate_tokens(request) <= budget:
+        yield request
+        return
+    if isinstance(request, EmbedRequest):
+        for start, end in _chunks(request.texts, budget, shared_characters=0):
+            yield replace(request, texts=request.texts[start:end])
+    else:
+        for start, end in _chunks(request.documents, budget, shared_characters=len(request.query)):
+            yield replace(request, documents=request.documents[start:end])
+
+
+def _chunks(texts: Sequence[str], budget: int, *, shared_characters: int) -> Iterator[tuple[int, int]]:
+    start, tokens = 0, 0
+    for index, text in enumerate(texts):
+        cost = (len(text) + shared_characters) // CHARACTERS_PER_TOKEN + TOKENS_PER_ITEM
+        if index > start and tokens + cost > budget:
+            yield start, index
+            start, tokens = index, 0
+        tokens += cost
+    yield start, len(texts)
+
+
+def _merge(replies: Sequence[Reply]) -> Output:
+    outputs: list[Output] = []
+    for reply in replies:
+        if isinstance(reply, MillraceError):
+            raise reply
+        outputs.append(reply)
+    if len(outputs) == 1:
+        return outputs[0]
+    return Output(
+        shape=(sum(output.shape[0] for output in outputs), *outputs[0].shape[1:]),
+        data=b"".join(output.data for output in outputs),
+        tokens=sum(output.tokens for output in outputs),
+        truncated=sum(output.truncated for output in outputs),
+        timings=Timings(
+            queue_s=max(output.timings.queue_s for output in outputs),
+            tokenization_s=sum(output.timings.tokenization_s for output in outputs),
+            inference_s=sum(output.timings.inference_s for output in outputs),
+        ),
+    )

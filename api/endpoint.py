@@ -1,0 +1,165 @@
+"""The one request path of all dialects: read → parse → dispatch → render, with metrics and logs in this one place."""
+
+import time
+from collections.abc import Sequence
+from typing import Any
+
+import orjson
+from pydantic import ValidationError
+from starlette.requests import Request as HttpRequest
+from starlette.responses import Response
+
+from api.catalog import Catalog
+from api.dialect import Context, Dialect, Job, Route
+from api.dispatch import Dispatcher
+from api.settings import ApiSettings
+from shared import deadline as deadlines
+from shared.errors import BatchTooLarge, BodyTooLarge, InvalidRequest, MillraceError
+from shared.jobs import EmbedRequest
+from shared.logging import get_logger
+from shared.metrics import Metrics
+from shared.queues import Lane, Operation
+from shared.results import Output
+
+log = get_logger("millrace.endpoint")
+
+JSON = "application/json"
+
+#: TEI's `err` label by error code.
+_TE_ERR = {"overloaded": "overloaded", "inference_failed": "inference", "empty_input": "tokenization", "wrong_task": "model_type"}
+
+
+class Endpoint:
+    """Answers requests in any dialect."""
+
+    def __init__(self, catalog: Catalog, dispatcher: Dispatcher, metrics: Metrics, settings: ApiSettings) -> None:
+        self._catalog = catalog
+        self._dispatcher = dispatcher
+        self._metrics = metrics
+        self._settings = settings
+
+    async def __call__(self, request: HttpRequest, contenders: Sequence[tuple[Dialect, Route]]) -> Response:
+        """Answer a request on a path that these dialects serve."""
+        started = time.perf_counter()
+        dialect, route = contenders[0]
+        headers: dict[str, str] = {}
+        code = "ok"
+        try:
+            data = _json_object(await self._read(request))
+            if len(contenders) > 1:
+                dialect, route = _choose(contenders, data)
+            body = _validate(route, data)
+            job = dialect.parse(route, body, self._context(request))
+            content, headers = await self._run(dialect, route, body, job, _lane(request))
+            status = 200
+        except MillraceError as error:
+            code = error.code
+            status, problem = dialect.render_error(error)
+            content = orjson.dumps(problem)
+            if error.retry_after_s is not None:
+                headers["retry-after"] = str(max(1, round(error.retry_after_s)))
+            if error.status >= 500:
+                log.warning("request_failed", dialect=dialect.name, code=error.code, reason=error.message)
+        except Exception:
+            code = MillraceError.code
+            log.exception("request_crashed", dialect=dialect.name, path=route.path)
+            status, problem = dialect.render_error(MillraceError("internal error; the request id names it in the logs"))
+            content = orjson.dumps(problem)
+        self._count(dialect, route.operation, code, time.perf_counter() - started)
+        return Response(content, status_code=status, headers=headers, media_type=JSON)
+
+    async def _read(self, request: HttpRequest) -> bytes:
+        limit = self._settings.body_limit_bytes
+        chunks, size = [], 0
+        async for chunk in request.stream():
+            size += len(chunk)
+            if size > limit:
+                raise BodyTooLarge(f"the body exceeds {limit} bytes; split it or raise MILLRACE_BODY_LIMIT_BYTES")
+            chunks.append(chunk)
+        return b"".join(chunks)
+
+    def _context(self, request: HttpRequest) -> Context:
+        timeout_s = self._settings.request_timeout_s
+        given = request.headers.get("x-request-timeout")
+        if given is not None:
+            try:
+                timeout_s = float(given)
+            except ValueError:
+                timeout_s = 0.0
+            if not 0 < timeout_s <= 86_400:
+                raise InvalidRequest(f"header x-request-timeout must be seconds, more than 0, not {given!r}")
+        return Context(request_id=request.state.request_id, deadline=deadlines.after(timeout_s))
+
+    async def _run(
+        self, dialect: Dialect, route: Route, body: Any, job: Job, lane: Lane
+    ) -> tuple[bytes, dict[str, str]]:
+        items, most = job.request.items, self._settings.max_client_batch_size
+        if items > most:
+            raise BatchTooLarge(f"batch of {items} inputs exceeds {most}; split it or raise MILLRACE_MAX_CLIENT_BATCH_SIZE")
+        self._metrics.histogram("millrace_request_items", operation=str(route.operation)).observe(items)
+        counted = "te_embed" if isinstance(job.request, EmbedRequest) else "te_predict"
+        self._metrics.gauge(f"{counted}_count").inc(items)
+        method = "single" if items == 1 else "batch"
+        self._metrics.gauge("te_request_count", method=method).inc()
+        model = self._catalog.resolve(job.model, route.operation)
+        output = await self._dispatcher.run(model, lane, job.request)
+        self._metrics.gauge(f"{counted}_success").inc(items)
+        self._metrics.gauge("te_request_success", method=method).inc()
+        self._observe(model, route.operation, output)
+        headers = {"x-truncated-inputs": str(output.truncated)} if output.truncated else {}
+        return dialect.render(route, body, output, model), headers
+
+    def _observe(self, model: str, operation: Operation, output: Output) -> None:
+        self._metrics.counter("millrace_tokens_total", model=model, operation=str(operation)).inc(output.tokens)
+        if output.truncated:
+            self._metrics.counter("millrace_truncated_inputs_total", model=model).inc(output.truncated)
+        timings = output.timings
+        self._metrics.histogram("te_request_tokenization_duration").observe(timings.tokenization_s)
+        self._metrics.histogram("te_request_queue_duration").observe(timings.queue_s)
+        self._metrics.histogram("te_request_inference_duration").observe(timings.inference_s)
+
+    def _count(self, dialect: Dialect, operation: Operation, code: str, seconds: float) -> None:
+        labels = {"dialect": dialect.name, "operation": str(operation)}
+        self._metrics.counter("millrace_requests_total", **labels, code=code).inc()
+        self._metrics.histogram("millrace_request_duration_seconds", **labels).observe(seconds)
+        if code == "ok":
+            self._metrics.histogram("te_request_duration").observe(seconds)
+        else:
+            self._metrics.gauge("te_request_failure", err=_TE_ERR.get(code, "validation")).inc()
+
+
+def _json_object(raw: bytes) -> dict[str, Any]:
+    try:
+        data = orjson.loads(raw)
+    except orjson.JSONDecodeError as err:
+        raise InvalidRequest(f"the body is not valid JSON: {err}") from err
+    if not isinstance(data, dict):
+        raise InvalidRequest("the body must be a JSON object")
+    return data
+
+
+def _choose(contenders: Sequence[tuple[Dialect, Route]], data: dict[str, Any]) -> tuple[Dialect, Route]:
+    claiming = [(dialect, route) for dialect, route in contenders if dialect.claims(data)]
+    if len(claiming) != 1:
+        names = " or ".join(sorted({", ".join(route.example) for _, route in contenders}))
+        raise InvalidRequest(f"the body must have exactly one of these sets of fields: {names}")
+    return claiming[0]
+
+
+def _validate(route: Route, data: dict[str, Any]) -> Any:
+    try:
+        return route.body.model_validate(data)
+    except ValidationError as err:
+        first = err.errors(include_url=False, include_context=False)[0]
+        # The first element names the field; what follows are branches of a union and positions.
+        field = str(first["loc"][0]) if first["loc"] else None
+        raise InvalidRequest(f"`{field}`: {first['msg']}" if field else first["msg"], param=field) from err
+
+
+def _lane(request: HttpRequest) -> Lane:
+    given = request.headers.get("x-millrace-lane", Lane.INTERACTIVE)
+    try:
+        return Lane(given)
+    except ValueError:
+        lanes = ", ".join(Lane)
+        raise InvalidRequest(f"header x-millrace-lane must be one of {lanes}, not {given!r}") from None

@@ -1,0 +1,93 @@
+"""The live workers, polled from Redis; and the recovery of what dead ones held."""
+
+import asyncio
+import time
+
+from redis.asyncio import Redis
+from redis.exceptions import RedisError
+
+from shared import keys, leases
+from shared.celery_message import encode_failure
+from shared.errors import WorkerLost
+from shared.logging import get_logger
+from shared.metrics import Metrics
+from shared.model_card import ModelCard, WorkerCard
+
+log = get_logger("millrace.fleet")
+
+
+class Fleet:
+    """What the workers' heartbeats say, at most `WATCH_INTERVAL_S` old."""
+
+    def __init__(self, redis: Redis, metrics: Metrics, *, result_ttl_s: int) -> None:
+        self._redis = redis
+        self._metrics = metrics
+        self._result_ttl_s = result_ttl_s
+        self._watch = leases.LeaseWatch()
+        self._recover = redis.register_script(leases.script("recover"))
+        self.workers: dict[str, WorkerCard] = {}
+        #: False while Redis cannot be reached.
+        self.reachable = False
+
+    def workers_of(self, model: str) -> int:
+        """Number of live workers that serve `model`."""
+        return sum(any(card.name == model for card in worker.models) for worker in self.workers.values())
+
+    def card(self, model: str) -> ModelCard | None:
+        """A live worker's card of `model`, or None while no worker has run it."""
+        for worker in self.workers.values():
+            for card in worker.models:
+                if card.name == model and worker.state == "ready":
+                    return card
+        return None
+
+    async def run(self) -> None:
+        """Poll until cancelled."""
+        while True:
+            try:
+                await self._look()
+            except (RedisError, OSError) as err:
+                if self.reachable:
+                    log.warning("redis_lost", error=str(err))
+                self.reachable = False
+                self._watch.forget()
+            else:
+                if not self.reachable:
+                    log.info("redis_reached")
+                self.reachable = True
+            await asyncio.sleep(leases.WATCH_INTERVAL_S)
+
+    async def _look(self) -> None:
+        async with self._redis.pipeline(transaction=False) as pipe:
+            pipe.time()
+            pipe.zrange(keys.LEASES, 0, -1, withscores=True)
+            (seconds, microseconds), entries = await pipe.execute()
+        server_now = seconds * 1000 + microseconds / 1000
+        lease_ends = {worker.decode(): end for worker, end in entries}
+        await self._read_cards([worker for worker, end in lease_ends.items() if end > server_now])
+        for worker in self._watch.observe(lease_ends, server_now, time.monotonic()):
+            await self._take_back(worker)
+
+    async def _read_cards(self, live: list[str]) -> None:
+        values = await self._redis.mget([keys.worker_card(worker) for worker in live]) if live else []
+        self.workers = {
+            worker: WorkerCard.model_validate_json(value)
+            for worker, value in zip(live, values, strict=True)
+            if value is not None
+        }
+
+    async def _take_back(self, worker: str) -> None:
+        script_keys, arguments = leases.recover_call(worker)
+        restored, dead = await self._recover(keys=script_keys, args=arguments)
+        if restored or dead:
+            log.warning("worker_lost", worker=worker, tasks_requeued=restored, tasks_given_up=len(dead))
+            self._metrics.counter("millrace_recovered_tasks_total").inc(restored)
+        for tag in dead:
+            task_id = tag.decode()
+            value = encode_failure(task_id, WorkerLost())
+            key = keys.result(task_id)
+            async with self._redis.pipeline(transaction=False) as pipe:
+                pipe.set(key, value, ex=self._result_ttl_s)
+                pipe.publish(key, value)
+                await pipe.execute()
+            self._metrics.counter("millrace_dead_letters_total").inc()

@@ -1,0 +1,174 @@
+"""Replies: one pattern subscription per gateway process, a sweep for what it missed, and re-publication of what was lost.
+
+Pub/sub forgets: killing the subscription for 50 ms under load left 100 of 600 requests unresolved, and one MGET found
+them all. So tasks older than half a second are looked up each second and after each (re)subscription; what is then
+neither answered, nor queued, nor held by a worker, twice in a row, is published again. Inference is deterministic and
+task ids are idempotent, so a second run is harmless and the first reply wins.
+"""
+
+import asyncio
+import time
+from collections import defaultdict
+from collections.abc import Callable
+from contextlib import suppress
+from dataclasses import dataclass
+
+from redis.asyncio import Redis
+from redis.asyncio.client import PubSub
+from redis.exceptions import RedisError
+
+from shared import keys, leases
+from shared.celery_message import decode_result
+from shared.errors import MillraceError
+from shared.logging import get_logger
+from shared.metrics import Metrics
+from shared.queues import Lane, queue_name
+from shared.results import Reply
+
+log = get_logger("millrace.replies")
+
+#: How often unanswered tasks are looked up, in seconds.
+SWEEP_INTERVAL_S = 1.0
+#: Tasks younger than this are left to the subscription, in seconds.
+SWEEP_AGE_S = 0.5
+#: Silence after which the subscription is tested with a ping, and the time that it has to answer, in seconds.
+PING_AFTER_S = 5.0
+#: A task is abandoned this long after its deadline, in seconds: the worker's own "expired" answer comes before.
+ABANDON_AFTER_S = 2.0
+
+Outcome = list[Reply] | MillraceError
+
+
+@dataclass(slots=True)
+class PendingTask:
+    """A published task that has not been answered."""
+
+    task_id: str
+    model: str
+    lane: Lane
+    message: bytes
+    #: Latest deadline of its requests, Unix seconds.
+    deadline: float
+    on_outcome: Callable[[Outcome | None], None]
+    #: Monotonic time of publication.
+    published_at: float
+    #: Sweeps in a row in which it was nowhere to be found.
+    times_missing: int = 0
+
+
+class Replies:
+    """The tasks that this gateway waits for."""
+
+    def __init__(self, redis: Redis, subscriber: Redis, metrics: Metrics, gateway_id: str) -> None:
+        """Build the listener.
+
+        Args:
+            redis: Client for lookups and publication.
+            subscriber: Client whose connections wait without a socket timeout.
+            metrics: The gateway's metrics.
+            gateway_id: What this process's task ids start with.
+        """
+        self._redis = redis
+        self._subscriber = subscriber
+        self._metrics = metrics
+        self._pattern = keys.result_pattern(gateway_id)
+        self._missing = redis.register_script(leases.script("missing"))
+        self._pending: dict[str, PendingTask] = {}
+        #: Set once the subscription has been confirmed; publishing before that could miss the reply.
+        self.subscribed = asyncio.Event()
+
+    def expect(self, task: PendingTask) -> None:
+        """Wait for a task; its `on_outcome` is called exactly once, with None if it was abandoned."""
+        self._pending[task.task_id] = task
+
+    async def publish(self, task: PendingTask) -> None:
+        """Put a task on its queue. When Redis cannot be reached, the sweep publishes it later."""
+        with suppress(RedisError, OSError):
+            await self._redis.lpush(queue_name(task.model, task.lane), task.message)
+
+    async def listen(self) -> None:
+        """Receive replies until cancelled, resubscribing whenever the connection breaks."""
+        while True:
+            pubsub = self._subscriber.pubsub()
+            try:
+                await pubsub.psubscribe(self._pattern)
+                await pubsub.parse_response(block=True)  # the confirmation
+                self.subscribed.set()
+                await self._sweep(min_age_s=0.0)
+                await self._receive(pubsub)
+            except (RedisError, OSError, TimeoutError) as err:
+                log.warning("subscription_lost", error=str(err) or type(err).__name__)
+                await asyncio.sleep(0.2)
+            finally:
+                with suppress(RedisError, OSError):
+                    await pubsub.aclose()
+
+    async def sweep(self) -> None:
+        """Look up what the subscription missed, each second until cancelled."""
+        while True:
+            await asyncio.sleep(SWEEP_INTERVAL_S)
+            self._abandon()
+            with suppress(RedisError, OSError):  # the fleet logs the outage; the next sweep tries again
+                await self._republish(await self._sweep(min_age_s=SWEEP_AGE_S))
+
+    async def _receive(self, pubsub: PubSub) -> None:
+        pinged = False
+        while True:
+            try:
+                async with asyncio.timeout(PING_AFTER_S):
+                    response = await pubsub.parse_response(block=True)
+            except TimeoutError:
+                if pinged:
+                    raise  # half-open: the ping was not answered either
+                await pubsub.ping()
+                pinged = True
+                continue
+            pinged = False
+            if response is not None and response[0] == b"pmessage":
+                self._resolve(response[2].decode().removeprefix(keys.result("")), response[3], way="pubsub")
+
+    def _resolve(self, task_id: str, value: bytes, *, way: str) -> None:
+        task = self._pending.get(task_id)
+        if task is None:
+            return
+        outcome = decode_result(value)
+        if outcome is None:
+            return
+        del self._pending[task_id]
+        self._metrics.counter("millrace_replies_total", way=way).inc()
+        task.on_outcome(outcome)
+
+    async def _sweep(self, *, min_age_s: float) -> list[PendingTask]:
+        """Resolve what Redis has answers for; return the old tasks that it has none for."""
+        now = time.monotonic()
+        old = [task for task in self._pending.values() if now - task.published_at >= min_age_s]
+        if not old:
+            return []
+        values = await self._redis.mget([keys.result(task.task_id) for task in old])
+        for task, value in zip(old, values, strict=True):
+            if value is not None:
+                self._resolve(task.task_id, value, way="sweep")
+        return [task for task in old if task.task_id in self._pending]
+
+    async def _republish(self, unanswered: list[PendingTask]) -> None:
+        by_queue: dict[tuple[str, Lane], list[PendingTask]] = defaultdict(list)
+        for task in unanswered:
+            by_queue[task.model, task.lane].append(task)
+        for (model, lane), tasks in by_queue.items():
+            queue = queue_name(model, lane)
+            script_keys, arguments = leases.missing_call(queue, [task.task_id for task in tasks])
+            missing = {task_id.decode() for task_id in await self._missing(keys=script_keys, args=arguments)}
+            for task in tasks:
+                task.times_missing = task.times_missing + 1 if task.task_id in missing else 0
+                # Once may be the moment between BRPOP and kombu's record of it.
+                if task.times_missing >= 2 and task.task_id in self._pending:
+                    task.times_missing = 0
+                    log.warning("task_republished", task_id=task.task_id, model=model, lane=str(lane))
+                    self._metrics.counter("millrace_tasks_republished_total", model=model, lane=str(lane)).inc()
+                    await self._redis.rpush(queue, task.message)
+
+    def _abandon(self) -> None:
+        now = time.time()
+        for task in [task for task in self._pending.values() if now > task.deadline + ABANDON_AFTER_S]:
+            del self._pending[task.task_id]
+            task.on_outcome(None)

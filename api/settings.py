@@ -1,0 +1,27 @@
+"""Settings of the gateway."""
+
+from pydantic import Field
+
+from shared.settings import Settings
+
+
+class ApiSettings(Settings):
+    """What the gateway reads from the environment."""
+
+    host: str = Field("127.0.0.1", description="Address that the gateway listens on.")
+    port: int = Field(8080, ge=1, le=65535, description="Port that the gateway listens on.")
+    request_timeout_s: float = Field(
+        30.0, gt=0, description="Deadline of a request in seconds; the header `x-request-timeout` overrides it."
+    )
+    max_client_batch_size: int = Field(2048, ge=1, description="Most texts or documents in one request.")
+    body_limit_bytes: int = Field(32 * 1024 * 1024, ge=1024, description="Largest request body, in bytes.")
+    max_pending_items: int = Field(
+        100_000, ge=1, description="Texts and documents that one gateway holds unanswered; more are refused with 429."
+    )
+    tasks_in_flight_per_worker: int = Field(
+        2,
+        ge=0,
+        description="Tasks of a queue that a gateway keeps in flight per live worker before it gathers requests; "
+        "0 publishes each request as its own task.",
+    )
+    access_log: bool = Field(True, description="Log each answered request.")

@@ -1,0 +1,72 @@
+"""Pieces of JSON that several dialects share: vectors, error bodies, input checks."""
+
+import base64
+import secrets
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+import orjson
+
+from shared.errors import EmptyInput, MillraceError
+from shared.results import Output
+
+Float32Array = npt.NDArray[np.float32]
+
+
+def rows(output: Output) -> Float32Array:
+    """The output as an array of its shape, without a copy."""
+    return np.frombuffer(output.data, dtype="<f4").reshape(output.shape)
+
+
+def dumps(value: Any) -> bytes:
+    """JSON bytes; numpy arrays become lists of shortest float32 decimals."""
+    return orjson.dumps(value, option=orjson.OPT_SERIALIZE_NUMPY)
+
+
+def base64_vector(row: Float32Array) -> str:
+    """A vector as OpenAI's base64: little-endian float32 bytes."""
+    return base64.b64encode(row.tobytes()).decode("ascii")
+
+
+def identifier(prefix: str) -> str:
+    """A fresh opaque id."""
+    return f"{prefix}-{secrets.token_hex(12)}"
+
+
+def ranking(scores: Float32Array, top_n: int | None) -> list[tuple[int, float]]:
+    """(index, score) best first, ties in input order; all of them when `top_n` is None, 0 or too large."""
+    order = np.argsort(-scores, kind="stable")
+    if top_n:
+        order = order[:top_n]
+    return [(int(index), float(scores[index])) for index in order]
+
+
+def refuse_empty(texts: Sequence[str], param: str) -> None:
+    """Refuse an empty list, and a list with an empty text.
+
+    Raises:
+        EmptyInput: With the position of the first empty text.
+    """
+    if not texts:
+        raise EmptyInput(f"`{param}` cannot be empty", param=param)
+    for index, text in enumerate(texts):
+        if not text:
+            where = f"`{param}[{index}]`" if len(texts) > 1 else f"`{param}`"
+            raise EmptyInput(f"{where} cannot be empty", param=param)
+
+
+def nested_error(error: MillraceError) -> dict[str, Any]:
+    """The error body of the OpenAI family; `detail` and `message` are what Jina's and Cohere's clients read."""
+    kind = {429: "rate_limit_exceeded", 404: "invalid_request_error", 400: "invalid_request_error", 413: "invalid_request_error"}
+    return {
+        "error": {
+            "message": error.message,
+            "type": kind.get(error.status, "server_error"),
+            "param": error.param,
+            "code": error.code,
+        },
+        "detail": error.message,
+        "message": error.message,
+    }

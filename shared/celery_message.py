@@ -1,0 +1,127 @@
+"""Celery's wire formats, written and read by hand: protocol-2 messages and result-backend entries.
+
+Building a message here costs about 14 µs against 400 to 490 µs for `send_task`, and it cannot block an event loop.
+A contract test compares the message with Celery's own `as_task_v2` and lets Celery read the result back.
+"""
+
+import base64
+from datetime import UTC, datetime
+from typing import Any
+
+import msgpack
+import orjson
+
+from shared import deadline as deadlines
+from shared.errors import DeadlineExceeded, InferenceFailed, MillraceError, Unavailable, from_wire
+from shared.jobs import Task
+from shared.queues import queue_name, task_name
+from shared.results import Reply, replies_from_wire, replies_to_wire
+
+
+def encode_task(task_id: str, task: Task, *, origin: str) -> bytes:
+    """The message that asks for `task`, ready for LPUSH onto its queue.
+
+    Args:
+        task_id: Celery task id, also the delivery tag, so that a gateway can tell whether a worker holds the message.
+        task: What to do.
+        origin: Name of the sender, shown by Celery's tools.
+    """
+    name = task_name(task.operation)
+    expires = deadlines.isoformat(max(request.deadline for request in task.requests))
+    embed = {"callbacks": None, "errbacks": None, "chain": None, "chord": None}
+    body = msgpack.packb(([], task.to_wire(), embed), use_bin_type=True)
+    queue = queue_name(task.model, task.lane)
+    return orjson.dumps(
+        {
+            "body": base64.b64encode(body).decode("ascii"),
+            "content-encoding": "binary",
+            "content-type": "application/x-msgpack",
+            "headers": {
+                "lang": "py",
+                "task": name,
+                "id": task_id,
+                "shadow": None,
+                "eta": None,
+                "expires": expires,
+                "group": None,
+                "group_index": None,
+                "retries": 0,
+                "timelimit": [None, None],
+                "root_id": task_id,
+                "parent_id": None,
+                # Sizes only: Flower and logs must never show a user's text.
+                "argsrepr": task.summary(),
+                "kwargsrepr": "{}",
+                "origin": origin,
+                "ignore_result": False,
+                "replaced_task_nesting": 0,
+                "stamped_headers": None,
+                "stamps": {},
+            },
+            "properties": {
+                "correlation_id": task_id,
+                "reply_to": "",
+                "delivery_mode": 2,
+                "delivery_info": {"exchange": "", "routing_key": queue},
+                "priority": 0,
+                "body_encoding": "base64",
+                "delivery_tag": task_id,
+            },
+        }
+    )
+
+
+def encode_result(task_id: str, replies: list[Reply]) -> bytes:
+    """The value of a finished task's result key, as Celery's backend writes it with the msgpack serializer."""
+    meta = {
+        "status": "SUCCESS",
+        "result": replies_to_wire(replies),
+        "traceback": None,
+        "children": [],
+        "date_done": datetime.now(UTC).isoformat(),
+        "task_id": task_id,
+    }
+    packed: bytes = msgpack.packb(meta, use_bin_type=True)
+    return packed
+
+
+def encode_failure(task_id: str, error: MillraceError) -> bytes:
+    """The value of the result key of a task that will never run."""
+    meta = {
+        "status": "FAILURE",
+        "result": {
+            "exc_type": type(error).__name__,
+            "exc_message": [error.message],
+            "exc_module": type(error).__module__,
+            "millrace": error.to_wire(),
+        },
+        "traceback": None,
+        "children": [],
+        "date_done": datetime.now(UTC).isoformat(),
+        "task_id": task_id,
+    }
+    packed: bytes = msgpack.packb(meta, use_bin_type=True)
+    return packed
+
+
+def decode_result(value: bytes) -> list[Reply] | MillraceError | None:
+    """What a result entry says.
+
+    Returns:
+        One reply per request of the task; or one error for all of them, when the task was not run; or None while it runs.
+    """
+    meta: dict[str, Any] = msgpack.unpackb(value, raw=False)
+    status, result = meta["status"], meta.get("result")
+    if status == "SUCCESS":
+        return replies_from_wire(meta["result"])
+    if status == "REVOKED":
+        reason = result.get("exc_message") if isinstance(result, dict) else result
+        if "expired" in str(reason):
+            return DeadlineExceeded("the request expired in the queue before a worker could start it")
+        return Unavailable("the task was revoked by an operator")
+    if status == "FAILURE":
+        if isinstance(result, dict) and "millrace" in result:
+            return from_wire(result["millrace"])
+        reason = result.get("exc_type") if isinstance(result, dict) else result
+        return InferenceFailed(f"the worker could not run the task ({reason})")
+    return None

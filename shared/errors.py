@@ -1,0 +1,128 @@
+"""The one tree of errors. A class carries what every dialect needs to render it; its docstring is its default sentence."""
+
+from collections.abc import Mapping
+from typing import Any, ClassVar
+
+
+class MillraceError(Exception):
+    """Something went wrong in the service."""
+
+    #: Stable machine-readable name; travels on the wire.
+    code: ClassVar[str] = "internal_error"
+    #: HTTP status in dialects that do not say otherwise.
+    status: ClassVar[int] = 500
+    #: Whether the same request may succeed later.
+    retryable: ClassVar[bool] = False
+
+    def __init__(self, message: str = "", *, param: str | None = None, retry_after_s: float | None = None) -> None:
+        """Build an error.
+
+        Args:
+            message: One sentence for the caller; the class docstring when empty.
+            param: Name of the request field at fault.
+            retry_after_s: Seconds after which a retry makes sense.
+        """
+        self.message = message or (type(self).__doc__ or "").strip()
+        self.param = param
+        self.retry_after_s = retry_after_s
+        super().__init__(self.message)
+
+    def to_wire(self) -> dict[str, Any]:
+        """The error as a plain mapping for a reply."""
+        return {"code": self.code, "message": self.message, "param": self.param}
+
+
+class InvalidRequest(MillraceError):
+    """The request is not valid."""
+
+    code = "invalid_request"
+    status = 400
+
+
+class EmptyInput(InvalidRequest):
+    """The input is empty; send at least one non-empty text."""
+
+    code = "empty_input"
+
+
+class BatchTooLarge(InvalidRequest):
+    """The request has too many inputs."""
+
+    code = "batch_too_large"
+    status = 413
+
+
+class BodyTooLarge(InvalidRequest):
+    """The request body is too large."""
+
+    code = "body_too_large"
+    status = 413
+
+
+class InputTooLong(InvalidRequest):
+    """The input has more tokens than the model takes."""
+
+    code = "context_length_exceeded"
+
+
+class WrongTask(InvalidRequest):
+    """The model does not do this task."""
+
+    code = "wrong_task"
+
+
+class ModelNotFound(MillraceError):
+    """No such model is served here."""
+
+    code = "model_not_found"
+    status = 404
+
+
+class Overloaded(MillraceError):
+    """The service has more work than it can do in time; try again later."""
+
+    code = "overloaded"
+    status = 429
+    retryable = True
+
+
+class Unavailable(MillraceError):
+    """The service cannot reach its queue; try again later."""
+
+    code = "unavailable"
+    status = 503
+    retryable = True
+
+
+class DeadlineExceeded(MillraceError):
+    """The request was not finished before its deadline."""
+
+    code = "deadline_exceeded"
+    status = 504
+    retryable = True
+
+
+class InferenceFailed(MillraceError):
+    """The model failed on this input."""
+
+    code = "inference_failed"
+    status = 500
+
+
+class WorkerLost(InferenceFailed):
+    """Workers died repeatedly while holding this request; it is kept in the dead-letter list."""
+
+    code = "worker_lost"
+
+
+def _tree(root: type[MillraceError]) -> dict[str, type[MillraceError]]:
+    found = {root.code: root}
+    for child in root.__subclasses__():
+        found.update(_tree(child))
+    return found
+
+
+def from_wire(data: Mapping[str, Any]) -> MillraceError:
+    """The error that `to_wire` described; an unknown code from a newer worker becomes a plain `MillraceError`."""
+    error = _tree(MillraceError).get(str(data.get("code")), MillraceError)
+    return error(str(data.get("message", "")), param=data.get("param"))

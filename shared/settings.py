@@ -1,0 +1,66 @@
+"""Settings that gateway, worker and supervisor share. A field's description is its documentation."""
+
+from pathlib import Path
+from typing import Literal, Self, TypeVar
+
+from pydantic import Field, SecretStr, ValidationError
+from pydantic_settings import BaseSettings, SettingsConfigDict
+
+from shared.model_config import ConfigurationError, ModelConfig, configured_models
+
+PREFIX = "MILLRACE_"
+
+
+class Settings(BaseSettings):
+    """Read from the environment (MILLRACE_*). Only entry points build one; everything else is given it."""
+
+    model_config = SettingsConfigDict(env_prefix=PREFIX, frozen=True, extra="ignore")
+
+    redis_url: SecretStr = Field(
+        SecretStr("redis://127.0.0.1:6379/0"),
+        description="Redis or Valkey server (`redis://`, `rediss://`, `redis+socket://`). `millrace serve` starts its "
+        "own when this is not set.",
+    )
+    model: str = Field("", description="Models to serve: comma-separated hub ids or folders. Wins over the models file.")
+    models_file: Path | None = Field(
+        None, description="YAML file that lists the models; `models.yaml` in the working folder when not set."
+    )
+    result_ttl_s: int = Field(120, ge=10, description="How long a result waits in Redis for its gateway, in seconds.")
+    drain_s: float = Field(30.0, ge=0, description="How long a stopping process finishes accepted work, in seconds.")
+    log_level: Literal["debug", "info", "warning", "error"] = Field("info", description="Least severe log level shown.")
+    log_format: Literal["text", "json"] = Field("text", description="Log lines for people or for machines.")
+
+    def models(self) -> list[ModelConfig]:
+        """The models that this deployment should serve.
+
+        Raises:
+            ConfigurationError: The declaration is wrong.
+        """
+        return configured_models(self.model, self.models_file)
+
+    @classmethod
+    def load(cls) -> Self:
+        """Read the environment.
+
+        Raises:
+            ConfigurationError: A variable has a bad value; the message names it.
+        """
+        try:
+            return cls()
+        except ValidationError as err:
+            first = err.errors()[0]
+            variable = PREFIX + "_".join(str(part) for part in first["loc"]).upper()
+            raise ConfigurationError(f"{variable}: {first['msg']} (got {first['input']!r})") from err
+
+
+SettingsT = TypeVar("SettingsT", bound=Settings)
+
+
+def load_or_exit(settings: type[SettingsT]) -> SettingsT:
+    """Settings for an entry point: a bad value ends the process with one sentence and exit status 1."""
+    try:
+        loaded = settings.load()
+        loaded.models()
+    except ConfigurationError as err:
+        raise SystemExit(f"millrace: {err}") from err
+    return loaded

@@ -1,0 +1,1 @@
+"""The workers: batch, run, deliver. No HTTP framework."""

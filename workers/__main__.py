@@ -1,0 +1,68 @@
+"""`python -m workers`: one worker process on one device."""
+
+import sys
+
+import redis
+from redis.exceptions import RedisError
+
+from shared.logging import configure_logging, get_logger
+from shared.settings import load_or_exit
+from workers.app import make_worker_app
+from workers.engine_process import EngineStartError
+from workers.pool import BatchPool
+from workers.runtime import Runtime
+from workers.settings import WorkerSettings
+
+log = get_logger("millrace.worker")
+
+#: sysexits.h EX_CONFIG: trying again will not help; a supervisor should not restart.
+EXIT_CONFIG = 78
+EXIT_UNAVAILABLE = 69
+
+
+def main() -> int:
+    """Load the models, then consume until SIGTERM; accepted work is finished within the drain time."""
+    settings = load_or_exit(WorkerSettings)
+    configure_logging(settings.log_level, settings.log_format)
+    runtime = Runtime(settings)
+    # The engine imports torch and loads the weights while this process connects and sets Celery up.
+    runtime.engine.launch()
+    try:
+        runtime.redis().ping()
+        app = make_worker_app(runtime)
+        runtime.load()
+    except EngineStartError as err:
+        return _give_up(runtime, str(err), EXIT_CONFIG)
+    except (RedisError, OSError) as err:
+        return _give_up(runtime, f"Redis at {_address(settings)} cannot be used: {err}", EXIT_UNAVAILABLE)
+    worker = app.Worker(
+        hostname=runtime.worker,
+        pool_cls=BatchPool,
+        concurrency=1,
+        loglevel=settings.log_level,
+        without_gossip=True,
+        without_mingle=True,
+        task_events=True,
+        quiet=True,
+    )
+    try:
+        worker.start()
+    finally:
+        runtime.close()
+    return worker.exitcode or 0
+
+
+def _give_up(runtime: Runtime, reason: str, status: int) -> int:
+    runtime.engine.stop()
+    log.error("worker_not_started", reason=reason)
+    return status
+
+
+def _address(settings: WorkerSettings) -> str:
+    """The server's address without its password."""
+    arguments = redis.connection.parse_url(settings.redis_url.get_secret_value())
+    return str(arguments.get("path") or f"{arguments.get('host', 'localhost')}:{arguments.get('port', 6379)}")
+
+
+if __name__ == "__main__":
+    sys.exit(main())

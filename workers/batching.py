@@ -1,0 +1,92 @@
+"""Lanes and batches: which waiting items make the next forward pass. Pure: no clock, no I/O, no torch."""
+
+from collections import deque
+from collections.abc import Iterable
+from typing import Generic, Protocol, TypeVar
+
+from shared.queues import Lane
+
+
+class Waits(Protocol):
+    """What the lanes need to know of an item."""
+
+    @property
+    def tokens(self) -> int:
+        """Its cost in a packed batch."""
+        ...
+
+    @property
+    def arrived_at(self) -> float:
+        """When it joined its lane, in seconds of a monotonic clock."""
+        ...
+
+
+ItemT = TypeVar("ItemT", bound=Waits)
+
+#: Part of a batch's budget that bulk work gets once it has waited longer than its aging limit.
+BULK_SHARE = 0.1
+
+
+class Lanes(Generic[ItemT]):
+    """The items of one model that wait for a forward pass: first come, first served within a lane."""
+
+    def __init__(self, *, max_batch_tokens: int, bulk_batch_tokens: int, aging_s: float) -> None:
+        """Build empty lanes.
+
+        Args:
+            max_batch_tokens: Budget of one forward pass.
+            bulk_batch_tokens: Budget of a batch that bulk work fills: what interactive work may have to wait for.
+            aging_s: Bulk work that waited longer gets `BULK_SHARE` of each batch, whatever else waits.
+        """
+        self.max_batch_tokens = max_batch_tokens
+        self.bulk_batch_tokens = bulk_batch_tokens
+        self._aging_s = aging_s
+        self._lanes: dict[Lane, deque[ItemT]] = {lane: deque() for lane in Lane}
+
+    def add(self, lane: Lane, items: Iterable[ItemT]) -> None:
+        """Append items to a lane."""
+        self._lanes[lane].extend(items)
+
+    def __len__(self) -> int:
+        return sum(map(len, self._lanes.values()))
+
+    def urgency(self) -> float:
+        """When the most urgent item became due (smaller is more urgent); infinite when nothing waits.
+
+        Interactive work is due when it arrives, bulk work when its aging limit ends, so that across the models of one
+        device the oldest due item goes first and no model's bulk starves behind another's interactive work.
+        """
+        heads = [self._lanes[Lane.INTERACTIVE][0].arrived_at] if self._lanes[Lane.INTERACTIVE] else []
+        if self._lanes[Lane.BULK]:
+            heads.append(self._lanes[Lane.BULK][0].arrived_at + self._aging_s)
+        return min(heads, default=float("inf"))
+
+    def take(self, now: float) -> list[ItemT]:
+        """Remove and return the next batch: interactive first, then bulk into the room that is left.
+
+        The batch is at least one item (so that one longer than the budget still runs, alone) and otherwise within
+        `max_batch_tokens`. Bulk tops a batch up to `bulk_batch_tokens` only.
+
+        Args:
+            now: Time on the items' clock, in seconds.
+        """
+        interactive, bulk = self._lanes[Lane.INTERACTIVE], self._lanes[Lane.BULK]
+        aged = bool(bulk) and now - bulk[0].arrived_at >= self._aging_s
+        reserved = min(int(self.max_batch_tokens * BULK_SHARE), self.bulk_batch_tokens) if aged else 0
+        batch: list[ItemT] = []
+        used = _fill(batch, interactive, self.max_batch_tokens - reserved)
+        room = max(self.bulk_batch_tokens - used, reserved)
+        if aged and used and bulk and bulk[0].tokens > room and used + bulk[0].tokens <= self.max_batch_tokens:
+            room = bulk[0].tokens  # an aged item larger than the share still gets through
+        _fill(batch, bulk, min(room, self.max_batch_tokens - used))
+        return batch
+
+
+def _fill(batch: list[ItemT], lane: deque[ItemT], room: int) -> int:
+    """Move items from the front of `lane` while they fit; into an empty batch the first one always fits."""
+    used = 0
+    while lane and (used + lane[0].tokens <= room or not batch):
+        item = lane.popleft()
+        used += item.tokens
+        batch.append(item)
+    return used

@@ -1,0 +1,67 @@
+"""Delivery: the results of finished tasks, stored and acknowledged in one round trip."""
+
+import threading
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from redis import Redis
+from redis.exceptions import RedisError
+
+from shared import keys
+from shared.celery_message import encode_result
+from shared.logging import get_logger
+from shared.results import Reply
+
+log = get_logger("millrace.delivery")
+
+#: Pause between attempts while Redis is away, in seconds.
+_RETRY_S = 0.25
+
+
+@dataclass(frozen=True, slots=True)
+class Finished:
+    """A task that can be answered."""
+
+    task_id: str
+    delivery_tag: str
+    replies: list[Reply]
+
+
+class Delivery:
+    """Writes results. Its client outlives the consumer's connection."""
+
+    def __init__(self, redis: Redis, worker: str, *, result_ttl_s: int) -> None:
+        self._redis = redis
+        self._unacked = keys.unacked(worker)
+        self._unacked_index = keys.unacked_index(worker)
+        self._result_ttl_s = result_ttl_s
+        #: Ends the wait for a Redis that does not come back.
+        self.give_up = threading.Event()
+
+    def deliver(self, finished: Sequence[Finished]) -> bool:
+        """Store, publish, and only then acknowledge, in this order within one pipeline; retried until it worked.
+
+        Returns:
+            False if it was given up: the messages then stay unacknowledged and are recovered.
+        """
+        entries = [(keys.result(task.task_id), encode_result(task.task_id, task.replies)) for task in finished]
+        tags = [task.delivery_tag for task in finished]
+        warned = False
+        while True:
+            try:
+                # A fresh pipeline each time: redis-py empties a used one, and a retry would store nothing.
+                with self._redis.pipeline(transaction=False) as pipe:
+                    for key, value in entries:
+                        pipe.set(key, value, ex=self._result_ttl_s)
+                        pipe.publish(key, value)
+                    pipe.hdel(self._unacked, *tags)
+                    pipe.zrem(self._unacked_index, *tags)
+                    pipe.execute()
+            except (RedisError, OSError) as err:
+                if not warned:
+                    log.warning("delivery_delayed", tasks=len(finished), error=str(err))
+                    warned = True
+                if self.give_up.wait(_RETRY_S):
+                    return False
+            else:
+                return True

@@ -1,0 +1,161 @@
+"""The engine process: models on one device, one batch at a time. Run by the worker as `python -m workers.engine FD`.
+
+It is a process of its own because the consumer's GIL slows torch's dispatch (486 against 586 requests/s at concurrency
+64), and because a wedged or faulted device can then be killed and replaced without losing the consumer.
+"""
+
+import os
+import signal
+import sys
+import time
+from collections.abc import Sequence
+from multiprocessing.connection import Connection
+from typing import Any
+
+import numpy as np
+import torch
+from transformers import AutoConfig
+from transformers.utils import logging as transformers_logging
+
+import workers.families
+from shared.logging import configure_logging, get_logger
+from shared.model_config import ConfigurationError, ModelConfig
+from shared.plugins import discover
+from workers import device as devices
+from workers.engine_protocol import (
+    BatchResult,
+    EngineFailed,
+    EngineModel,
+    EngineOptions,
+    EngineReady,
+    die_with_parent,
+    receive_batch,
+    receive_options,
+    send_ready,
+    send_result,
+)
+from workers.family import LoadedModel
+from workers.sequences import Sequences
+from workers.weights import local_folder
+
+log = get_logger("millrace.engine")
+
+#: Longest warm-up batch on CPU, in tokens: long enough to measure, short enough to start quickly.
+_CPU_WARM_UP_TOKENS = 1024
+
+
+class Engine:
+    """Loaded models and the device that they share."""
+
+    def __init__(self, options: EngineOptions) -> None:
+        """Load and warm up every model.
+
+        Raises:
+            ConfigurationError: A model cannot be served.
+        """
+        devices.set_threads(options.threads)
+        self.device = devices.choose_device(options.device)
+        self._families = discover(workers.families)
+        self._budget = options.max_batch_tokens or (
+            devices.CPU_BATCH_TOKENS if self.device.type == "cpu" else devices.CUDA_BATCH_TOKENS
+        )
+        self._default_dtype = options.dtype
+        self.models = [self._load(config) for config in options.models]
+
+    def run(self, model: int, sequences: Sequences) -> np.ndarray[Any, np.dtype[np.float32]]:
+        """Rows of shape (sequences, width), float32."""
+        with torch.inference_mode():
+            rows: np.ndarray[Any, np.dtype[np.float32]] = self.models[model].forward(sequences).numpy()
+        return rows
+
+    def _load(self, config: ModelConfig) -> LoadedModel:
+        started = time.perf_counter()
+        folder = local_folder(config)
+        dtype = devices.choose_dtype(config.dtype or self._default_dtype, self.device)
+        try:
+            architectures = AutoConfig.from_pretrained(folder, local_files_only=True).architectures or ["(none)"]
+            family = next((family for family in self._families.values() if family.serves(architectures[0])), None)
+            if family is None:
+                raise ConfigurationError(f"model {config.name}: architecture {architectures[0]} is not supported")
+            model: LoadedModel = family.load(config, folder, self.device, dtype)
+        except (OSError, ValueError, KeyError) as err:
+            reason = str(err).strip().splitlines()[0] if str(err).strip() else type(err).__name__
+            raise ConfigurationError(f"model {config.name}: {folder} cannot be loaded: {reason}") from err
+        budget = config.max_batch_tokens or self._budget
+        speed = self._warm_up(model, budget)
+        model.card = model.card.model_copy(update={"max_batch_tokens": budget, "tokens_per_s": round(speed, 1)})
+        log.info(
+            "model_loaded",
+            model=config.name,
+            device=devices.name(self.device),
+            dtype=model.card.dtype,
+            packed=model.card.packed,
+            tokens_per_s=model.card.tokens_per_s,
+            seconds=round(time.perf_counter() - started, 1),
+        )
+        return model
+
+    def _warm_up(self, model: LoadedModel, budget: int) -> float:
+        """Run the model as it will be run; return its speed in tokens per second."""
+        most = min(budget, _CPU_WARM_UP_TOKENS) if self.device.type == "cpu" else budget
+        length = max(1, min(model.card.max_tokens, 64))
+        speed = 0.0
+        for count in (1, max(1, most // length), max(1, most // length)):
+            sequences = _same_length(count, length)
+            started = time.perf_counter()
+            with torch.inference_mode():
+                model.forward(sequences)
+            speed = count * length / (time.perf_counter() - started)
+        return speed
+
+
+def _same_length(count: int, length: int) -> Sequences:
+    ids = np.full(count * length, 5, dtype=np.int32)
+    return Sequences(ids, None, np.full(count, length, dtype=np.int32))
+
+
+def _serve(connection: Connection, engine: Engine) -> None:
+    """Answer batches until the worker closes the connection."""
+    while True:
+        try:
+            batch, model, sequences = receive_batch(connection)
+        except EOFError:
+            return
+        started = time.perf_counter()
+        try:
+            rows = engine.run(model, sequences)
+        except Exception as err:  # noqa: BLE001 - whatever a batch does, the worker is told and splits it
+            log.warning("batch_failed", sequences=len(sequences.lengths), tokens=len(sequences.ids), error=str(err))
+            result = BatchResult(batch, None, time.perf_counter() - started, f"{type(err).__name__}: {err}")
+        else:
+            result = BatchResult(batch, rows, time.perf_counter() - started)
+        send_result(connection, result)
+
+
+def quiet_libraries(models: Sequence[ModelConfig]) -> None:
+    """Keep progress bars out of the log, and the hub's client off the network when nothing is to be fetched."""
+    transformers_logging.disable_progress_bar()
+    if all(":" in model.source or os.path.isdir(model.source) for model in models):  # noqa: PTH112
+        os.environ.setdefault("HF_HUB_OFFLINE", "1")
+
+
+def main() -> None:
+    """Entry point: take the options from the worker, load, serve."""
+    die_with_parent()
+    signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C is the worker's business: it drains first
+    connection = Connection(int(sys.argv[1]))
+    options = receive_options(connection)
+    configure_logging(options.log_level, options.log_format)
+    quiet_libraries(options.models)
+    try:
+        engine = Engine(options)
+    except ConfigurationError as err:
+        send_ready(connection, EngineFailed(str(err)))
+        return
+    models = [EngineModel(model.card, model.tokenizer_json, model.takes_pairs) for model in engine.models]
+    send_ready(connection, EngineReady(devices.name(engine.device), models))
+    _serve(connection, engine)
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,1 @@
+"""One file per model family; a file ends in the constant `PLUGIN`."""

@@ -1,0 +1,91 @@
+"""The worker's heartbeat: it renews the lease, publishes the card, and takes back what dead workers held."""
+
+import threading
+import time
+from collections.abc import Callable
+
+from redis import Redis
+from redis.exceptions import RedisError
+
+from shared import keys, leases
+from shared.celery_message import encode_failure
+from shared.errors import WorkerLost
+from shared.logging import get_logger
+from shared.model_card import CARD_TTL_S, WorkerCard
+
+log = get_logger("millrace.heartbeat")
+
+
+class Heartbeat:
+    """A thread that says "alive" every `RENEW_INTERVAL_S`."""
+
+    def __init__(self, redis: Redis, worker: str, card: Callable[[], WorkerCard], *, result_ttl_s: int) -> None:
+        """Build the heartbeat.
+
+        Args:
+            redis: A client of its own.
+            worker: This worker's id.
+            card: What the worker says about itself right now.
+            result_ttl_s: How long the answers to dead letters wait.
+        """
+        self._redis = redis
+        self._worker = worker
+        self._card = card
+        self._result_ttl_s = result_ttl_s
+        self._watch = leases.LeaseWatch()
+        self._renew = redis.register_script(leases.script("renew"))
+        self._recover = redis.register_script(leases.script("recover"))
+        self._stop = threading.Event()
+        self._thread = threading.Thread(target=self._run, name="heartbeat", daemon=True)
+
+    def start(self) -> None:
+        """Take the lease, then keep it."""
+        self._beat()
+        self._thread.start()
+
+    def stop(self) -> None:
+        """End the thread and give the lease back, unless messages are still unacknowledged: then it just ends."""
+        self._stop.set()
+        self._thread.join()
+        try:
+            if not self._redis.hlen(keys.unacked(self._worker)):
+                self._redis.zrem(keys.LEASES, self._worker)
+            self._redis.delete(keys.worker_card(self._worker))
+        except (RedisError, OSError) as err:
+            log.warning("lease_not_returned", error=str(err))
+
+    def _run(self) -> None:
+        reachable = True
+        while not self._stop.wait(leases.RENEW_INTERVAL_S):
+            try:
+                self._beat()
+                self._look_after_others()
+            except (RedisError, OSError) as err:
+                if reachable:
+                    log.warning("redis_lost", error=str(err))
+                reachable = False
+                self._watch.forget()
+            else:
+                if not reachable:
+                    log.info("redis_reached")
+                reachable = True
+
+    def _beat(self) -> None:
+        script_keys, arguments = leases.renew_call(self._worker)
+        self._renew(keys=script_keys, args=arguments)
+        self._redis.set(keys.worker_card(self._worker), self._card().model_dump_json(), ex=CARD_TTL_S)
+
+    def _look_after_others(self) -> None:
+        seconds, microseconds = self._redis.time()
+        entries = self._redis.zrange(keys.LEASES, 0, -1, withscores=True)
+        lease_ends = {worker.decode(): end for worker, end in entries}
+        for worker in self._watch.observe(lease_ends, seconds * 1000 + microseconds / 1000, time.monotonic()):
+            script_keys, arguments = leases.recover_call(worker)
+            restored, dead = self._recover(keys=script_keys, args=arguments)
+            if restored or dead:
+                log.warning("worker_lost", worker=worker, tasks_requeued=restored, tasks_given_up=len(dead))
+            for tag in dead:
+                task_id = tag.decode()
+                value = encode_failure(task_id, WorkerLost())
+                self._redis.set(keys.result(task_id), value, ex=self._result_ttl_s)
+                self._redis.publish(keys.result(task_id), value)

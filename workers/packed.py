@@ -1,0 +1,178 @@
+"""Packed execution: a batch is the concatenation of its sequences, and linear layers never see a padding token.
+
+One attention function, registered with transformers' attention interface, serves every encoder family that calls that
+interface. It reads the cumulative lengths that travel as keyword arguments: on CPU it runs one SDPA call per run of equal
+lengths (measured faster than a block-diagonal mask), on CUDA torch's own variable-length kernel. No mask function is
+registered under the name, so transformers builds no mask and reads nothing back from the device; a mask that arrives
+anyway, or a batch without lengths, is refused rather than computed wrongly.
+"""
+
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+import torch
+from torch import Tensor
+from torch.nn import functional
+from transformers import AttentionInterface
+
+from workers.sequences import Sequences
+
+#: Without "flash" in it: transformers imports a flash package for names that have it.
+ATTENTION = "millrace_packed"
+
+#: Model types whose packed forward is compared with the reference in `tests/parity`.
+PACKABLE = frozenset({"bert", "roberta", "xlm-roberta", "distilbert"})
+
+
+@dataclass(frozen=True, slots=True)
+class PackedBatch:
+    """Tensors of a packed batch, on the device."""
+
+    #: Shape (1, total).
+    input_ids: Tensor
+    position_ids: Tensor
+    token_type_ids: Tensor
+    #: Which sequence each token belongs to, shape (1, total).
+    seq_idx: Tensor
+    #: Shape (count + 1,), int32, on the device.
+    cu_seq_lens: Tensor
+    max_length: int
+    #: (start, count, length) of each run of equal lengths, for the CPU.
+    runs: tuple[tuple[int, int, int], ...]
+
+    def attention_arguments(self) -> dict[str, Any]:
+        """Keyword arguments that travel through the model to the attention function."""
+        return {
+            "cu_seq_lens_q": self.cu_seq_lens,
+            "cu_seq_lens_k": self.cu_seq_lens,
+            "max_length_q": self.max_length,
+            "max_length_k": self.max_length,
+            "packed_runs": self.runs,
+        }
+
+
+def collate(sequences: Sequences, device: torch.device, *, padding_idx: int | None) -> PackedBatch:
+    """Build a packed batch.
+
+    Args:
+        sequences: What to pack.
+        device: Where the tensors go.
+        padding_idx: For position embeddings that count from `padding_idx + 1` and skip padding tokens (RoBERTa, XLM-R);
+            None for positions that start at 0.
+    """
+    lengths = sequences.lengths.astype(np.int64)
+    ends = np.cumsum(lengths)
+    starts = ends - lengths
+    total = int(ends[-1])
+    seq_idx = np.repeat(np.arange(len(lengths)), lengths)
+    if padding_idx is None:
+        positions = np.arange(total) - starts[seq_idx]
+    else:
+        # transformers: cumsum(ids != pad) * (ids != pad) + pad, per sequence; a literal <pad> does not advance it.
+        real = (sequences.ids != padding_idx).astype(np.int64)
+        counted = np.cumsum(real)
+        before = np.concatenate(([0], counted))[starts]
+        positions = (counted - before[seq_idx]) * real + padding_idx
+    types = sequences.type_ids if sequences.type_ids is not None else np.zeros(total, dtype=np.int32)
+
+    def place(values: npt.NDArray[Any]) -> Tensor:
+        return torch.from_numpy(values.astype(np.int64))[None].to(device, non_blocking=True)
+
+    return PackedBatch(
+        input_ids=place(sequences.ids),
+        position_ids=place(positions),
+        token_type_ids=place(types),
+        seq_idx=place(seq_idx),
+        cu_seq_lens=torch.from_numpy(np.concatenate(([0], ends)).astype(np.int32)).to(device, non_blocking=True),
+        max_length=int(lengths.max()),
+        runs=_runs(lengths),
+    )
+
+
+def learned_position_padding(model: torch.nn.Module) -> int | None:
+    """The `padding_idx` that a model's learned positions count from, or None where they start at 0.
+
+    Told as sentence-transformers does: an int `padding_idx` beside an embedding named `position_embeddings`.
+    """
+    for module in model.modules():
+        padding_idx = getattr(module, "padding_idx", None)
+        if isinstance(padding_idx, int) and isinstance(
+            getattr(module, "position_embeddings", None), torch.nn.Embedding
+        ):
+            return padding_idx
+    return None
+
+
+def _runs(lengths: npt.NDArray[np.int64]) -> tuple[tuple[int, int, int], ...]:
+    runs: list[tuple[int, int, int]] = []
+    start = 0
+    for length in lengths.tolist():
+        if runs and runs[-1][2] == length:
+            first, count, _ = runs[-1]
+            runs[-1] = (first, count + 1, length)
+        else:
+            runs.append((start, 1, length))
+        start += length
+    return tuple(runs)
+
+
+def packed_attention(
+    module: torch.nn.Module,  # noqa: ARG001 - the attention interface's signature
+    query: Tensor,
+    key: Tensor,
+    value: Tensor,
+    attention_mask: Tensor | None,
+    *,
+    scaling: float | None = None,
+    packed_runs: tuple[tuple[int, int, int], ...] | None = None,
+    cu_seq_lens_q: Tensor | None = None,
+    max_length_q: int | None = None,
+    **_: Any,
+) -> tuple[Tensor, None]:
+    """Bidirectional attention within each sequence of a packed batch.
+
+    Args:
+        module: The attention layer.
+        query: Shape (1, heads, total, head size); `key` and `value` likewise.
+        key: See `query`.
+        value: See `query`.
+        attention_mask: Must be None.
+        scaling: Factor on the scores; 1/sqrt(head size) when None.
+        packed_runs: Runs of equal lengths.
+        cu_seq_lens_q: Cumulative lengths, shape (count + 1,).
+        max_length_q: Longest sequence.
+
+    Returns:
+        Shape (1, total, heads, head size), and no attention weights.
+    """
+    if attention_mask is not None or packed_runs is None or cu_seq_lens_q is None or max_length_q is None:
+        raise ValueError("packed attention needs the sequences' lengths and takes no mask")
+    if query.is_cuda and query.dtype in (torch.float16, torch.bfloat16):
+        return _varlen(query, key, value, cu_seq_lens_q, max_length_q, scaling), None
+    _, heads, total, size = query.shape
+    out = query.new_empty((total, heads, size))
+    for start, count, length in packed_runs:
+        end = start + count * length
+
+        def cut(x: Tensor, start: int = start, end: int = end, count: int = count, length: int = length) -> Tensor:
+            return x[0, :, start:end].reshape(heads, count, length, size).transpose(0, 1)
+
+        attended = functional.scaled_dot_product_attention(cut(query), cut(key), cut(value), scale=scaling)
+        out[start:end] = attended.transpose(1, 2).reshape(count * length, heads, size)
+    return out[None], None
+
+
+def _varlen(
+    query: Tensor, key: Tensor, value: Tensor, cu_seq_lens: Tensor, max_length: int, scaling: float | None
+) -> Tensor:
+    """torch's variable-length kernel. The operator's positional part is stable; `varlen_attn`'s signature is not."""
+    q, k, v = (x[0].transpose(0, 1) for x in (query, key, value))
+    out: Tensor = torch.ops.aten._flash_attention_forward(
+        q, k, v, cu_seq_lens, cu_seq_lens, max_length, max_length, 0.0, False, False, scale=scaling
+    )[0]
+    return out[None]
+
+
+AttentionInterface.register(ATTENTION, packed_attention)

@@ -1,0 +1,432 @@
+"""The worker's pipeline, off the consumer's thread: tokenise → forward → store and acknowledge, each on its own thread.
+
+The next batch is tokenised while this one runs (Rust releases the GIL), and whenever the engine is free it is given
+everything that waits, up to the token budget: there is no wait window. At idle a request runs at once; under load batches
+form by themselves.
+"""
+
+import queue
+import threading
+import time
+from collections import Counter, deque
+from collections.abc import Callable, Sequence
+from itertools import chain, count
+
+import numpy as np
+
+from shared.errors import DeadlineExceeded, InferenceFailed, InputTooLong, InvalidRequest, MillraceError, ModelNotFound, WrongTask
+from shared.jobs import EmbedRequest
+from shared.logging import get_logger
+from shared.metrics import Metrics
+from shared.queues import Lane, queue_name
+from workers.batching import Lanes
+from workers.delivery import Delivery, Finished
+from workers.engine_process import EngineLost, EngineProcess, EngineStartError
+from workers.engine_protocol import BatchResult, EngineModel
+from workers.sequences import Sequences
+from workers.tokenization import ModelTokenizer, Tokens
+from workers.work import Item, RequestWork, TaskWork
+
+log = get_logger("millrace.pipeline")
+
+#: Pauses between attempts to start a lost engine again, in seconds.
+_RESTART_PAUSES_S = (0.0, 1.0, 2.0, 5.0, 10.0)
+#: An input in whose company the engine died this often, the last time alone, is given up.
+_FATAL_FAILURES = 2
+#: Weight of the newest batch in the running estimate of the engine's speed.
+_SPEED_WEIGHT = 0.2
+#: Batches below this many tokens say little about speed.
+_SPEED_MIN_TOKENS = 256
+
+
+class ServedModel:
+    """A model of the engine, with its tokenizer and its lanes."""
+
+    def __init__(self, index: int, model: EngineModel, *, bulk_batch_s: float, aging_s: float) -> None:
+        self.index = index
+        self.card = model.card
+        self.takes_pairs = model.takes_pairs
+        self.tokenizer = ModelTokenizer(
+            model.tokenizer_json, max_tokens=model.card.max_tokens, takes_pairs=model.takes_pairs
+        )
+        self._bulk_batch_s = bulk_batch_s
+        self.tokens_per_s = model.card.tokens_per_s
+        self.lanes: Lanes[Item] = Lanes(
+            max_batch_tokens=model.card.max_batch_tokens, bulk_batch_tokens=self._bulk_batch_tokens(), aging_s=aging_s
+        )
+
+    def observe_speed(self, tokens: int, seconds: float) -> None:
+        """Learn from a batch how fast the model is, and with it how large a bulk batch may be."""
+        if tokens >= _SPEED_MIN_TOKENS and seconds > 0:
+            self.tokens_per_s += _SPEED_WEIGHT * (tokens / seconds - self.tokens_per_s)
+            self.lanes.bulk_batch_tokens = self._bulk_batch_tokens()
+
+    def held_limit(self, lane: Lane) -> int:
+        """Tokens that a lane may hold before it is closed: about two batches, one that runs and one that waits."""
+        return 2 * (self.card.max_batch_tokens if lane is Lane.INTERACTIVE else self.lanes.bulk_batch_tokens)
+
+    def _bulk_batch_tokens(self) -> int:
+        return max(1, min(self.card.max_batch_tokens, int(self.tokens_per_s * self._bulk_batch_s)))
+
+
+class Pipeline:
+    """Tasks in, results delivered."""
+
+    def __init__(
+        self,
+        engine: EngineProcess,
+        models: Sequence[ServedModel],
+        delivery: Delivery,
+        metrics: Metrics,
+        *,
+        batches_in_flight: int,
+        on_started: Callable[[TaskWork], None],
+        on_finished: Callable[[Sequence[TaskWork]], None],
+        on_flow: Callable[[frozenset[str]], None],
+    ) -> None:
+        """Build the pipeline.
+
+        Args:
+            engine: A process that is ready.
+            models: Its models, in its order.
+            delivery: Where results go.
+            metrics: The worker's metrics.
+            batches_in_flight: Batches that the engine is given at a time.
+            on_started: Called when a task's first item enters a batch.
+            on_finished: Called with tasks whose results are stored and acknowledged.
+            on_flow: Called with the closed queues whenever they change.
+        """
+        self._engine = engine
+        self._models = models
+        self._by_name = {model.card.name: model for model in models}
+        self._delivery = delivery
+        self._metrics = metrics
+        self._depth = batches_in_flight
+        self._on_started, self._on_finished, self._on_flow = on_started, on_finished, on_flow
+        self._inbox: queue.SimpleQueue[tuple[TaskWork, int] | None] = queue.SimpleQueue()
+        self._outbox: queue.SimpleQueue[TaskWork | None] = queue.SimpleQueue()
+        self._condition = threading.Condition()
+        self._stopping = False
+        #: Groups to run again, each on its own: the parts of a batch that failed.
+        self._again: deque[tuple[ServedModel, list[Item]]] = deque()
+        self._in_flight: dict[int, tuple[ServedModel, list[Item]]] = {}
+        self._batch_numbers = count()
+        self._held: Counter[tuple[str, Lane]] = Counter()
+        self._closed: frozenset[str] = frozenset()
+        self._flow_lock = threading.Lock()
+        #: Tasks accepted and not yet delivered.
+        self._unfinished = 0
+        self.engine_ready = True
+        self._threads = [
+            threading.Thread(target=run, name=name, daemon=True)
+            for name, run in (("intake", self._take_in), ("inference", self._infer), ("delivery", self._deliver))
+        ]
+
+    def start(self) -> None:
+        """Start the threads."""
+        self._metrics.gauge("millrace_engine_ready").set(1)
+        for thread in self._threads:
+            thread.start()
+
+    def accept(self, task: TaskWork, estimated_tokens: int) -> None:
+        """Take a task; never blocks. The estimate counts against its lane until the tokens are known."""
+        with self._condition:
+            self._unfinished += 1
+        self._hold(task.task.model, task.lane, estimated_tokens)
+        self._inbox.put((task, estimated_tokens))
+
+    def drain(self, timeout_s: float) -> bool:
+        """Wait until everything accepted is delivered; False if that took too long."""
+        with self._condition:
+            return self._condition.wait_for(lambda: self._unfinished == 0, timeout_s)
+
+    def stop(self) -> None:
+        """End the threads and the engine. What is not delivered stays unacknowledged."""
+        with self._condition:
+            self._stopping = True
+            self._condition.notify_all()
+        self._delivery.give_up.set()
+        self._inbox.put(None)
+        self._outbox.put(None)
+        self._engine.stop()
+        for thread in self._threads:
+            thread.join(timeout=5)
+
+    # Intake: decode, check, tokenise.
+
+    def _take_in(self) -> None:
+        while (entry := self._inbox.get()) is not None:
+            task, estimated_tokens = entry
+            items = [item for work in task.requests for item in self._prepare(task, work)]
+            tokens = sum(item.tokens for item in items)
+            self._hold(task.task.model, task.lane, tokens - estimated_tokens)
+            if items:
+                model = self._by_name[task.task.model]
+                with self._condition:
+                    model.lanes.add(task.lane, items)
+                    self._condition.notify_all()
+            else:
+                self._outbox.put(task)
+
+    def _prepare(self, task: TaskWork, work: RequestWork) -> list[Item]:
+        """The items of a request; none when it has been answered with an error."""
+        started = time.perf_counter()
+        try:
+            model = self._model_for(task)
+            tokens = self._tokenize(model, work)
+        except MillraceError as error:
+            self._fail(work, error)
+            return []
+        except Exception:
+            log.exception("tokenization_failed", model=task.task.model, request_id=work.request.request_id)
+            self._fail(work, InferenceFailed("the input could not be tokenised"))
+            return []
+        work.tokenization_s = time.perf_counter() - started
+        work.arrived_at = now = time.monotonic()
+        work.rows = [None] * len(tokens)
+        work.remaining = len(tokens)
+        work.tokens = sum(len(entry.ids) for entry in tokens)
+        return [
+            Item(work, index, entry.ids, entry.type_ids, len(entry.ids), now) for index, entry in enumerate(tokens)
+        ]
+
+    def _model_for(self, task: TaskWork) -> ServedModel:
+        model = self._by_name.get(task.task.model)
+        if model is None:
+            raise ModelNotFound(f"this worker does not serve model {task.task.model}")
+        if task.task.operation not in model.card.operations:
+            does = ", ".join(model.card.operations)
+            raise WrongTask(f"model {model.card.name} does not {task.task.operation}; it does: {does}", param="model")
+        return model
+
+    def _tokenize(self, model: ServedModel, work: RequestWork) -> list[Tokens]:
+        request = work.request
+        if isinstance(request, EmbedRequest):
+            most = model.card.dimensions or 0
+            if request.dimensions is not None and not 0 < request.dimensions <= most:
+                raise InvalidRequest(
+                    f"dimensions {request.dimensions} is not between 1 and {most}, what {model.card.name} has",
+                    param="dimensions",
+                )
+            tokens = model.tokenizer.encode(request.texts)
+        elif model.takes_pairs:
+            try:
+                tokens = model.tokenizer.encode_pairs(request.query, request.documents)
+            except ValueError as err:
+                raise InputTooLong(
+                    f"the query alone fills the {model.card.max_tokens} tokens that {model.card.name} takes", param="query"
+                ) from err
+        else:
+            tokens = model.tokenizer.encode([request.query, *request.documents])
+        self._count_truncated(model, work, tokens)
+        return tokens
+
+    def _count_truncated(self, model: ServedModel, work: RequestWork, tokens: Sequence[Tokens]) -> None:
+        cut = [index for index, entry in enumerate(tokens) if entry.full_length > len(entry.ids)]
+        work.truncated = len(cut)
+        if cut and not work.request.truncate:
+            given = tokens[cut[0]].full_length
+            raise InputTooLong(
+                f"input {cut[0]} has {given} tokens and {model.card.name} takes {model.card.max_tokens}; "
+                "shorten it or allow truncation"
+            )
+
+    # Inference: plan, submit, receive.
+
+    def _infer(self) -> None:
+        while True:
+            with self._condition:
+                self._condition.wait_for(lambda: self._stopping or self._in_flight or self._has_work())
+                if self._stopping:
+                    return
+                planned = self._plan()
+            try:
+                for model, items in planned:
+                    self._submit(model, items)
+                if self._in_flight:
+                    self._complete(self._engine.receive())
+            except EngineLost as err:
+                if self._stopping:
+                    return
+                self._replace_engine(str(err))
+
+    def _has_work(self) -> bool:
+        return bool(self._again) or any(len(model.lanes) for model in self._models)
+
+    def _plan(self) -> list[tuple[ServedModel, list[Item]]]:
+        planned: list[tuple[ServedModel, list[Item]]] = []
+        while len(self._in_flight) + len(planned) < self._depth and self._has_work():
+            if self._again:
+                model, items = self._again.popleft()
+            else:
+                model = min(self._models, key=lambda model: model.lanes.urgency())
+                items = model.lanes.take(time.monotonic())
+            if items := self._still_wanted(items):
+                planned.append((model, items))
+        return planned
+
+    def _still_wanted(self, items: list[Item]) -> list[Item]:
+        """Drop what has expired, and what belongs to a request that has failed already."""
+        now = time.time()
+        wanted: list[Item] = []
+        for item in items:
+            work = item.work
+            if work.error is None and work.request.deadline < now:
+                self._metrics.counter(
+                    "millrace_expired_requests_total", model=work.task.task.model, lane=str(work.task.lane)
+                ).inc()
+                self._fail(work, DeadlineExceeded("the request expired in the worker before its turn came"))
+            if work.error is None:
+                wanted.append(item)
+            else:
+                self._settle(item)
+        return wanted
+
+    def _submit(self, model: ServedModel, items: list[Item]) -> None:
+        items.sort(key=lambda item: item.tokens)  # runs of equal lengths
+        batch = next(self._batch_numbers)
+        self._in_flight[batch] = model, items
+        now = time.monotonic()
+        for item in items:
+            task = item.work.task
+            item.work.queue_s = max(item.work.queue_s, now - item.arrived_at)
+            if not task.started:
+                task.started = True
+                self._on_started(task)
+        self._engine.submit(batch, model.index, _sequences(items))
+
+    def _complete(self, result: BatchResult) -> None:
+        model, items = self._in_flight.pop(result.batch)
+        rows, error = result.rows, result.error
+        if rows is not None and len(rows) != len(items):
+            rows, error = None, f"the model returned {len(rows)} rows for {len(items)} inputs"
+        name = model.card.name
+        self._metrics.counter("millrace_batches_total", model=name, outcome="failed" if rows is None else "ok").inc()
+        if rows is None:
+            self._split(model, items, error or "no rows")
+            return
+        tokens = sum(item.tokens for item in items)
+        model.observe_speed(tokens, result.seconds)
+        self._metrics.histogram("millrace_batch_duration_seconds", model=name).observe(result.seconds)
+        self._metrics.histogram("millrace_batch_items", model=name).observe(len(items))
+        self._metrics.histogram("millrace_batch_tokens", model=name).observe(tokens)
+        self._metrics.histogram("te_batch_next_size").observe(len(items))
+        self._metrics.histogram("te_batch_next_tokens").observe(tokens)
+        counted: set[RequestWork] = set()
+        for item, row in zip(items, rows, strict=True):
+            work = item.work
+            work.rows[item.index] = row
+            if work not in counted:
+                counted.add(work)
+                work.inference_s += result.seconds
+                lane = str(work.task.lane)
+                self._metrics.histogram("millrace_queue_wait_seconds", model=name, lane=lane).observe(work.queue_s)
+            self._settle(item)
+
+    def _split(self, model: ServedModel, items: list[Item], reason: str) -> None:
+        """Run the halves of a failed batch on their own; an input that fails alone is answered with the error."""
+        if len(items) == 1:
+            self._fail(items[0].work, InferenceFailed(f"the model failed on this input: {reason}"))
+            self._settle(items[0])
+            return
+        middle = len(items) // 2
+        self._again.extend([(model, items[:middle]), (model, items[middle:])])
+
+    def _replace_engine(self, reason: str) -> None:
+        """Start a new engine process, and run what the lost one had again in smaller groups."""
+        log.warning("engine_lost", reason=reason, batches=len(self._in_flight))
+        self._metrics.counter("millrace_engine_restarts_total", reason="lost").inc()
+        self._metrics.gauge("millrace_engine_ready").set(0)
+        self.engine_ready = False
+        lost, self._in_flight = list(self._in_flight.values()), {}
+        for model, items in lost:
+            for item in items:
+                item.failures += 1
+            if len(items) == 1 and items[0].failures < _FATAL_FAILURES:
+                self._again.append((model, items))  # it may have been bad luck: once more, alone
+            else:
+                self._split(model, items, "the engine process died on it")
+        for attempt in count():
+            pause = _RESTART_PAUSES_S[min(attempt, len(_RESTART_PAUSES_S) - 1)]
+            with self._condition:
+                if self._condition.wait_for(lambda: self._stopping, pause):
+                    return
+            self._engine.stop()
+            try:
+                self._engine.launch()
+                self._engine.wait_ready()
+            except EngineStartError as err:
+                log.error("engine_not_restarted", reason=str(err))  # noqa: TRY400 - the sentence says it all
+            else:
+                break
+        self.engine_ready = True
+        self._metrics.gauge("millrace_engine_ready").set(1)
+        log.info("engine_replaced", pid=self._engine.pid)
+
+    # Settling items, requests and tasks.
+
+    def _fail(self, work: RequestWork, error: MillraceError) -> None:
+        if work.error is None:
+            work.error = error
+            self._metrics.counter("millrace_failed_requests_total", model=work.task.task.model, code=error.code).inc()
+
+    def _settle(self, item: Item) -> None:
+        """An item has its row, or will never have one."""
+        work = item.work
+        work.remaining -= 1
+        self._hold(work.task.task.model, work.task.lane, -item.tokens)
+        if work.remaining == 0 and all(other.remaining == 0 for other in work.task.requests):
+            self._outbox.put(work.task)
+
+    def _hold(self, name: str, lane: Lane, tokens: int) -> None:
+        """Count what a lane holds, and close or open its queue."""
+        with self._flow_lock:
+            self._held[name, lane] += tokens
+            self._metrics.gauge("millrace_held_tokens", model=name, lane=str(lane)).set(self._held[name, lane])
+            closed = frozenset(
+                queue_name(model.card.name, lane)
+                for model in self._models
+                for lane in Lane
+                if self._held[model.card.name, lane] >= model.held_limit(lane)
+            )
+            if closed != self._closed:
+                self._closed = closed
+                self._on_flow(closed)
+
+    # Delivery: store, publish, acknowledge.
+
+    def _deliver(self) -> None:
+        while (first := self._outbox.get()) is not None:
+            tasks = [first]
+            while not self._outbox.empty():
+                task = self._outbox.get()
+                if task is None:
+                    self._outbox.put(None)
+                    break
+                tasks.append(task)
+            finished = [self._finished(task) for task in tasks]
+            if not self._delivery.deliver(finished):
+                return
+            self._on_finished(tasks)
+            with self._condition:
+                self._unfinished -= len(tasks)
+                self._condition.notify_all()
+
+    def _finished(self, task: TaskWork) -> Finished:
+        model = self._by_name.get(task.task.model)
+        by_cosine = model is not None and not model.takes_pairs
+        replies = [work.reply(reranks_by_cosine=by_cosine) for work in task.requests]
+        return Finished(task.task_id, task.delivery_tag, replies)
+
+
+def _sequences(items: Sequence[Item]) -> Sequences:
+    total = sum(item.tokens for item in items)
+    types = None
+    if any(item.type_ids is not None for item in items):
+        segments = (item.type_ids if item.type_ids is not None else [0] * item.tokens for item in items)
+        types = np.fromiter(chain.from_iterable(segments), dtype=np.int32, count=total)
+    return Sequences(
+        ids=np.fromiter(chain.from_iterable(item.ids for item in items), dtype=np.int32, count=total),
+        type_ids=types,
+        lengths=np.fromiter((item.tokens for item in items), dtype=np.int32, count=len(items)),
+    )

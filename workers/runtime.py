@@ -1,0 +1,125 @@
+"""What a worker process is made of: engine, pipeline, heartbeat, metrics. The pool starts it, Celery drives it."""
+
+import os
+import socket
+from collections.abc import Callable, Sequence
+from uuid import uuid4
+
+from prometheus_client import start_http_server
+from redis import Redis
+
+from shared.logging import get_logger
+from shared.metrics import Metrics, Owner
+from shared.model_card import WorkerCard
+from workers.delivery import Delivery
+from workers.engine_process import EngineProcess
+from workers.engine_protocol import EngineOptions, EngineReady
+from workers.heartbeat import Heartbeat
+from workers.pipeline import Pipeline, ServedModel
+from workers.settings import WorkerSettings
+from workers.work import TaskWork
+
+log = get_logger("millrace.worker")
+
+
+class Runtime:
+    """One worker process's parts."""
+
+    def __init__(self, settings: WorkerSettings) -> None:
+        self.settings = settings
+        #: Names this process's lease and unacknowledged messages; a restarted worker is another one.
+        self.worker = f"{settings.worker_name}@{socket.gethostname()}-{uuid4().hex[:8]}"
+        self.metrics = Metrics(Owner.WORKER)
+        self.draining = False
+        self.engine = EngineProcess(
+            EngineOptions(
+                models=settings.models(),
+                device=settings.device,
+                dtype=settings.dtype,
+                threads=settings.threads,
+                max_batch_tokens=settings.max_batch_tokens,
+                log_level=settings.log_level,
+                log_format=settings.log_format,
+            ),
+            module=settings.engine,
+            start_timeout_s=settings.engine_start_timeout_s,
+            batch_timeout_s=settings.engine_timeout_s,
+        )
+        self._url = settings.redis_url.get_secret_value()
+        self._ready: EngineReady | None = None
+        self._pipeline: Pipeline | None = None
+        self._models: list[ServedModel] = []
+        self._heartbeat: Heartbeat | None = None
+
+    def redis(self) -> Redis:
+        """A client that notices a dead connection within seconds."""
+        return Redis.from_url(
+            self._url, socket_timeout=5.0, socket_connect_timeout=2.0, socket_keepalive=True, health_check_interval=5
+        )
+
+    def load(self) -> None:
+        """Wait until the engine (already launched) has run every model once.
+
+        Raises:
+            EngineStartError: It cannot.
+        """
+        self._ready = self.engine.wait_ready()
+
+    def start(
+        self,
+        *,
+        on_started: Callable[[TaskWork], None],
+        on_finished: Callable[[Sequence[TaskWork]], None],
+        on_flow: Callable[[frozenset[str]], None],
+    ) -> Pipeline:
+        """Start pipeline, heartbeat and metrics endpoint; the lease is held when this returns."""
+        if self._ready is None:
+            raise RuntimeError("load() comes first")
+        settings = self.settings
+        self._models = [
+            ServedModel(index, model, bulk_batch_s=settings.bulk_batch_s, aging_s=settings.bulk_aging_s)
+            for index, model in enumerate(self._ready.models)
+        ]
+        on_cpu = self._ready.device == "cpu"
+        self._pipeline = Pipeline(
+            self.engine,
+            self._models,
+            Delivery(self.redis(), self.worker, result_ttl_s=settings.result_ttl_s),
+            self.metrics,
+            batches_in_flight=settings.batches_in_flight or (1 if on_cpu else 2),
+            on_started=on_started,
+            on_finished=on_finished,
+            on_flow=on_flow,
+        )
+        self._pipeline.start()
+        self._heartbeat = Heartbeat(self.redis(), self.worker, self.card, result_ttl_s=settings.result_ttl_s)
+        self._heartbeat.start()
+        if settings.worker_metrics_port:
+            start_http_server(
+                settings.worker_metrics_port, addr=settings.worker_metrics_host, registry=self.metrics.registry
+            )
+        log.info("worker_ready", worker=self.worker, device=self._ready.device, models=[m.card.name for m in self._models])
+        return self._pipeline
+
+    def card(self) -> WorkerCard:
+        """What this worker says about itself now."""
+        pipeline, ready = self._pipeline, self._ready
+        if pipeline is None or ready is None:
+            raise RuntimeError("the runtime has not been started")
+        state = "draining" if self.draining else "ready" if pipeline.engine_ready else "restarting"
+        return WorkerCard(
+            worker=self.worker,
+            hostname=socket.gethostname(),
+            pid=os.getpid(),
+            device=ready.device,
+            state=state,
+            models=[
+                model.card.model_copy(update={"tokens_per_s": round(model.tokens_per_s, 1)}) for model in self._models
+            ],
+        )
+
+    def close(self) -> None:
+        """Give the lease back."""
+        if self._heartbeat is not None:
+            self._heartbeat.stop()
+        self.engine.stop()

