@@ -14,7 +14,7 @@ from contextlib import suppress
 from dataclasses import dataclass
 
 from redis.asyncio import Redis
-from redis.asyncio.client import PubSub
+from redis.asyncio.connection import AbstractConnection
 from redis.exceptions import RedisError
 
 from shared import keys, leases
@@ -76,6 +76,7 @@ class Replies:
         self._pending: dict[str, PendingTask] = {}
         #: Set once the subscription has been confirmed; publishing before that could miss the reply.
         self.subscribed = asyncio.Event()
+        self._heard_at = 0.0
 
     def expect(self, task: PendingTask) -> None:
         """Wait for a task; its `on_outcome` is called exactly once, with None if it was abandoned."""
@@ -89,19 +90,22 @@ class Replies:
     async def listen(self) -> None:
         """Receive replies until cancelled, resubscribing whenever the connection breaks."""
         while True:
-            pubsub = self._subscriber.pubsub()
+            connection: AbstractConnection | None = None
             try:
-                await pubsub.psubscribe(self._pattern)
-                await pubsub.parse_response(block=True)  # the confirmation
+                # The bare connection: redis-py's PubSub adds a tenth of a millisecond to each reply.
+                connection = await self._subscriber.connection_pool.get_connection()
+                await connection.send_command("PSUBSCRIBE", self._pattern)
+                await connection.read_response(push_request=True)
                 self.subscribed.set()
                 await self._sweep(min_age_s=0.0)
-                await self._receive(pubsub)
+                await self._receive(connection)
             except (RedisError, OSError, TimeoutError) as err:
                 log.warning("subscription_lost", error=str(err) or type(err).__name__)
                 await asyncio.sleep(0.2)
             finally:
-                with suppress(RedisError, OSError):
-                    await pubsub.aclose()
+                if connection is not None:
+                    await connection.disconnect(nowait=True)
+                    await self._subscriber.connection_pool.release(connection)
 
     async def sweep(self) -> None:
         """Look up what the subscription missed, each second until cancelled."""
@@ -111,21 +115,30 @@ class Replies:
             with suppress(RedisError, OSError):  # the fleet logs the outage; the next sweep tries again
                 await self._republish(await self._sweep(min_age_s=SWEEP_AGE_S))
 
-    async def _receive(self, pubsub: PubSub) -> None:
-        pinged = False
+    async def _receive(self, connection: AbstractConnection) -> None:
+        loop = asyncio.get_running_loop()
+        ticker = loop.create_task(self._ping(connection))
+        try:
+            while True:
+                response = await connection.read_response(push_request=True)
+                self._heard_at = loop.time()
+                if isinstance(response, list) and response[0] == b"pmessage":
+                    self._resolve(response[2].decode().removeprefix(keys.result("")), response[3], way="pubsub")
+        finally:
+            ticker.cancel()
+
+    async def _ping(self, connection: AbstractConnection) -> None:
+        """Test a silent subscription; close one that does not answer, which wakes its reader with an error."""
+        loop = asyncio.get_running_loop()
+        self._heard_at = loop.time()
         while True:
-            try:
-                async with asyncio.timeout(PING_AFTER_S):
-                    response = await pubsub.parse_response(block=True)
-            except TimeoutError:
-                if pinged:
-                    raise  # half-open: the ping was not answered either
-                await pubsub.ping()
-                pinged = True
-                continue
-            pinged = False
-            if response is not None and response[0] == b"pmessage":
-                self._resolve(response[2].decode().removeprefix(keys.result("")), response[3], way="pubsub")
+            await asyncio.sleep(PING_AFTER_S)
+            silent_s = loop.time() - self._heard_at
+            if silent_s >= 2 * PING_AFTER_S:
+                await connection.disconnect(nowait=True)
+            elif silent_s >= PING_AFTER_S:
+                with suppress(RedisError, OSError):  # the reader sees the same error and resubscribes
+                    await connection.send_command("PING")
 
     def _resolve(self, task_id: str, value: bytes, *, way: str) -> None:
         task = self._pending.get(task_id)

@@ -7,6 +7,7 @@ from typing import Any
 from fastapi import FastAPI, Request
 from fastapi.responses import Response
 from pydantic import BaseModel
+from starlette.routing import Route as StarletteRoute
 
 from api.catalog import Catalog
 from api.dialect import Dialect, Route, View
@@ -60,7 +61,9 @@ def _add_route(app: FastAPI, path: str, contenders: Sequence[tuple[Dialect, Rout
             }
         },
     )
-    app.add_api_route(f"{path}/", answer, methods=["POST"], include_in_schema=False, response_model=None)
+    # Plain Starlette routes in front answer: FastAPI's dependency solver has nothing to do here and costs 0.1 ms a request.
+    # The route above is what the documentation is made from.
+    app.router.routes[:0] = [StarletteRoute(path, answer, methods=["POST"]), StarletteRoute(f"{path}/", answer, methods=["POST"])]
 
 
 def _add_view(app: FastAPI, dialect: Dialect, view: View, catalog: Catalog, settings: ApiSettings) -> None:

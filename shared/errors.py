@@ -65,6 +65,12 @@ class InputTooLong(InvalidRequest):
     code = "context_length_exceeded"
 
 
+class TokenInputUnsupported(InvalidRequest):
+    """Token ids are not supported; send text (LangChain: check_embedding_ctx_length=False)."""
+
+    code = "token_input_unsupported"
+
+
 class WrongTask(InvalidRequest):
     """The model does not do this task."""
 

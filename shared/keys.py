@@ -6,8 +6,6 @@
 | `millrace:leases` | sorted set, worker → lease end in ms of the server's clock | until recovered | worker | gateway, worker |
 | `millrace:worker:<worker>` | string, JSON `WorkerCard` | 10 s, renewed | worker | gateway |
 | `millrace:unacked:<worker>` | hash, delivery tag → message | until acknowledged or recovered | kombu in the worker | gateway, worker |
-| `millrace:unacked-index:<worker>` | sorted set, delivery tag → time | as above | kombu in the worker | kombu |
-| `millrace:unacked-mutex:<worker>` | string | kombu's own | kombu in the worker | kombu |
 | `millrace:deliveries:<task>` | counter of worker deaths | 1 h | `recover.lua` | `recover.lua` |
 | `millrace:dead` | list of JSON, the newest 1,000 | kept | `recover.lua`'s caller | operator |
 """
@@ -18,7 +16,6 @@ DEAD_LETTERS = "millrace:dead"
 DEAD_LETTERS_KEPT = 1000
 
 UNACKED_PREFIX = "millrace:unacked:"
-UNACKED_INDEX_PREFIX = "millrace:unacked-index:"
 DELIVERIES_PREFIX = "millrace:deliveries:"
 
 
@@ -28,13 +25,8 @@ def unacked(worker: str) -> str:
 
 
 def unacked_index(worker: str) -> str:
-    """Sorted set of the same messages' delivery tags."""
-    return f"{UNACKED_INDEX_PREFIX}{worker}"
-
-
-def unacked_mutex(worker: str) -> str:
-    """kombu's own lock for its visibility sweep over that worker's messages."""
-    return f"millrace:unacked-mutex:{worker}"
+    """Name of kombu's index of the same messages; nothing is written there (see `workers.transport`)."""
+    return f"millrace:unacked-index:{worker}"
 
 
 def worker_card(worker: str) -> str:

@@ -2,8 +2,8 @@
 -- Atomic: whoever calls it, and however often, each message is moved once.
 -- KEYS[1] sorted set of leases     KEYS[2] list of dead letters (JSON, newest first)
 -- ARGV[1] worker id                ARGV[2] prefix of the unacked hashes (delivery tag -> kombu's entry)
--- ARGV[3] prefix of their indexes  ARGV[4] prefix of the delivery counters
--- ARGV[5] deaths after which a message is a dead letter   ARGV[6] dead letters kept
+-- ARGV[3] prefix of the delivery counters
+-- ARGV[4] deaths after which a message is a dead letter   ARGV[5] dead letters kept
 -- Returns {messages put back, {delivery tag of each dead letter}}.
 local worker = ARGV[1]
 local now = redis.call('TIME')
@@ -22,20 +22,20 @@ for i = 1, #entries, 2 do
   -- as it was sent; decoding and encoding it in Lua would turn its empty lists into objects.
   local message = string.match(entry, '^%[(.*})%s*,')
   local queue = string.match(entry, '"([^"]*)"%s*%]$')
-  local deaths = redis.call('INCR', ARGV[4] .. tag)
-  redis.call('EXPIRE', ARGV[4] .. tag, 3600)
-  if deaths >= tonumber(ARGV[5]) then
+  local deaths = redis.call('INCR', ARGV[3] .. tag)
+  redis.call('EXPIRE', ARGV[3] .. tag, 3600)
+  if deaths >= tonumber(ARGV[4]) then
     redis.call('LPUSH', KEYS[2], cjson.encode({
       task = tag, queue = queue, worker = worker, deaths = deaths, at = ms / 1000,
       sha1 = redis.sha1hex(message), reason = 'its workers died repeatedly',
     }))
-    redis.call('LTRIM', KEYS[2], 0, tonumber(ARGV[6]) - 1)
+    redis.call('LTRIM', KEYS[2], 0, tonumber(ARGV[5]) - 1)
     dead[#dead + 1] = tag
   else
     redis.call('RPUSH', queue, message)
     restored = restored + 1
   end
 end
-redis.call('DEL', unacked, ARGV[3] .. worker)
+redis.call('DEL', unacked)
 redis.call('ZREM', KEYS[1], worker)
 return {restored, dead}

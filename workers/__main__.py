@@ -1,8 +1,11 @@
 """`python -m workers`: one worker process on one device."""
 
+import os
 import sys
+import warnings
 
 import redis
+from celery.exceptions import SecurityWarning
 from redis.exceptions import RedisError
 
 from shared.logging import configure_logging, get_logger
@@ -24,6 +27,10 @@ def main() -> int:
     """Load the models, then consume until SIGTERM; accepted work is finished within the drain time."""
     settings = load_or_exit(WorkerSettings)
     configure_logging(settings.log_level, settings.log_format)
+    # Celery warns root against pickle, which this worker does not accept; in a container root is the usual user.
+    warnings.simplefilter("ignore", SecurityWarning)
+    # A tokenizer with a thread pool would take the cores that the forward pass is using.
+    os.environ.setdefault("TOKENIZERS_PARALLELISM", "false")
     runtime = Runtime(settings)
     # The engine imports torch and loads the weights while this process connects and sets Celery up.
     runtime.engine.launch()

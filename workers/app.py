@@ -13,8 +13,6 @@ from workers.runtime import Runtime
 
 #: Messages that a worker takes ahead. The lanes' token limits are what really bounds it (see `workers.transport`).
 _PREFETCH = 256
-#: Leases take the visibility timeout's place; kombu must never hand out what a living worker holds.
-_VISIBILITY_TIMEOUT_S = 7 * 24 * 3600
 
 
 def make_worker_app(runtime: Runtime) -> Celery:
@@ -28,13 +26,12 @@ def make_worker_app(runtime: Runtime) -> Celery:
         task_queues=[Queue(name, Exchange(""), routing_key=name) for name in names],
         task_default_queue=names[0],
         worker_prefetch_multiplier=_PREFETCH,
+        worker_consumer="workers.consumer:Consumer",
     )
     app.conf.broker_transport_options.update(
         queue_order_strategy="workers.transport:OpenLanes",
-        visibility_timeout=_VISIBILITY_TIMEOUT_S,
         unacked_key=keys.unacked(runtime.worker),
         unacked_index_key=keys.unacked_index(runtime.worker),
-        unacked_mutex_key=keys.unacked_mutex(runtime.worker),
     )
     app.runtime = runtime
     for operation in Operation:

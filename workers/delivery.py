@@ -33,7 +33,6 @@ class Delivery:
     def __init__(self, redis: Redis, worker: str, *, result_ttl_s: int) -> None:
         self._redis = redis
         self._unacked = keys.unacked(worker)
-        self._unacked_index = keys.unacked_index(worker)
         self._result_ttl_s = result_ttl_s
         #: Ends the wait for a Redis that does not come back.
         self.give_up = threading.Event()
@@ -55,7 +54,6 @@ class Delivery:
                         pipe.set(key, value, ex=self._result_ttl_s)
                         pipe.publish(key, value)
                     pipe.hdel(self._unacked, *tags)
-                    pipe.zrem(self._unacked_index, *tags)
                     pipe.execute()
             except (RedisError, OSError) as err:
                 if not warned:

@@ -1,5 +1,6 @@
 """The worker's handle on its engine process: start, submit, receive, replace."""
 
+import select
 import subprocess
 import sys
 import time
@@ -37,7 +38,8 @@ class EngineProcess:
         self._options = options
         self._module = module
         self._start_timeout_s = start_timeout_s
-        self._batch_timeout_s = batch_timeout_s
+        #: A batch that takes longer, in seconds, means a wedged device.
+        self.batch_timeout_s = batch_timeout_s
         self._process: subprocess.Popen[bytes] | None = None
         self._connection: Connection | None = None
 
@@ -86,17 +88,27 @@ class EngineProcess:
         except OSError as err:
             raise EngineLost(str(err)) from err
 
-    def receive(self) -> BatchResult:
-        """Wait for the next result.
+    def wait(self, bell: int, timeout_s: float | None) -> tuple[bool, bool]:
+        """Sleep until the file descriptor `bell` or a result can be read.
 
-        Raises:
-            EngineLost: The process died, or did not answer within the batch timeout.
+        Returns:
+            Whether the bell rang, and whether a result (or the process's end) is there; neither after the timeout.
         """
         connection = self._live()
+        poll = select.poll()
+        poll.register(bell, select.POLLIN)
+        poll.register(connection.fileno(), select.POLLIN)
+        ready = {fd for fd, _ in poll.poll(None if timeout_s is None else max(0, timeout_s * 1000))}
+        return bell in ready, connection.fileno() in ready
+
+    def receive(self) -> BatchResult:
+        """Read the next result, waiting for it if need be.
+
+        Raises:
+            EngineLost: The process died.
+        """
         try:
-            if not connection.poll(self._batch_timeout_s):
-                raise EngineLost(f"no result for {self._batch_timeout_s:.0f} s")
-            return receive_result(connection)
+            return receive_result(self._live())
         except (EOFError, OSError) as err:
             raise EngineLost(f"the engine process died ({err or 'end of file'})") from err
 

@@ -1,15 +1,17 @@
-"""The worker's pipeline, off the consumer's thread: tokenise → forward → store and acknowledge, each on its own thread.
+"""The worker's pipeline, off the consumer's thread: tokenise → forward → store and acknowledge.
 
-The next batch is tokenised while this one runs (Rust releases the GIL), and whenever the engine is free it is given
+One thread tokenises what arrives while the engine process runs the batch before, and whenever the engine is free gives it
 everything that waits, up to the token budget: there is no wait window. At idle a request runs at once; under load batches
-form by themselves.
+form by themselves. A second thread stores the results, so that a slow Redis does not keep the engine waiting.
 """
 
+import os
 import queue
 import threading
 import time
 from collections import Counter, deque
 from collections.abc import Callable, Sequence
+from dataclasses import dataclass
 from itertools import chain, count
 
 import numpy as np
@@ -69,6 +71,13 @@ class ServedModel:
         return max(1, min(self.card.max_batch_tokens, int(self.tokens_per_s * self._bulk_batch_s)))
 
 
+@dataclass(slots=True, eq=False)
+class _Batch:
+    model: ServedModel
+    items: list[Item]
+    submitted_at: float = 0.0
+
+
 class Pipeline:
     """Tasks in, results delivered."""
 
@@ -103,68 +112,70 @@ class Pipeline:
         self._metrics = metrics
         self._depth = batches_in_flight
         self._on_started, self._on_finished, self._on_flow = on_started, on_finished, on_flow
-        self._inbox: queue.SimpleQueue[tuple[TaskWork, int] | None] = queue.SimpleQueue()
+        self._inbox: deque[tuple[TaskWork, int]] = deque()
         self._outbox: queue.SimpleQueue[TaskWork | None] = queue.SimpleQueue()
-        self._condition = threading.Condition()
-        self._stopping = False
+        #: Readable while the inference thread has been called.
+        self._bell = os.eventfd(0, os.EFD_NONBLOCK | os.EFD_CLOEXEC)
+        self._stopping = threading.Event()
         #: Groups to run again, each on its own: the parts of a batch that failed.
-        self._again: deque[tuple[ServedModel, list[Item]]] = deque()
-        self._in_flight: dict[int, tuple[ServedModel, list[Item]]] = {}
+        self._again: deque[_Batch] = deque()
+        self._in_flight: dict[int, _Batch] = {}
         self._batch_numbers = count()
         self._held: Counter[tuple[str, Lane]] = Counter()
         self._closed: frozenset[str] = frozenset()
         self._flow_lock = threading.Lock()
         #: Tasks accepted and not yet delivered.
         self._unfinished = 0
+        self._delivered = threading.Condition()
         self.engine_ready = True
         self._threads = [
             threading.Thread(target=run, name=name, daemon=True)
-            for name, run in (("intake", self._take_in), ("inference", self._infer), ("delivery", self._deliver))
+            for name, run in (("inference", self._infer), ("delivery", self._deliver))
         ]
 
     def start(self) -> None:
         """Start the threads."""
-        self._metrics.gauge("millrace_engine_ready").set(1)
+        self._metrics.gauge("millrace_engine_ready").set_function(lambda: float(self.engine_ready))
+        for model in self._models:
+            for lane in Lane:
+                key = model.card.name, lane
+                gauge = self._metrics.gauge("millrace_held_tokens", model=key[0], lane=str(lane))
+                gauge.set_function(lambda key=key: self._held[key])
         for thread in self._threads:
             thread.start()
 
     def accept(self, task: TaskWork, estimated_tokens: int) -> None:
         """Take a task; never blocks. The estimate counts against its lane until the tokens are known."""
-        with self._condition:
+        with self._delivered:
             self._unfinished += 1
         self._hold(task.task.model, task.lane, estimated_tokens)
-        self._inbox.put((task, estimated_tokens))
+        self._inbox.append((task, estimated_tokens))
+        os.eventfd_write(self._bell, 1)
 
     def drain(self, timeout_s: float) -> bool:
         """Wait until everything accepted is delivered; False if that took too long."""
-        with self._condition:
-            return self._condition.wait_for(lambda: self._unfinished == 0, timeout_s)
+        with self._delivered:
+            return self._delivered.wait_for(lambda: self._unfinished == 0, timeout_s)
 
     def stop(self) -> None:
         """End the threads and the engine. What is not delivered stays unacknowledged."""
-        with self._condition:
-            self._stopping = True
-            self._condition.notify_all()
+        self._stopping.set()
+        os.eventfd_write(self._bell, 1)
         self._delivery.give_up.set()
-        self._inbox.put(None)
         self._outbox.put(None)
-        self._engine.stop()
         for thread in self._threads:
             thread.join(timeout=5)
+        self._engine.stop()
 
-    # Intake: decode, check, tokenise.
+    # Intake: check and tokenise, while the engine runs the batch before.
 
     def _take_in(self) -> None:
-        while (entry := self._inbox.get()) is not None:
-            task, estimated_tokens = entry
+        while self._inbox:
+            task, estimated_tokens = self._inbox.popleft()
             items = [item for work in task.requests for item in self._prepare(task, work)]
-            tokens = sum(item.tokens for item in items)
-            self._hold(task.task.model, task.lane, tokens - estimated_tokens)
+            self._hold(task.task.model, task.lane, sum(item.tokens for item in items) - estimated_tokens)
             if items:
-                model = self._by_name[task.task.model]
-                with self._condition:
-                    model.lanes.add(task.lane, items)
-                    self._condition.notify_all()
+                self._by_name[task.task.model].lanes.add(task.lane, items)
             else:
                 self._outbox.put(task)
 
@@ -234,35 +245,49 @@ class Pipeline:
     # Inference: plan, submit, receive.
 
     def _infer(self) -> None:
-        while True:
-            with self._condition:
-                self._condition.wait_for(lambda: self._stopping or self._in_flight or self._has_work())
-                if self._stopping:
-                    return
-                planned = self._plan()
+        while not self._stopping.is_set():
             try:
-                for model, items in planned:
-                    self._submit(model, items)
-                if self._in_flight:
-                    self._complete(self._engine.receive())
+                self._wait_for_bell_or_result()
+                self._take_in()
+                for batch in self._plan():
+                    self._submit(batch)
             except EngineLost as err:
-                if self._stopping:
-                    return
-                self._replace_engine(str(err))
+                if not self._stopping.is_set():
+                    self._replace_engine(str(err))
+
+    def _wait_for_bell_or_result(self) -> None:
+        """Sleep until a task arrives or the engine answers; take the answer.
+
+        Raises:
+            EngineLost: It died, or a batch has been with it for longer than the timeout.
+        """
+        if not self._in_flight and self._has_work():
+            return
+        patience_s = None
+        if self._in_flight:
+            oldest = next(iter(self._in_flight.values()))
+            patience_s = oldest.submitted_at + self._engine.batch_timeout_s - time.monotonic()
+        called, answered = self._engine.wait(self._bell, patience_s)
+        if called:
+            os.eventfd_read(self._bell)
+        if answered:
+            self._complete(self._engine.receive())
+        elif not called:
+            raise EngineLost(f"no result for {self._engine.batch_timeout_s:.0f} s")
 
     def _has_work(self) -> bool:
         return bool(self._again) or any(len(model.lanes) for model in self._models)
 
-    def _plan(self) -> list[tuple[ServedModel, list[Item]]]:
-        planned: list[tuple[ServedModel, list[Item]]] = []
+    def _plan(self) -> list["_Batch"]:
+        planned: list[_Batch] = []
         while len(self._in_flight) + len(planned) < self._depth and self._has_work():
             if self._again:
-                model, items = self._again.popleft()
+                batch = self._again.popleft()
             else:
                 model = min(self._models, key=lambda model: model.lanes.urgency())
-                items = model.lanes.take(time.monotonic())
-            if items := self._still_wanted(items):
-                planned.append((model, items))
+                batch = _Batch(model, model.lanes.take(time.monotonic()))
+            if items := self._still_wanted(batch.items):
+                planned.append(_Batch(batch.model, items))
         return planned
 
     def _still_wanted(self, items: list[Item]) -> list[Item]:
@@ -282,46 +307,50 @@ class Pipeline:
                 self._settle(item)
         return wanted
 
-    def _submit(self, model: ServedModel, items: list[Item]) -> None:
-        items.sort(key=lambda item: item.tokens)  # runs of equal lengths
-        batch = next(self._batch_numbers)
-        self._in_flight[batch] = model, items
-        now = time.monotonic()
-        for item in items:
+    def _submit(self, batch: "_Batch") -> None:
+        batch.items.sort(key=lambda item: item.tokens)  # runs of equal lengths
+        number = next(self._batch_numbers)
+        batch.submitted_at = now = time.monotonic()
+        self._in_flight[number] = batch
+        self._engine.submit(number, batch.model.index, _sequences(batch.items))
+        for item in batch.items:
             task = item.work.task
             item.work.queue_s = max(item.work.queue_s, now - item.arrived_at)
             if not task.started:
                 task.started = True
                 self._on_started(task)
-        self._engine.submit(batch, model.index, _sequences(items))
 
     def _complete(self, result: BatchResult) -> None:
-        model, items = self._in_flight.pop(result.batch)
+        batch = self._in_flight.pop(result.batch)
+        model, items = batch.model, batch.items
         rows, error = result.rows, result.error
         if rows is not None and len(rows) != len(items):
-            rows, error = None, f"the model returned {len(rows)} rows for {len(items)} inputs"
-        name = model.card.name
-        self._metrics.counter("millrace_batches_total", model=name, outcome="failed" if rows is None else "ok").inc()
-        if rows is None:
+            error = f"the model returned {len(rows)} rows for {len(items)} inputs"
+        outcome = "failed" if rows is None or error else "ok"
+        self._metrics.counter("millrace_batches_total", model=model.card.name, outcome=outcome).inc()
+        if rows is None or error:
             self._split(model, items, error or "no rows")
             return
+        for item, row in zip(items, rows, strict=True):
+            item.work.rows[item.index] = row
+        for work in {item.work for item in items}:
+            work.inference_s += result.seconds
+        for item in items:
+            self._settle(item)
+        self._measure(model, items, result.seconds)  # last: the results are on their way already
+
+    def _measure(self, model: ServedModel, items: Sequence[Item], seconds: float) -> None:
         tokens = sum(item.tokens for item in items)
-        model.observe_speed(tokens, result.seconds)
-        self._metrics.histogram("millrace_batch_duration_seconds", model=name).observe(result.seconds)
+        model.observe_speed(tokens, seconds)
+        name = model.card.name
+        self._metrics.histogram("millrace_batch_duration_seconds", model=name).observe(seconds)
         self._metrics.histogram("millrace_batch_items", model=name).observe(len(items))
         self._metrics.histogram("millrace_batch_tokens", model=name).observe(tokens)
         self._metrics.histogram("te_batch_next_size").observe(len(items))
         self._metrics.histogram("te_batch_next_tokens").observe(tokens)
-        counted: set[RequestWork] = set()
-        for item, row in zip(items, rows, strict=True):
-            work = item.work
-            work.rows[item.index] = row
-            if work not in counted:
-                counted.add(work)
-                work.inference_s += result.seconds
-                lane = str(work.task.lane)
-                self._metrics.histogram("millrace_queue_wait_seconds", model=name, lane=lane).observe(work.queue_s)
-            self._settle(item)
+        for work in {item.work for item in items}:
+            lane = str(work.task.lane)
+            self._metrics.histogram("millrace_queue_wait_seconds", model=name, lane=lane).observe(work.queue_s)
 
     def _split(self, model: ServedModel, items: list[Item], reason: str) -> None:
         """Run the halves of a failed batch on their own; an input that fails alone is answered with the error."""
@@ -330,27 +359,24 @@ class Pipeline:
             self._settle(items[0])
             return
         middle = len(items) // 2
-        self._again.extend([(model, items[:middle]), (model, items[middle:])])
+        self._again.extend([_Batch(model, items[:middle]), _Batch(model, items[middle:])])
 
     def _replace_engine(self, reason: str) -> None:
         """Start a new engine process, and run what the lost one had again in smaller groups."""
         log.warning("engine_lost", reason=reason, batches=len(self._in_flight))
         self._metrics.counter("millrace_engine_restarts_total", reason="lost").inc()
-        self._metrics.gauge("millrace_engine_ready").set(0)
         self.engine_ready = False
         lost, self._in_flight = list(self._in_flight.values()), {}
-        for model, items in lost:
-            for item in items:
+        for batch in lost:
+            for item in batch.items:
                 item.failures += 1
-            if len(items) == 1 and items[0].failures < _FATAL_FAILURES:
-                self._again.append((model, items))  # it may have been bad luck: once more, alone
+            if len(batch.items) == 1 and batch.items[0].failures < _FATAL_FAILURES:
+                self._again.append(batch)  # it may have been bad luck: once more, alone
             else:
-                self._split(model, items, "the engine process died on it")
+                self._split(batch.model, batch.items, "the engine process died on it")
         for attempt in count():
-            pause = _RESTART_PAUSES_S[min(attempt, len(_RESTART_PAUSES_S) - 1)]
-            with self._condition:
-                if self._condition.wait_for(lambda: self._stopping, pause):
-                    return
+            if self._stopping.wait(_RESTART_PAUSES_S[min(attempt, len(_RESTART_PAUSES_S) - 1)]):
+                return
             self._engine.stop()
             try:
                 self._engine.launch()
@@ -360,7 +386,6 @@ class Pipeline:
             else:
                 break
         self.engine_ready = True
-        self._metrics.gauge("millrace_engine_ready").set(1)
         log.info("engine_replaced", pid=self._engine.pid)
 
     # Settling items, requests and tasks.
@@ -380,18 +405,17 @@ class Pipeline:
 
     def _hold(self, name: str, lane: Lane, tokens: int) -> None:
         """Count what a lane holds, and close or open its queue."""
+        model = self._by_name.get(name)
+        if model is None or not tokens:
+            return
+        name_in_redis = queue_name(name, lane)
         with self._flow_lock:
             self._held[name, lane] += tokens
-            self._metrics.gauge("millrace_held_tokens", model=name, lane=str(lane)).set(self._held[name, lane])
-            closed = frozenset(
-                queue_name(model.card.name, lane)
-                for model in self._models
-                for lane in Lane
-                if self._held[model.card.name, lane] >= model.held_limit(lane)
-            )
-            if closed != self._closed:
-                self._closed = closed
-                self._on_flow(closed)
+            closed = self._held[name, lane] >= model.held_limit(lane)
+            if closed == (name_in_redis in self._closed):
+                return
+            self._closed = self._closed ^ {name_in_redis}
+            self._on_flow(self._closed)
 
     # Delivery: store, publish, acknowledge.
 
@@ -408,9 +432,9 @@ class Pipeline:
             if not self._delivery.deliver(finished):
                 return
             self._on_finished(tasks)
-            with self._condition:
+            with self._delivered:
                 self._unfinished -= len(tasks)
-                self._condition.notify_all()
+                self._delivered.notify_all()
 
     def _finished(self, task: TaskWork) -> Finished:
         model = self._by_name.get(task.task.model)

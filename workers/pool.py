@@ -27,6 +27,9 @@ log = get_logger("millrace.pool")
 #: Message bytes per token, roughly: sizes what a lane holds until the tokens are counted.
 _BYTES_PER_TOKEN = 4
 
+#: How late Celery may learn that a task has started, in seconds.
+_STARTED_DELAY_S = 1.0
+
 _BATCHED = frozenset(task_name(operation) for operation in Operation)
 
 
@@ -53,6 +56,7 @@ class BatchPool(BasePool):  # type: ignore[misc]
     def register_with_event_loop(self, loop: Any) -> None:
         """Remember the consumer's loop: Celery's callbacks must run on its thread."""
         self._hub = loop
+        loop.call_repeatedly(_STARTED_DELAY_S, self._run_callbacks)
 
     def on_apply(
         self,
@@ -108,7 +112,8 @@ class BatchPool(BasePool):  # type: ignore[misc]
         held = self._held.get(work.task_id)
         if held is not None:
             started_at = monotonic()
-            self._on_loop(lambda: held.request.on_accepted(self._runtime.engine.pid, started_at))
+            # Without waking the loop: it would take a core from the forward pass that is just beginning.
+            self._callbacks.append(lambda: held.request.on_accepted(self._runtime.engine.pid, started_at))
 
     def _on_finished(self, tasks: Sequence[TaskWork]) -> None:
         for work in tasks:

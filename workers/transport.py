@@ -1,4 +1,4 @@
-"""The stock Redis transport of kombu 5.7 with three changes; keys and messages stay kombu's own.
+"""The stock Redis transport of kombu 5.7 with five changes; keys and messages stay kombu's own.
 
 1. *Lanes can be closed.* A lane that holds its share is left out of the next BRPOP, so bulk work never fills the worker's
    buffer (kombu has one prefetch per channel; with 512 bulk messages prefetched an interactive request waited 251 ms).
@@ -7,12 +7,20 @@
 3. *A lost connection restores nothing.* Stock kombu pushes unacknowledged messages back when a channel closes, and when
    Redis is what went away it dies doing so ('NoneType' object has no attribute 'hostname', on any pool but solo). The
    pool still works on those messages and answers them; should this process die, its lease ends and they are recovered.
+4. *A message taken is recorded by one HSET, whose reply is read after the message has been handed on.* Stock kombu also
+   keeps an index by time for its visibility timeout, in a transaction, and waits; leases have taken that timeout's place,
+   and at idle the wait was a tenth of the time that the queue adds to a request.
+5. *Commands reuse one client.* kombu builds a new `redis.Redis` for every append and acknowledgement, 17 % of a worker's
+   time per message.
 """
 
 from typing import Any
 
+from kombu.asynchronous import get_event_loop
 from kombu.transport import TRANSPORT_ALIASES
 from kombu.transport import redis as stock
+from kombu.transport import virtual
+from kombu.utils.json import dumps
 from kombu.utils.scheduling import priority_cycle
 
 #: BRPOP's patience in seconds while a lane is closed: how long a reopened lane may go unnoticed.
@@ -46,6 +54,16 @@ class OpenLanes(priority_cycle):  # type: ignore[misc]
 class QoS(stock.QoS):  # type: ignore[misc]
     """Acknowledgement bookkeeping."""
 
+    def append(self, message: Any, delivery_tag: str) -> None:
+        """Record a message that has just been popped."""
+        info = message.delivery_info
+        entry = dumps([message._raw, info["exchange"], info["routing_key"]])
+        self.channel.record(self.unacked_key, delivery_tag, entry)
+        virtual.QoS.append(self, message, delivery_tag)
+
+    def restore_visible(self, *_: Any, **__: Any) -> None:
+        """Nothing to do: `shared.leases` recovers what a dead worker held."""
+
     def ack(self, delivery_tag: str) -> None:
         """Acknowledge a message, in Redis too unless the pool has done that."""
         if delivery_tag in FLOW.settled:
@@ -68,6 +86,30 @@ class Channel(stock.Channel):  # type: ignore[misc]
     """A channel that leaves closed lanes out."""
 
     QoS = QoS
+    _command_client: Any = None
+    _recorder: Any = None
+    _record_unconfirmed = False
+
+    def record(self, key: str, tag: str, entry: str) -> None:
+        """Send HSET; the reply is read on the event loop's next turn, or before the next record."""
+        self._confirm_record()
+        if self._recorder is None:
+            self._recorder = self.pool.get_connection()
+        self._recorder.send_command("HSET", key, tag, entry)
+        self._record_unconfirmed = True
+        get_event_loop().call_soon(self._confirm_record)
+
+    def _confirm_record(self) -> None:
+        if self._record_unconfirmed:
+            self._record_unconfirmed = False
+            self._recorder.read_response()
+
+    def _create_client(self, asynchronous: bool = False) -> Any:
+        if asynchronous:
+            return super()._create_client(asynchronous=True)
+        if self._command_client is None or self._command_client.connection_pool is not self.pool:
+            self._command_client = super()._create_client()
+        return self._command_client
 
     def _brpop_start(self, timeout: float | None = None) -> None:
         super()._brpop_start(_PATIENCE_S if FLOW.closed and timeout is None else timeout)

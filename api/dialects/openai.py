@@ -3,14 +3,13 @@
 from collections.abc import Mapping, Sequence
 from typing import Any, Literal
 
-from pydantic import BaseModel, Field, field_validator
-from pydantic_core import PydanticCustomError
+from pydantic import BaseModel, Field
 
 from api import wire
 from api.catalog import Catalog
 from api.dialect import Context, Dialect, Job, Route, View
 from api.settings import ApiSettings
-from shared.errors import MillraceError
+from shared.errors import MillraceError, TokenInputUnsupported
 from shared.jobs import EmbedRequest
 from shared.queues import Operation
 from shared.results import Output
@@ -19,25 +18,15 @@ from shared.results import Output
 class EmbeddingsBody(BaseModel):
     """Request of `POST /v1/embeddings`. Unknown fields are ignored, null means absent."""
 
-    input: str | list[str] = Field(description="One text or a list of texts.")
+    input: str | list[str] | list[int] | list[list[int]] = Field(
+        description="One text or a list of texts. Token ids are refused with a clear error."
+    )
     model: str | None = Field(None, description="Name of the model; the default model when absent.")
     encoding_format: Literal["float", "base64"] | None = Field(
         None, description="`base64`: little-endian float32 bytes, what the OpenAI clients ask for by themselves."
     )
     dimensions: int | None = Field(None, description="Keep the first so many dimensions and normalise again.")
     user: str | None = Field(None, description="Ignored.")
-
-    @field_validator("input", mode="before")
-    @classmethod
-    def _refuse_token_ids(cls, value: Any) -> Any:
-        # cl100k ids read with another vocabulary give plausible vectors of other words: the worst way to fail.
-        first = value[0] if isinstance(value, list) and value else None
-        if isinstance(first, int | list):
-            raise PydanticCustomError(
-                "token_input_unsupported",
-                "token ids are not supported; send text (LangChain: check_embedding_ctx_length=False)",
-            )
-        return value
 
 
 class Embedding(BaseModel):
@@ -88,7 +77,7 @@ class OpenAI:
 
     def parse(self, route: Route, body: EmbeddingsBody, context: Context) -> Job:  # noqa: ARG002
         """Read an embeddings request."""
-        texts = [body.input] if isinstance(body.input, str) else body.input
+        texts = _texts(body.input)
         wire.refuse_empty(texts, "input")
         # 0 is how Infinity's clients say "all".
         request = EmbedRequest(
@@ -114,6 +103,16 @@ class OpenAI:
     def render_error(self, error: MillraceError) -> tuple[int, dict[str, Any]]:
         """OpenAI's nested error object."""
         return error.status, wire.nested_error(error)
+
+
+def _texts(given: str | list[str] | list[int] | list[list[int]]) -> list[str]:
+    if isinstance(given, str):
+        return [given]
+    texts = [entry for entry in given if isinstance(entry, str)]
+    if len(texts) != len(given):
+        # cl100k ids read with another vocabulary give plausible vectors of other words: the worst way to fail.
+        raise TokenInputUnsupported(param="input")
+    return texts
 
 
 def _models(catalog: Catalog, settings: ApiSettings) -> Any:  # noqa: ARG001

@@ -1,0 +1,61 @@
+# Two commands do all set-up: `make serve` and `make test`. Everything lands in .venv.
+PYTHON ?= python3
+VENV := .venv
+BIN := $(VENV)/bin
+STAMPS := $(VENV)/.stamps
+EXTRAS := worker,flower,embedded
+
+.DEFAULT_GOAL := help
+.PHONY: help serve test check format bench docs constraints clean
+
+help: ## Show this list
+	@awk -F ':.*## ' '/^[a-z]+:.*## / {printf "  make %-12s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
+
+serve: $(STAMPS)/serve ## Run the whole service here, in the foreground (Ctrl-C stops it)
+	@exec $(BIN)/millrace serve
+
+test: $(STAMPS)/dev ## Run all tests
+	$(BIN)/python -m pytest
+
+check: $(STAMPS)/dev ## Lint, format, types, import rules
+	$(BIN)/ruff format --check .
+	$(BIN)/ruff check .
+	$(BIN)/mypy
+	$(BIN)/lint-imports
+
+format: $(STAMPS)/dev ## Format the code and mend what lint can mend
+	$(BIN)/ruff format .
+	$(BIN)/ruff check --fix .
+
+bench: $(STAMPS)/dev ## Measure the service against the bare model on this machine
+	$(BIN)/python -m bench
+
+docs: $(STAMPS)/dev ## Write the generated reference pages
+	$(BIN)/python -m docs.generate
+
+constraints: $(STAMPS)/dev ## Pin the newest versions that work together
+	$(BIN)/python -m pip install --quiet uv
+	printf 'torch==2.13.0\n' > $(VENV)/pin.txt
+	$(BIN)/uv pip compile --universal --python-version 3.11 --all-extras --group dev --quiet -c $(VENV)/pin.txt \
+	    --no-annotate --no-header --no-emit-index-url pyproject.toml -o constraints.txt
+
+clean: ## Remove the virtual environment and caches
+	rm -rf $(VENV) build *.egg-info .pytest_cache .mypy_cache .ruff_cache .hypothesis .import_linter_cache
+
+$(BIN)/python:
+	$(PYTHON) -m venv $(VENV)
+
+$(STAMPS)/pip: $(BIN)/python
+	@mkdir -p $(STAMPS)
+	$(BIN)/python -m pip install --quiet --upgrade "pip>=25.1"
+	@touch $@
+
+# torch first and by itself: its pinned build is chosen by the constraint, whatever else asks for it.
+$(STAMPS)/serve: $(STAMPS)/pip pyproject.toml constraints.txt
+	$(BIN)/python -m pip install --quiet -c constraints.txt torch
+	$(BIN)/python -m pip install --quiet -c constraints.txt -e ".[$(EXTRAS)]"
+	@touch $@
+
+$(STAMPS)/dev: $(STAMPS)/serve
+	$(BIN)/python -m pip install --quiet -c constraints.txt --group dev
+	@touch $@

@@ -1,0 +1,109 @@
+"""`millrace check URL`: asks a deployment the questions that a user would, and prints a table."""
+
+import math
+import time
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any
+
+import httpx
+
+_TEXTS = ["The weather is lovely today.", "It's so sunny outside!", "He drove to the stadium."]
+
+
+class CheckFailed(Exception):
+    """An answer is not what it should be."""
+
+
+@dataclass(frozen=True, slots=True)
+class _Check:
+    name: str
+    run: Callable[[httpx.Client], str]
+
+
+def check(url: str, *, timeout_s: float) -> int:
+    """Run every check against the gateway at `url`.
+
+    Returns:
+        0 when all passed, 1 otherwise.
+    """
+    failures = 0
+    with httpx.Client(base_url=url.rstrip("/"), timeout=timeout_s, trust_env=False) as client:
+        for entry in _CHECKS:
+            started = time.perf_counter()
+            try:
+                outcome, verdict = entry.run(client), "ok"
+            except (CheckFailed, httpx.HTTPError, ValueError, KeyError, TypeError) as err:
+                outcome, verdict = f"{err or type(err).__name__}", "FAILED"
+                failures += 1
+            print(f"{verdict:<7}{entry.name:<14}{(time.perf_counter() - started) * 1000:>8.1f} ms  {outcome}")
+    print(f"{len(_CHECKS) - failures} of {len(_CHECKS)} checks passed")
+    return 1 if failures else 0
+
+
+def _ask(response: httpx.Response) -> Any:
+    if response.status_code != 200:
+        raise CheckFailed(f"status {response.status_code}: {response.text[:200]}")
+    return response.json()
+
+
+def _health(client: httpx.Client) -> str:
+    return f"version {_ask(client.get('/health'))['version']}"
+
+
+def _ready(client: httpx.Client) -> str:
+    return f"{_ask(client.get('/ready'))['workers']} workers"
+
+
+def _models(client: httpx.Client) -> str:
+    return ", ".join(model["id"] for model in _ask(client.get("/v1/models"))["data"])
+
+
+def _can(client: httpx.Client, operation: str) -> bool:
+    return any(operation in model["capabilities"] for model in _ask(client.get("/v1/models"))["data"])
+
+
+def _embed(client: httpx.Client) -> str:
+    if not _can(client, "embed"):
+        return "no model embeds"
+    vectors = _ask(client.post("/v1/embeddings", json={"input": _TEXTS, "encoding_format": "float"}))["data"]
+    lengths = [math.hypot(*vector["embedding"]) for vector in vectors]
+    if len(vectors) != len(_TEXTS) or any(abs(length - 1) > 1e-2 for length in lengths):
+        raise CheckFailed(f"expected {len(_TEXTS)} unit vectors, got lengths {lengths}")
+    return f"{len(vectors)} unit vectors of {len(vectors[0]['embedding'])} dimensions"
+
+
+def _rerank(client: httpx.Client) -> str:
+    if not _can(client, "rerank"):
+        return "no model reranks"
+    body = {"query": "How is the weather?", "documents": _TEXTS}
+    results = _ask(client.post("/v1/rerank", json=body))["results"]
+    scores = [result["relevance_score"] for result in results]
+    if len(scores) != len(_TEXTS) or scores != sorted(scores, reverse=True):
+        raise CheckFailed(f"expected {len(_TEXTS)} scores, best first, got {scores}")
+    return "scores " + ", ".join(f"{score:.3f}" for score in scores)
+
+
+def _refusal(client: httpx.Client) -> str:
+    response = client.post("/v1/embeddings", json={"input": ""})
+    if response.status_code != 400:
+        raise CheckFailed(f"an empty input was answered with {response.status_code}")
+    return str(response.json()["error"]["message"])
+
+
+def _metrics(client: httpx.Client) -> str:
+    response = client.get("/metrics")
+    if response.status_code != 200 or "millrace_requests_total" not in response.text:
+        raise CheckFailed(f"status {response.status_code}, or no millrace metrics")
+    return f"{sum(not line.startswith('#') for line in response.text.splitlines())} samples"
+
+
+_CHECKS = (
+    _Check("health", _health),
+    _Check("ready", _ready),
+    _Check("models", _models),
+    _Check("embed", _embed),
+    _Check("rerank", _rerank),
+    _Check("empty input", _refusal),
+    _Check("metrics", _metrics),
+)

@@ -1,0 +1,62 @@
+"""The `millrace` command."""
+
+import argparse
+import sys
+from collections.abc import Sequence
+
+from shared import __version__
+from shared.settings import Settings, load_or_exit
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Run a subcommand; everything but `check`'s URL is configured by MILLRACE_* variables.
+
+    Returns:
+        The exit status.
+    """
+    options = _parser().parse_args(arguments)
+    match options.command:
+        case "serve":
+            from millrace.serve import serve
+            from millrace.settings import ServeSettings
+
+            return serve(load_or_exit(ServeSettings))
+        case "gateway":
+            from api.__main__ import main as gateway
+
+            gateway()
+            return 0
+        case "worker":
+            from workers.__main__ import main as worker
+
+            return worker()
+        case "models":
+            from millrace.models import list_models
+
+            return list_models(load_or_exit(Settings))
+        case _:
+            from millrace.check import check
+
+            return check(options.url, timeout_s=options.timeout)
+
+
+def _parser() -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser(
+        prog="millrace",
+        description="Embeddings and reranking as a service on a queue.",
+        epilog="Settings are MILLRACE_* environment variables; docs/reference/configuration.md lists them.",
+    )
+    parser.add_argument("--version", action="version", version=__version__)
+    commands = parser.add_subparsers(dest="command", required=True, metavar="command")
+    commands.add_parser("serve", help="run everything on this machine, in the foreground")
+    commands.add_parser("gateway", help="run the HTTP gateway only")
+    commands.add_parser("worker", help="run one worker only")
+    commands.add_parser("models", help="list the configured models")
+    check = commands.add_parser("check", help="test a running deployment and print a table")
+    check.add_argument("url", nargs="?", default="http://127.0.0.1:8080", help="the gateway (default: %(default)s)")
+    check.add_argument("--timeout", type=float, default=30.0, help="seconds per request (default: %(default)s)")
+    return parser
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,259 @@
+"""`millrace serve`: the whole service on one machine, in the foreground, under one supervisor."""
+
+import asyncio
+import fcntl
+import os
+import signal
+import socket
+import subprocess
+import sys
+import time
+from collections.abc import Sequence
+from pathlib import Path
+from typing import IO
+
+import httpx
+from redis import Redis
+from redis.exceptions import RedisError
+
+from millrace import embedded_redis
+from millrace.console import print_ready
+from millrace.processes import Part
+from millrace.settings import ServeSettings
+from shared.logging import configure_logging, get_logger
+from shared.settings import PREFIX
+
+log = get_logger("millrace.serve")
+
+#: Exit status of a worker that would fail again in the same way (sysexits.h EX_CONFIG).
+_EXIT_CONFIG = 78
+#: How much longer than its drain time a part may take to end, in seconds.
+_STOP_SLACK_S = 5.0
+
+
+class CannotServe(Exception):
+    """The service cannot start; one sentence for the operator."""
+
+
+def serve(settings: ServeSettings) -> int:
+    """Run the service until SIGINT or SIGTERM.
+
+    Returns:
+        The exit status: 0 after a clean stop.
+    """
+    configure_logging(settings.log_level, settings.log_format)
+    try:
+        _check_ports(settings)
+        with _state_lock(settings.state_dir):
+            asyncio.run(Supervisor(settings).run())
+    except (CannotServe, embedded_redis.NoServer) as err:
+        sys.stderr.write(f"millrace: {err}\n")
+        return 1
+    return 0
+
+
+class Supervisor:
+    """Starts the parts in order, keeps them alive, stops them in order."""
+
+    def __init__(self, settings: ServeSettings) -> None:
+        self._settings = settings
+        self._own_redis: Part | None = None
+        self._gateway: Part | None = None
+        self._workers: list[Part] = []
+        self._flower: Part | None = None
+        self._stopping = asyncio.Event()
+        self._failed: str | None = None
+
+    async def run(self) -> None:
+        """Serve until told to stop.
+
+        Raises:
+            CannotServe: A part cannot start.
+        """
+        started = time.monotonic()
+        loop = asyncio.get_running_loop()
+        for number in (signal.SIGINT, signal.SIGTERM):
+            loop.add_signal_handler(number, self._on_signal)
+        watchers: list[asyncio.Task[None]] = []
+        try:
+            url = await self._redis_url()
+            await self._start_parts(url)
+            watchers = [asyncio.create_task(self._keep_alive(part)) for part in self._parts()]
+            if await self._first_answer():
+                print_ready(self._settings, len(self._workers), time.monotonic() - started)
+            await self._stopping.wait()
+        finally:
+            for watcher in watchers:
+                watcher.cancel()
+            await self._stop_parts()
+        if self._failed:
+            raise CannotServe(self._failed)
+
+    def _on_signal(self) -> None:
+        if self._stopping.is_set():
+            log.warning("killed_on_second_signal")
+            for part in self._parts():
+                part.kill()
+        self._stopping.set()
+
+    def _parts(self) -> list[Part]:
+        return [part for part in (self._own_redis, self._gateway, *self._workers, self._flower) if part is not None]
+
+    async def _redis_url(self) -> str:
+        """The server named by the environment, or one of our own."""
+        if PREFIX + "REDIS_URL" in os.environ:
+            url = self._settings.redis_url.get_secret_value()
+            await asyncio.to_thread(_ping, url)
+            return url
+        port = embedded_redis.free_port()
+        command = embedded_redis.command(embedded_redis.server_binary(), port, self._settings.state_dir)
+        self._own_redis = self._part("redis", command, {})
+        await self._own_redis.start()
+        url = f"redis://127.0.0.1:{port}/0"
+        deadline = time.monotonic() + 60
+        while True:
+            try:
+                await asyncio.to_thread(_ping, url)
+            except CannotServe:
+                if self._own_redis.pid is None:
+                    raise CannotServe("the embedded Redis server ended at its start; its log is above") from None
+                if time.monotonic() > deadline:
+                    raise
+                await asyncio.sleep(0.05)
+            else:
+                return url
+
+    async def _start_parts(self, url: str) -> None:
+        environment = {PREFIX + "REDIS_URL": url, "PYTHONUNBUFFERED": "1"}
+        # Workers first: they take longest.
+        gpus = _gpus() if self._settings.device == "auto" else 0
+        for index in range(max(1, gpus)):
+            port = self._settings.worker_metrics_port
+            own = {
+                PREFIX + "WORKER_NAME": f"gpu-{index}" if gpus else "worker",
+                PREFIX + "WORKER_METRICS_PORT": str(port + index if port else 0),
+            }
+            if gpus:
+                own["CUDA_VISIBLE_DEVICES"] = str(index)
+            name = f"worker-{index}" if gpus > 1 else "worker"
+            self._workers.append(self._part(name, [sys.executable, "-m", "workers"], {**environment, **own}))
+        self._gateway = self._part("gateway", [sys.executable, "-m", "api"], environment)
+        if self._settings.flower_port:
+            self._flower = self._part("flower", [sys.executable, "-m", "millrace.flower"], environment)
+        for part in self._parts():
+            if part is not self._own_redis:
+                await part.start()
+
+    def _part(self, name: str, command: Sequence[str], environment: dict[str, str]) -> Part:
+        return Part(name, command, environment, plain_log=self._settings.log_format == "json")
+
+    async def _keep_alive(self, part: Part) -> None:
+        while True:
+            status = await part.wait()
+            if self._stopping.is_set():
+                return
+            if status == _EXIT_CONFIG:
+                self._fail(f"{part.name} cannot start; its last line above says why")
+                return
+            log.warning("part_died", part=part.name, status=status)
+            await part.restart()
+
+    def _fail(self, reason: str) -> None:
+        self._failed = self._failed or reason
+        self._stopping.set()
+
+    async def _first_answer(self) -> bool:
+        """Wait until the service has answered a real request; False when it is stopped before that."""
+        deadline = time.monotonic() + self._settings.start_timeout_s
+        async with httpx.AsyncClient(base_url=_base_url(self._settings), trust_env=False, timeout=10) as client:
+            while not self._stopping.is_set():
+                if time.monotonic() > deadline:
+                    self._fail(f"no answer within {self._settings.start_timeout_s:.0f} s (MILLRACE_START_TIMEOUT_S)")
+                    return False
+                try:
+                    if (await client.get("/ready")).status_code == 200 and await self._answers(client):
+                        return True
+                except httpx.HTTPError:
+                    pass  # not up yet: the deadline above bounds the wait
+                await asyncio.sleep(0.1)
+        return False
+
+    async def _answers(self, client: httpx.AsyncClient) -> bool:
+        rerank = {"query": "Is it ready?", "texts": ["It is ready."]}
+        return (await client.post("/rerank", json=rerank)).status_code == 200
+
+    async def _stop_parts(self) -> None:
+        """Gateway first, so that what it accepted is still answered; the queue last."""
+        log.info("stopping", drain_s=self._settings.drain_s)
+        patience_s = self._settings.drain_s + _STOP_SLACK_S
+        if self._gateway:
+            await self._gateway.stop(patience_s)
+        await asyncio.gather(*(worker.stop(patience_s) for worker in self._workers))
+        if self._flower:
+            await self._flower.stop(3)
+        if self._own_redis:
+            await self._own_redis.stop(10)
+        log.info("stopped")
+
+
+def _base_url(settings: ServeSettings) -> str:
+    host = "127.0.0.1" if settings.host in ("0.0.0.0", "::") else settings.host  # noqa: S104
+    return f"http://[{host}]:{settings.port}" if ":" in host else f"http://{host}:{settings.port}"
+
+
+def _ping(url: str) -> None:
+    client = Redis.from_url(url, socket_connect_timeout=2, socket_timeout=2)
+    try:
+        client.ping()
+    except (RedisError, OSError) as err:
+        arguments = client.connection_pool.connection_kwargs
+        address = arguments.get("path") or f"{arguments.get('host')}:{arguments.get('port')}"
+        raise CannotServe(f"Redis at {address} (MILLRACE_REDIS_URL) cannot be used: {err}") from err
+    finally:
+        client.close()
+
+
+def _check_ports(settings: ServeSettings) -> None:
+    wanted = [(settings.host, settings.port, "PORT")]
+    if settings.flower_port:
+        wanted.append(("127.0.0.1", settings.flower_port, "FLOWER_PORT"))
+    if settings.worker_metrics_port:
+        wanted.append(("127.0.0.1", settings.worker_metrics_port, "WORKER_METRICS_PORT"))
+    for host, port, variable in wanted:
+        family = socket.AF_INET6 if ":" in host else socket.AF_INET
+        with socket.socket(family) as probe:
+            probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+            try:
+                probe.bind((host, port))
+            except OSError as err:
+                reason = "is in use" if err.errno == 98 else f"cannot be opened ({err.strerror})"
+                raise CannotServe(f"port {port} on {host} {reason}; choose another with {PREFIX}{variable}") from err
+
+
+def _state_lock(folder: Path) -> IO[str]:
+    """Hold the state folder: two servers on one append-only file would destroy it. Released when the file closes."""
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        lock = (folder / "lock").open("a+")
+    except OSError as err:
+        raise CannotServe(f"state folder {folder} (MILLRACE_STATE_DIR) cannot be written: {err.strerror}") from err
+    try:
+        fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except OSError as err:
+        lock.close()
+        raise CannotServe(
+            f"state folder {folder} is used by another `millrace serve`; choose another with MILLRACE_STATE_DIR"
+        ) from err
+    return lock
+
+
+def _gpus() -> int:
+    """Number of NVIDIA GPUs that this process may use."""
+    visible = os.environ.get("CUDA_VISIBLE_DEVICES")
+    if visible is not None:
+        return len([part for part in visible.split(",") if part.strip() not in ("", "-1")])
+    try:
+        listing = subprocess.run(["nvidia-smi", "-L"], capture_output=True, text=True, timeout=10, check=False)  # noqa: S607
+    except (OSError, subprocess.TimeoutExpired):
+        return 0
+    return listing.stdout.count("GPU ") if listing.returncode == 0 else 0

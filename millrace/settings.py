@@ -1,0 +1,28 @@
+"""Settings of `millrace serve`."""
+
+import os
+from pathlib import Path
+
+from pydantic import Field
+
+from api.settings import ApiSettings
+
+
+def _default_state_dir() -> Path:
+    base = os.environ.get("XDG_STATE_HOME") or "~/.local/state"
+    return Path(base).expanduser() / "millrace"
+
+
+class ServeSettings(ApiSettings):
+    """What the supervisor reads from the environment, beside what it hands on to the parts."""
+
+    state_dir: Path = Field(
+        default_factory=_default_state_dir,
+        description="Folder of the embedded server's append-only file; `~/.local/state/millrace` when not set.",
+    )
+    flower_port: int = Field(5555, ge=0, le=65535, description="Port of Flower on 127.0.0.1; 0 turns it off.")
+    worker_metrics_port: int = Field(
+        9808, ge=0, le=65535, description="Port of the first worker's Prometheus endpoint; the next ones follow."
+    )
+    device: str = Field("auto", description="`cpu` keeps `serve` from starting one worker per GPU.")
+    start_timeout_s: float = Field(900.0, gt=0, description="Time for the first real answer after the start.")

@@ -1,0 +1,171 @@
+"""Things break: nothing accepted is lost, nothing hangs, nothing is answered wrongly."""
+
+import asyncio
+import os
+import signal
+import time
+from collections import Counter
+from collections.abc import Iterator
+from pathlib import Path
+
+import httpx
+import numpy as np
+import pytest
+
+from tests.helpers.load import Answer, embed_all
+from tests.helpers.service import Service
+from tests.helpers.valkey import ValkeyServer
+from tests.helpers.waiting import wait_until
+
+TEXTS = [f"The {n}th mill stands by {'fast ' * (n % 7)}water." for n in range(50)]
+
+
+@pytest.fixture
+def fragile(tmp_path: Path, own_valkey: ValkeyServer) -> Iterator[Service]:
+    """A service of the test's own, on a Redis of the test's own."""
+    service = Service(tmp_path, {"MILLRACE_REDIS_URL": own_valkey.url()})
+    service.start()
+    yield service
+    service.stop()
+
+
+def expected(service: Service) -> dict[str, np.ndarray]:
+    """What each text's vector is when nothing is wrong."""
+    with service.client() as client:
+        return dict(zip(TEXTS, np.array(client.post("/embed", json={"inputs": TEXTS}).json()), strict=True))
+
+
+def assert_right(answers: list[Answer], vectors: dict[str, np.ndarray]) -> None:
+    for answer in answers:
+        if answer.status == 200:
+            np.testing.assert_allclose(np.array(answer.body)[0], vectors[answer.text], atol=1e-5)
+
+
+def test_ten_thousand_requests_survive_a_worker_killed_in_the_middle(fragile: Service) -> None:
+    # Given ten thousand requests on their way
+    vectors = expected(fragile)
+    texts = [TEXTS[n % len(TEXTS)] for n in range(10_000)]
+
+    async def kill_the_worker() -> None:
+        await asyncio.sleep(8)
+        worker = fragile.part("workers")
+        os.kill(worker.pid, signal.SIGKILL)
+
+    # When the worker is killed with no chance to clean up
+    answers = asyncio.run(embed_all(fragile.url, texts, concurrency=128, timeout_s=60, during=kill_the_worker))
+
+    # Then each is answered once, correctly, within its deadline
+    assert len(answers) == len(texts)
+    assert Counter(answer.status for answer in answers) == {200: 10_000}
+    assert_right(answers, vectors)
+    assert max(answer.seconds for answer in answers) < 60
+    assert "part_died" in fragile.log()
+
+
+def test_a_killed_engine_process_is_replaced_and_its_batch_is_run_again(fragile: Service) -> None:
+    vectors = expected(fragile)
+
+    async def kill_the_engine() -> None:
+        await asyncio.sleep(1.5)
+        os.kill(fragile.part("workers.engine").pid, signal.SIGKILL)
+
+    answers = asyncio.run(
+        embed_all(
+            fragile.url, [TEXTS[n % 50] for n in range(1500)], concurrency=64, timeout_s=60, during=kill_the_engine
+        )
+    )
+
+    assert Counter(answer.status for answer in answers) == {200: 1500}
+    assert_right(answers, vectors)
+    assert "engine_replaced" in fragile.log()
+
+
+def test_redis_restarted_in_mid_flight_is_survived_within_ten_seconds(
+    fragile: Service, own_valkey: ValkeyServer
+) -> None:
+    # Given work under way
+    vectors = expected(fragile)
+    worker, gateway = fragile.part("workers").pid, fragile.part("api").pid
+    returned_at = 0.0
+
+    async def restart_redis() -> None:
+        nonlocal returned_at
+        await asyncio.sleep(2)
+        await asyncio.to_thread(own_valkey.stop)
+        await asyncio.sleep(3)
+        await asyncio.to_thread(own_valkey.start)
+        returned_at = time.monotonic()
+
+    # When Redis goes away for three seconds and comes back
+    async def load() -> list[Answer]:
+        return await embed_all(
+            fragile.url, [TEXTS[n % 50] for n in range(4000)], concurrency=64, timeout_s=60, during=restart_redis
+        )
+
+    answers = asyncio.run(load())
+
+    # Then nothing hung and nothing is wrong, with the same processes as before
+    assert Counter(answer.status for answer in answers) == {200: 4000}
+    assert_right(answers, vectors)
+    assert fragile.part("workers").pid == worker
+    assert fragile.part("api").pid == gateway
+
+
+def test_service_is_back_within_ten_seconds_of_redis(fragile: Service, own_valkey: ValkeyServer) -> None:
+    own_valkey.stop()
+    with fragile.client(timeout_s=20) as client:
+        wait_until(lambda: client.get("/ready").status_code == 503, timeout_s=10, what="readiness to tell the outage")
+        refused = client.post("/embed", json={"inputs": "x"}, headers={"x-request-timeout": "1"})
+        assert refused.status_code == 503
+        assert "retry-after" in refused.headers
+        time.sleep(5)  # the length of the outage itself
+        own_valkey.start()
+
+        started = time.monotonic()
+        wait_until(lambda: client.post("/embed", json={"inputs": "x"}).status_code == 200, timeout_s=10, what="an answer")
+        assert time.monotonic() - started < 10
+
+
+def test_a_gateway_that_dies_is_restarted(fragile: Service) -> None:
+    before = fragile.part("api").pid
+    os.kill(before, signal.SIGKILL)
+
+    def back() -> bool:
+        try:
+            return fragile.client().get("/ready").status_code == 200
+        except httpx.HTTPError:
+            return False
+
+    wait_until(back, timeout_s=30, what="the gateway to be back")
+    assert fragile.part("api").pid != before
+
+
+@pytest.fixture(scope="module")
+def poisoned(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Service]:
+    """A service whose engine fails on planted words."""
+    service = Service(
+        tmp_path_factory.mktemp("poisoned"),
+        {"MILLRACE_ENGINE": "tests.helpers.faulty_engine", "MILLRACE_ENGINE_TIMEOUT_S": "4"},
+    )
+    service.start()
+    yield service
+    service.stop()
+
+
+@pytest.mark.parametrize("word", ["explosion", "murder", "sleep", "infinity"])
+def test_one_bad_input_fails_alone(poisoned: Service, word: str) -> None:
+    """It raises, kills its process, wedges the device, or gives NaN: the neighbours in its batch are answered."""
+
+    async def send() -> list[httpx.Response]:
+        async with httpx.AsyncClient(base_url=poisoned.url, timeout=130, trust_env=False) as client:
+            texts = [f"an innocent sentence, number {n}" for n in range(8)]
+            texts.insert(4, f"a text with {word} in it")
+            headers = {"x-request-timeout": "120"}
+            requests = [client.post("/embed", json={"inputs": text}, headers=headers) for text in texts]
+            return list(await asyncio.gather(*requests))
+
+    responses = asyncio.run(send())
+
+    statuses = [response.status_code for response in responses]
+    assert statuses == [200] * 4 + [424] + [200] * 4, [response.text for response in responses]
+    assert responses[4].json()["error_type"] == "Backend"

@@ -1,0 +1,90 @@
+"""What an operator sees: probes, metrics, Flower, the self-test."""
+
+import re
+import subprocess
+import sys
+
+import httpx
+
+from shared.metrics import METRICS, Owner
+from tests.helpers.service import Service
+from tests.helpers.waiting import wait_until
+
+
+def test_health_and_readiness(service: Service) -> None:
+    with service.client() as client:
+        assert client.get("/health").status_code == 200
+        ready = client.get("/ready")
+
+    assert ready.status_code == 200
+    assert ready.json() == {"ready": True, "redis": True, "missing_models": [], "workers": 1}
+
+
+def test_info_tells_the_model_and_its_limits(service: Service) -> None:
+    with service.client() as client:
+        info = client.get("/info").json()
+
+    assert info["model_id"] == "sentence-transformers/all-MiniLM-L6-v2"
+    assert info["model_type"] == {"embedding": {"pooling": "mean"}}
+    assert info["max_input_length"] == 256
+
+
+def test_gateway_and_worker_expose_their_metrics(service: Service) -> None:
+    with service.client() as client:
+        client.post("/embed", json={"inputs": ["one", "two"]})
+        gateway = client.get("/metrics").text
+    worker = httpx.get(f"http://127.0.0.1:{service.metrics_port}/metrics", trust_env=False).text
+
+    for metric in METRICS:
+        text = gateway if metric.owner is Owner.GATEWAY else worker
+        assert f"# HELP {metric.name} " in text, metric.name
+    labels = 'dialect="tei",operation="embed"'
+    assert re.search(rf'millrace_requests_total\{{code="ok",{labels}\}} \d', gateway)
+    assert re.search(r'te_request_success\{method="batch"\} \d', gateway)
+    assert re.search(r"te_batch_next_size_count \d", worker)
+    assert "millrace_engine_ready 1.0" in worker
+
+
+def test_flower_shows_each_task_with_model_lane_requests_and_tokens(service: Service) -> None:
+    with service.client() as client:
+        client.post("/embed", json={"inputs": ["a", "b", "c"]}, headers={"x-millrace-lane": "bulk"})
+
+    flower = f"http://127.0.0.1:{service.flower_port}/api/tasks"
+
+    def finished() -> list[dict[str, str]]:
+        tasks = httpx.get(flower, trust_env=False).json().values()
+        return [task for task in tasks if task["state"] == "SUCCESS" and "lane=bulk" in (task["args"] or "")]
+
+    wait_until(lambda: bool(finished()), timeout_s=15, what="Flower to show the task")
+    task = finished()[0]
+    assert task["name"] == "millrace.embed"
+    assert "model=sentence-transformers/all-MiniLM-L6-v2" in task["args"]
+    assert "requests=1 items=3" in task["args"]
+    assert re.search(r"1 requests, 3 items, \d+ tokens", task["result"])
+
+
+def test_check_passes_and_prints_a_table(service: Service) -> None:
+    finished = subprocess.run(
+        [sys.executable, "-m", "millrace.cli", "check", service.url], capture_output=True, text=True, timeout=60
+    )
+
+    assert finished.returncode == 0, finished.stdout
+    assert "7 of 7 checks passed" in finished.stdout
+
+
+def test_check_fails_where_nobody_answers(service: Service) -> None:
+    finished = subprocess.run(
+        [sys.executable, "-m", "millrace.cli", "check", "http://127.0.0.1:9"], capture_output=True, text=True, timeout=60
+    )
+
+    assert finished.returncode == 1
+    assert "FAILED" in finished.stdout
+
+
+def test_models_are_listed_by_the_command_line() -> None:
+    finished = subprocess.run(
+        [sys.executable, "-m", "millrace.cli", "models"], capture_output=True, text=True, timeout=60
+    )
+
+    assert finished.returncode == 0
+    assert "sentence-transformers/all-MiniLM-L6-v2 (also all-MiniLM-L6-v2)" in finished.stdout

@@ -1,0 +1,60 @@
+"""Fixtures of all tiers. The environment is cleared before anything of ours is imported: no test depends on the shell."""
+
+import os
+from collections.abc import Iterator
+
+for _name in [name for name in os.environ if name.startswith("MILLRACE_")]:
+    del os.environ[_name]
+# No test fetches anything; the hub's client reads these when it is imported.
+os.environ["HF_HUB_OFFLINE"] = "1"
+os.environ["TRANSFORMERS_OFFLINE"] = "1"
+os.environ["TOKENIZERS_PARALLELISM"] = "false"
+
+import pytest
+from hypothesis import settings
+from redis import Redis
+
+from tests.helpers.valkey import ValkeyServer
+
+# Shared cores make single examples slow now and then; that is not what the properties are about.
+settings.register_profile("millrace", deadline=None, print_blob=True)
+settings.load_profile("millrace")
+
+
+@pytest.fixture(scope="session")
+def valkey(tmp_path_factory: pytest.TempPathFactory) -> Iterator[ValkeyServer]:
+    """A real server for the whole session; that it cannot start is a failure, never a skip."""
+    server = ValkeyServer(tmp_path_factory.mktemp("valkey"))
+    server.start()
+    yield server
+    server.stop()
+
+
+@pytest.fixture(scope="session")
+def valkey_url(valkey: ValkeyServer) -> str:
+    """Its address."""
+    return valkey.url()
+
+
+@pytest.fixture
+def redis_url(valkey_url: str) -> str:
+    """The session's server, emptied."""
+    with Redis.from_url(valkey_url) as client:
+        client.flushall()
+    return valkey_url
+
+
+@pytest.fixture
+def redis(redis_url: str) -> Iterator[Redis]:
+    """A client of the emptied server."""
+    with Redis.from_url(redis_url) as client:
+        yield client
+
+
+@pytest.fixture
+def own_valkey(tmp_path_factory: pytest.TempPathFactory) -> Iterator[ValkeyServer]:
+    """A server of one test's own, to be stopped and started at will."""
+    server = ValkeyServer(tmp_path_factory.mktemp("own-valkey"))
+    server.start()
+    yield server
+    server.stop()

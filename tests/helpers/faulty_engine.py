@@ -1,0 +1,43 @@
+"""The real engine process with planted faults, told by words in the text: what a bad input does to a real device."""
+
+import os
+import signal
+import time
+from typing import Any
+
+import numpy as np
+
+from workers import engine
+from workers.sequences import Sequences
+from workers.tokenization import ModelTokenizer
+
+_real_run = engine.Engine.run
+
+
+def _marker(engine_: engine.Engine, word: str) -> int:
+    """The token id of a word that the tests plant."""
+    tokenizer = ModelTokenizer(engine_.models[0].tokenizer_json, max_tokens=8, takes_pairs=False)
+    return tokenizer.encode([word])[0].ids[1]
+
+
+def run(self: engine.Engine, model: int, sequences: Sequences) -> np.ndarray[Any, np.dtype[np.float32]]:
+    """Run a batch, unless a planted word is in it."""
+    if _marker(self, "explosion") in sequences.ids:
+        raise RuntimeError("CUDA error: an illegal memory access was encountered")
+    if _marker(self, "murder") in sequences.ids:
+        os.kill(os.getpid(), signal.SIGKILL)
+    if _marker(self, "sleep") in sequences.ids:
+        time.sleep(3600)
+    rows = _real_run(self, model, sequences)
+    if _marker(self, "infinity") in sequences.ids:
+        starts = np.concatenate(([0], np.cumsum(sequences.lengths)[:-1]))
+        for index, start in enumerate(starts):
+            if _marker(self, "infinity") in sequences.ids[start : start + sequences.lengths[index]]:
+                rows = rows.copy()
+                rows[index] = np.nan
+    return rows
+
+
+if __name__ == "__main__":
+    engine.Engine.run = run  # type: ignore[method-assign]
+    engine.main()

