@@ -33,7 +33,12 @@ def configure_logging(level: str, log_format: str) -> None:
         renderer = structlog.processors.JSONRenderer()
         tail = [structlog.processors.format_exc_info, renderer]
     else:
-        renderer = structlog.dev.ConsoleRenderer(colors=sys.stderr.isatty(), pad_event_to=24)
+        renderer = structlog.dev.ConsoleRenderer(
+            colors=sys.stderr.isatty(),
+            pad_event_to=24,
+            # The default prints local variables, and with them users' texts.
+            exception_formatter=structlog.dev.plain_traceback,
+        )
         tail = [renderer]
     formatter = structlog.stdlib.ProcessorFormatter(
         foreign_pre_chain=_SHARED_PROCESSORS,

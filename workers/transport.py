@@ -97,7 +97,11 @@ class Channel(stock.Channel):  # type: ignore[misc]
             self._recorder = self.pool.get_connection()
         self._recorder.send_command("HSET", key, tag, entry)
         self._record_unconfirmed = True
-        get_event_loop().call_soon(self._confirm_record)
+        loop = get_event_loop()
+        if loop is None:  # a closing channel delivers what its last BRPOP had popped, outside of any loop
+            self._confirm_record()
+        else:
+            loop.call_soon(self._confirm_record)
 
     def _confirm_record(self) -> None:
         if self._record_unconfirmed:

