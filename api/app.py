@@ -33,7 +33,9 @@ def create_app(settings: ApiSettings) -> FastAPI:
     gateway_id = f"gw{uuid4().hex[:12]}"
     url = settings.redis_url.get_secret_value()
     # No retries inside the client: the sweep publishes again what is missing, and knows what was not.
-    redis = Redis.from_url(url, socket_timeout=_SOCKET_TIMEOUT_S, socket_connect_timeout=2.0, retry=Retry(NoBackoff(), 1))
+    redis = Redis.from_url(
+        url, socket_timeout=_SOCKET_TIMEOUT_S, socket_connect_timeout=2.0, retry=Retry(NoBackoff(), 1)
+    )
     subscriber = Redis.from_url(url, socket_timeout=None, socket_connect_timeout=2.0)
     metrics = Metrics(Owner.GATEWAY)
     fleet = Fleet(redis, metrics, result_ttl_s=settings.result_ttl_s)

@@ -88,7 +88,8 @@ class Dispatcher:
         """
         if self.pending_items + request.items > self._max_pending_items:
             raise Overloaded(
-                f"{self.pending_items} inputs are waiting already and {self._max_pending_items} is the most", retry_after_s=1
+                f"{self.pending_items} inputs are waiting already and {self._max_pending_items} is the most",
+                retry_after_s=1,
             )
         loop = asyncio.get_running_loop()
         stream = self._stream(model, lane, operation_of(request))

@@ -26,7 +26,12 @@ log = get_logger("millrace.endpoint")
 JSON = "application/json"
 
 #: TEI's `err` label by error code.
-_TE_ERR = {"overloaded": "overloaded", "inference_failed": "inference", "empty_input": "tokenization", "wrong_task": "model_type"}
+_TE_ERR = {
+    "overloaded": "overloaded",
+    "inference_failed": "inference",
+    "empty_input": "tokenization",
+    "wrong_task": "model_type",
+}
 
 
 class Endpoint:
@@ -95,7 +100,9 @@ class Endpoint:
     ) -> tuple[bytes, dict[str, str]]:
         items, most = job.request.items, self._settings.max_client_batch_size
         if items > most:
-            raise BatchTooLarge(f"batch of {items} inputs exceeds {most}; split it or raise MILLRACE_MAX_CLIENT_BATCH_SIZE")
+            raise BatchTooLarge(
+                f"batch of {items} inputs exceeds {most}; split it or raise MILLRACE_MAX_CLIENT_BATCH_SIZE"
+            )
         self._metrics.histogram("millrace_request_items", operation=str(route.operation)).observe(items)
         counted = "te_embed" if isinstance(job.request, EmbedRequest) else "te_predict"
         self._metrics.gauge(f"{counted}_count").inc(items)

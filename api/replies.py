@@ -12,6 +12,7 @@ from collections import defaultdict
 from collections.abc import Callable
 from contextlib import suppress
 from dataclasses import dataclass
+from typing import cast
 
 from redis.asyncio import Redis
 from redis.asyncio.connection import AbstractConnection
@@ -123,7 +124,9 @@ class Replies:
                 response = await connection.read_response(push_request=True)
                 self._heard_at = loop.time()
                 if isinstance(response, list) and response[0] == b"pmessage":
-                    self._resolve(response[2].decode().removeprefix(keys.result("")), response[3], way="pubsub")
+                    self._resolve(
+                        response[2].decode().removeprefix(keys.result("")), cast("bytes", response[3]), way="pubsub"
+                    )
         finally:
             ticker.cancel()
 
@@ -160,7 +163,7 @@ class Replies:
         values = await self._redis.mget([keys.result(task.task_id) for task in old])
         for task, value in zip(old, values, strict=True):
             if value is not None:
-                self._resolve(task.task_id, value, way="sweep")
+                self._resolve(task.task_id, cast("bytes", value), way="sweep")
         return [task for task in old if task.task_id in self._pending]
 
     async def _republish(self, unanswered: list[PendingTask]) -> None:

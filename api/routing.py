@@ -63,7 +63,10 @@ def _add_route(app: FastAPI, path: str, contenders: Sequence[tuple[Dialect, Rout
     )
     # Plain Starlette routes in front answer: FastAPI's dependency solver has nothing to do here and costs 0.1 ms a request.
     # The route above is what the documentation is made from.
-    app.router.routes[:0] = [StarletteRoute(path, answer, methods=["POST"]), StarletteRoute(f"{path}/", answer, methods=["POST"])]
+    app.router.routes[:0] = [
+        StarletteRoute(path, answer, methods=["POST"]),
+        StarletteRoute(f"{path}/", answer, methods=["POST"]),
+    ]
 
 
 def _add_view(app: FastAPI, dialect: Dialect, view: View, catalog: Catalog, settings: ApiSettings) -> None:

@@ -59,7 +59,12 @@ def refuse_empty(texts: Sequence[str], param: str) -> None:
 
 def nested_error(error: MillraceError) -> dict[str, Any]:
     """The error body of the OpenAI family; `detail` and `message` are what Jina's and Cohere's clients read."""
-    kind = {429: "rate_limit_exceeded", 404: "invalid_request_error", 400: "invalid_request_error", 413: "invalid_request_error"}
+    kind = {
+        429: "rate_limit_exceeded",
+        404: "invalid_request_error",
+        400: "invalid_request_error",
+        413: "invalid_request_error",
+    }
     return {
         "error": {
             "message": error.message,

@@ -20,7 +20,7 @@ def configuration() -> str:
     """The page of settings."""
     parts = [
         _HEADER,
-        "# Configuration\n\nEvery setting is an environment variable. A bad value stops the start with the variable's name.\n",
+        "# Configuration\n\nEvery setting is an environment variable. A bad value stops the start and is named.\n",
         _settings_table("Every process", Settings, ()),
         _settings_table("Gateway", ApiSettings, (Settings,)),
         _settings_table("Worker", WorkerSettings, (Settings,)),
@@ -51,10 +51,9 @@ def metrics() -> str:
     return "\n".join(parts)
 
 
-PAGES: Mapping[str, str] = {"configuration.md": configuration(), "metrics.md": metrics()}
-
-
-def _settings_table(title: str, settings: type[Settings], bases: tuple[type[Settings], ...], but: tuple[str, ...] = ()) -> str:
+def _settings_table(
+    title: str, settings: type[Settings], bases: tuple[type[Settings], ...], but: tuple[str, ...] = ()
+) -> str:
     inherited = {name for base in bases for name in base.model_fields}
     lines = [f"## {title}\n", "| variable | default | meaning |", "|---|---|---|"]
     for name, field in settings.model_fields.items():
@@ -101,6 +100,9 @@ _HEADERS = """## Request headers
 | `x-request-id` | Your id for the request: echoed, and in every log line about it. |
 | `x-millrace-lane` | `interactive` (default), or `bulk` for work that must never delay interactive requests. |
 """
+
+
+PAGES: Mapping[str, str] = {"configuration.md": configuration(), "metrics.md": metrics()}
 
 
 def main() -> None:

@@ -20,7 +20,7 @@ def print_ready(settings: ServeSettings, workers: int, seconds: float) -> None:
     if settings.flower_port:
         lines.append(f"  Flower    http://127.0.0.1:{settings.flower_port}")
     lines += [
-        "  try       " + f"curl {base}/embed -d '{{\"inputs\": \"The weather is lovely today.\"}}'",
+        "  try       " + f'curl {base}/embed -d \'{{"inputs": "The weather is lovely today."}}\'',
         "  stop      Ctrl-C",
         "",
     ]

@@ -73,7 +73,7 @@ def encode_task(task_id: str, task: Task, *, origin: str) -> bytes:
 
 def encode_result(task_id: str, replies: list[Reply]) -> bytes:
     """The value of a finished task's result key, as Celery's backend writes it with the msgpack serializer."""
-    meta = {
+    meta: dict[str, Any] = {
         "status": "SUCCESS",
         "result": replies_to_wire(replies),
         "traceback": None,
@@ -87,7 +87,7 @@ def encode_result(task_id: str, replies: list[Reply]) -> bytes:
 
 def encode_failure(task_id: str, error: MillraceError) -> bytes:
     """The value of the result key of a task that will never run."""
-    meta = {
+    meta: dict[str, Any] = {
         "status": "FAILURE",
         "result": {
             "exc_type": type(error).__name__,

@@ -2,10 +2,10 @@
 
 | key | type | lives | written by | read by |
 |---|---|---|---|---|
-| `celery-task-meta-<task>` | string and channel | `result_ttl_s` | worker (Celery's result backend format) | gateway |
-| `millrace:leases` | sorted set, worker → lease end in ms of the server's clock | until recovered | worker | gateway, worker |
+| `celery-task-meta-<task>` | string, channel | `result_ttl_s` | worker, in Celery's format | gateway |
+| `millrace:leases` | sorted set, worker to lease end (ms, server's clock) | until recovered | worker | both |
 | `millrace:worker:<worker>` | string, JSON `WorkerCard` | 10 s, renewed | worker | gateway |
-| `millrace:unacked:<worker>` | hash, delivery tag → message | until acknowledged or recovered | kombu in the worker | gateway, worker |
+| `millrace:unacked:<worker>` | hash, delivery tag to message | until acknowledged or recovered | worker | both |
 | `millrace:deliveries:<task>` | counter of worker deaths | 1 h | `recover.lua` | `recover.lua` |
 | `millrace:dead` | list of JSON, the newest 1,000 | kept | `recover.lua`'s caller | operator |
 """

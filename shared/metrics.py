@@ -13,7 +13,6 @@ from typing import TypeVar
 from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, generate_latest
 from prometheus_client.metrics import MetricWrapperBase
 
-
 CollectorT = TypeVar("CollectorT", bound=MetricWrapperBase)
 
 
@@ -47,7 +46,7 @@ class Metric:
 _SECONDS = (0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10, 30, 60)
 _SIZES = (1, 2, 4, 8, 16, 32, 64, 128, 256, 512, 1024, 2048, 4096)
 _TOKENS = (16, 32, 64, 128, 256, 512, 1024, 2048, 4096, 8192, 16384, 32768, 65536, 131072)
-#: TEI's duration buckets: 1.5e-5 × 1.5^k seconds.
+#: TEI's duration buckets: 1.5e-5 * 1.5^k seconds.
 _TE_SECONDS = tuple(1.5e-5 * 1.5**k for k in range(35))
 
 _C, _G, _H = Kind.COUNTER, Kind.GAUGE, Kind.HISTOGRAM

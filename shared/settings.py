@@ -21,7 +21,9 @@ class Settings(BaseSettings):
         description="Redis or Valkey server (`redis://`, `rediss://`, `redis+socket://`). `millrace serve` starts its "
         "own when this is not set.",
     )
-    model: str = Field("", description="Models to serve: comma-separated hub ids or folders. Wins over the models file.")
+    model: str = Field(
+        "", description="Models to serve: comma-separated hub ids or folders. Wins over the models file."
+    )
     models_file: Path | None = Field(
         None, description="YAML file that lists the models; `models.yaml` in the working folder when not set."
     )

@@ -8,7 +8,7 @@ from celery.worker.consumer import Consumer as StockConsumer
 _EVENTS_WAIT_S = 0.2
 
 
-class Consumer(StockConsumer):  # type: ignore[misc]
+class Consumer(StockConsumer):
     """Sends task events some times a second instead of at once.
 
     Stock Celery publishes each task's events as they happen: three blocking round trips a task, on the cores that the

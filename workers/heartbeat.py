@@ -76,8 +76,10 @@ class Heartbeat:
         self._redis.set(keys.worker_card(self._worker), self._card().model_dump_json(), ex=CARD_TTL_S)
 
     def _look_after_others(self) -> None:
-        seconds, microseconds = self._redis.time()
-        entries = self._redis.zrange(keys.LEASES, 0, -1, withscores=True)
+        with self._redis.pipeline(transaction=False) as pipe:
+            pipe.time()
+            pipe.zrange(keys.LEASES, 0, -1, withscores=True)
+            (seconds, microseconds), entries = pipe.execute()
         lease_ends = {worker.decode(): end for worker, end in entries}
         for worker in self._watch.observe(lease_ends, seconds * 1000 + microseconds / 1000, time.monotonic()):
             script_keys, arguments = leases.recover_call(worker)

@@ -151,7 +151,7 @@ def packed_attention(
         raise ValueError("packed attention needs the sequences' lengths and takes no mask")
     if query.is_cuda and query.dtype in (torch.float16, torch.bfloat16):
         return _varlen(query, key, value, cu_seq_lens_q, max_length_q, scaling), None
-    _, heads, total, size = query.shape
+    heads, total, size = query.shape[1:]
     out = query.new_empty((total, heads, size))
     for start, count, length in packed_runs:
         end = start + count * length
@@ -167,7 +167,7 @@ def packed_attention(
 def _varlen(
     query: Tensor, key: Tensor, value: Tensor, cu_seq_lens: Tensor, max_length: int, scaling: float | None
 ) -> Tensor:
-    """torch's variable-length kernel. The operator's positional part is stable; `varlen_attn`'s signature is not."""
+    """Torch's variable-length kernel. The operator's positional part is stable; `varlen_attn`'s signature is not."""
     q, k, v = (x[0].transpose(0, 1) for x in (query, key, value))
     out: Tensor = torch.ops.aten._flash_attention_forward(
         q, k, v, cu_seq_lens, cu_seq_lens, max_length, max_length, 0.0, False, False, scale=scaling

@@ -12,11 +12,20 @@ import time
 from collections import Counter, deque
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from functools import partial
 from itertools import chain, count
 
 import numpy as np
 
-from shared.errors import DeadlineExceeded, InferenceFailed, InputTooLong, InvalidRequest, MillraceError, ModelNotFound, WrongTask
+from shared.errors import (
+    DeadlineExceeded,
+    InferenceFailed,
+    InputTooLong,
+    InvalidRequest,
+    MillraceError,
+    ModelNotFound,
+    WrongTask,
+)
 from shared.jobs import EmbedRequest
 from shared.logging import get_logger
 from shared.metrics import Metrics
@@ -138,9 +147,8 @@ class Pipeline:
         self._metrics.gauge("millrace_engine_ready").set_function(lambda: float(self.engine_ready))
         for model in self._models:
             for lane in Lane:
-                key = model.card.name, lane
-                gauge = self._metrics.gauge("millrace_held_tokens", model=key[0], lane=str(lane))
-                gauge.set_function(lambda key=key: self._held[key])
+                gauge = self._metrics.gauge("millrace_held_tokens", model=model.card.name, lane=str(lane))
+                gauge.set_function(partial(self._held.__getitem__, (model.card.name, lane)))
         for thread in self._threads:
             thread.start()
 
@@ -197,9 +205,7 @@ class Pipeline:
         work.rows = [None] * len(tokens)
         work.remaining = len(tokens)
         work.tokens = sum(len(entry.ids) for entry in tokens)
-        return [
-            Item(work, index, entry.ids, entry.type_ids, len(entry.ids), now) for index, entry in enumerate(tokens)
-        ]
+        return [Item(work, index, entry.ids, entry.type_ids, len(entry.ids), now) for index, entry in enumerate(tokens)]
 
     def _model_for(self, task: TaskWork) -> ServedModel:
         model = self._by_name.get(task.task.model)
@@ -225,7 +231,8 @@ class Pipeline:
                 tokens = model.tokenizer.encode_pairs(request.query, request.documents)
             except ValueError as err:
                 raise InputTooLong(
-                    f"the query alone fills the {model.card.max_tokens} tokens that {model.card.name} takes", param="query"
+                    f"the query alone fills the {model.card.max_tokens} tokens that {model.card.name} takes",
+                    param="query",
                 ) from err
         else:
             tokens = model.tokenizer.encode([request.query, *request.documents])

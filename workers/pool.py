@@ -9,6 +9,7 @@ from collections import deque
 from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
+from functools import partial
 from time import monotonic
 from typing import Any
 
@@ -39,7 +40,7 @@ class _Held:
     accepted_at: float
 
 
-class BatchPool(BasePool):  # type: ignore[misc]
+class BatchPool(BasePool):
     """The pool. `app.runtime` (a `workers.runtime.Runtime`) must be ready before the worker starts."""
 
     def on_start(self) -> None:
@@ -120,7 +121,7 @@ class BatchPool(BasePool):  # type: ignore[misc]
             FLOW.settled.add(work.delivery_tag)
             held = self._held.pop(work.task_id, None)
             if held is not None:
-                self._on_loop(lambda held=held, work=work: self._succeed(held, work))  # type: ignore[misc]
+                self._on_loop(partial(self._succeed, held, work))
 
     def _on_flow(self, closed: frozenset[str]) -> None:
         FLOW.closed = closed

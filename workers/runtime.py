@@ -3,6 +3,7 @@
 import os
 import socket
 from collections.abc import Callable, Sequence
+from typing import Literal
 from uuid import uuid4
 
 from prometheus_client import start_http_server
@@ -98,7 +99,9 @@ class Runtime:
             start_http_server(
                 settings.worker_metrics_port, addr=settings.worker_metrics_host, registry=self.metrics.registry
             )
-        log.info("worker_ready", worker=self.worker, device=self._ready.device, models=[m.card.name for m in self._models])
+        log.info(
+            "worker_ready", worker=self.worker, device=self._ready.device, models=[m.card.name for m in self._models]
+        )
         return self._pipeline
 
     def card(self) -> WorkerCard:
@@ -106,7 +109,9 @@ class Runtime:
         pipeline, ready = self._pipeline, self._ready
         if pipeline is None or ready is None:
             raise RuntimeError("the runtime has not been started")
-        state = "draining" if self.draining else "ready" if pipeline.engine_ready else "restarting"
+        state: Literal["ready", "restarting", "draining"] = (
+            "draining" if self.draining else "ready" if pipeline.engine_ready else "restarting"
+        )
         return WorkerCard(
             worker=self.worker,
             hostname=socket.gethostname(),

@@ -17,9 +17,8 @@
 from typing import Any
 
 from kombu.asynchronous import get_event_loop
-from kombu.transport import TRANSPORT_ALIASES
+from kombu.transport import TRANSPORT_ALIASES, virtual
 from kombu.transport import redis as stock
-from kombu.transport import virtual
 from kombu.utils.json import dumps
 from kombu.utils.scheduling import priority_cycle
 
@@ -43,7 +42,7 @@ class Flow:
 FLOW = Flow()
 
 
-class OpenLanes(priority_cycle):  # type: ignore[misc]
+class OpenLanes(priority_cycle):
     """Queues in declared order, interactive first, without the closed ones."""
 
     def consume(self, n: int) -> list[str]:
@@ -51,7 +50,7 @@ class OpenLanes(priority_cycle):  # type: ignore[misc]
         return [queue for queue in super().consume(n) if queue not in FLOW.closed]
 
 
-class QoS(stock.QoS):  # type: ignore[misc]
+class QoS(stock.QoS):
     """Acknowledgement bookkeeping."""
 
     def append(self, message: Any, delivery_tag: str) -> None:
@@ -82,7 +81,7 @@ class QoS(stock.QoS):  # type: ignore[misc]
         self._delivered.restored = True
 
 
-class Channel(stock.Channel):  # type: ignore[misc]
+class Channel(stock.Channel):
     """A channel that leaves closed lanes out."""
 
     QoS = QoS
@@ -119,7 +118,7 @@ class Channel(stock.Channel):  # type: ignore[misc]
         super()._brpop_start(_PATIENCE_S if FLOW.closed and timeout is None else timeout)
 
 
-class Transport(stock.Transport):  # type: ignore[misc]
+class Transport(stock.Transport):
     """The transport of Millrace's workers."""
 
     Channel = Channel

@@ -6,7 +6,7 @@ import numpy as np
 import numpy.typing as npt
 
 from shared.errors import InferenceFailed, MillraceError
-from shared.jobs import EmbedRequest, RerankRequest, Request, Task
+from shared.jobs import EmbedRequest, Request, RerankRequest, Task
 from shared.queues import Lane
 from shared.results import Output, Reply, Timings
 

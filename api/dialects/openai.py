@@ -93,7 +93,8 @@ class OpenAI:
             {
                 "object": "list",
                 "data": [
-                    {"object": "embedding", "index": index, "embedding": encode(row)} for index, row in enumerate(vectors)
+                    {"object": "embedding", "index": index, "embedding": encode(row)}
+                    for index, row in enumerate(vectors)
                 ],
                 "model": body.model or model,
                 "usage": {"prompt_tokens": output.tokens, "total_tokens": output.tokens},

@@ -122,7 +122,9 @@ def test_service_is_back_within_ten_seconds_of_redis(fragile: Service, own_valke
         own_valkey.start()
 
         started = time.monotonic()
-        wait_until(lambda: client.post("/embed", json={"inputs": "x"}).status_code == 200, timeout_s=10, what="an answer")
+        wait_until(
+            lambda: client.post("/embed", json={"inputs": "x"}).status_code == 200, timeout_s=10, what="an answer"
+        )
         assert time.monotonic() - started < 10
 
 

@@ -74,7 +74,10 @@ def test_check_passes_and_prints_a_table(service: Service) -> None:
 
 def test_check_fails_where_nobody_answers(service: Service) -> None:
     finished = subprocess.run(
-        [sys.executable, "-m", "millrace.cli", "check", "http://127.0.0.1:9"], capture_output=True, text=True, timeout=60
+        [sys.executable, "-m", "millrace.cli", "check", "http://127.0.0.1:9"],
+        capture_output=True,
+        text=True,
+        timeout=60,
     )
 
     assert finished.returncode == 1

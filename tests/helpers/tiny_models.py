@@ -166,7 +166,9 @@ ARCHITECTURES = {
             _of(DistilBertForSequenceClassification, _distilbert),
         ),
         # These two do not pack: they show the padded path, with segments, and with positions that skip padding.
-        Architecture("electra", _bert_tokenizer, _of(ElectraModel, _ELECTRA), _of(ElectraForSequenceClassification, _ELECTRA)),
+        Architecture(
+            "electra", _bert_tokenizer, _of(ElectraModel, _ELECTRA), _of(ElectraForSequenceClassification, _ELECTRA)
+        ),
         Architecture("mpnet", _roberta_tokenizer, _of(MPNetModel, _roberta_like(MPNetConfig)), None),
     )
 }
@@ -189,9 +191,7 @@ def embedding_model(
     modules: list[torch.nn.Module] = [Transformer(str(bare)), Pooling(DIMENSIONS, pooling)]
     if normalize:
         modules.append(Normalize())
-    SentenceTransformer(modules=modules, device="cpu").save_pretrained(
-        str(folder / "model"), create_model_card=False
-    )
+    SentenceTransformer(modules=modules, device="cpu").save_pretrained(str(folder / "model"), create_model_card=False)
     return folder / "model"
 
 

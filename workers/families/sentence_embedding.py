@@ -1,5 +1,6 @@
-"""Dense embedding models, as sentence-transformers describes them: it loads, configures and post-processes them
-(pooling, dense layers, maximum length); the batch and the attention are ours.
+"""Dense embedding models, as sentence-transformers describes them.
+
+It loads, configures and post-processes them (pooling, dense layers, maximum length); the batch and the attention are ours.
 
 Final `Normalize` modules are left out: normalisation is asked for per request, and done in float32 by the worker.
 """
