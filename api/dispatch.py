@@ -18,17 +18,13 @@ from api.replies import Outcome, PendingTask, Replies
 from shared import deadline as deadlines
 from shared.celery_message import encode_task
 from shared.errors import DeadlineExceeded, MillraceError, Overloaded, Unavailable
-from shared.jobs import EmbedRequest, Request, Task, operation_of
+from shared.jobs import EmbedRequest, Request, Task, estimated_tokens, operation_of
 from shared.metrics import Metrics
 from shared.queues import Lane, Operation
 from shared.results import Output, Reply, Timings
 
 #: Token budget of a task while no worker has said what its batch takes.
 DEFAULT_BATCH_TOKENS = 4096
-#: Rough characters per token of English subword vocabularies; only sizes tasks, the worker counts.
-CHARACTERS_PER_TOKEN = 4
-#: Special tokens around each text, roughly.
-TOKENS_PER_ITEM = 2
 #: How long after its deadline a request still waits for the worker's own answer, in seconds.
 GRACE_S = 0.25
 
@@ -73,7 +69,6 @@ class Dispatcher:
         self._max_pending_items = max_pending_items
         self._streams: dict[tuple[str, Lane, Operation], _Stream] = {}
         self._numbers = count()
-        self._publishing: set[asyncio.Task[None]] = set()
         self.pending_requests = 0
         self.pending_items = 0
 
@@ -165,10 +160,7 @@ class Dispatcher:
             published_at=time.monotonic(),
         )
         stream.tasks_in_flight += 1
-        self._replies.expect(pending)
-        publishing = asyncio.get_running_loop().create_task(self._replies.publish(pending))
-        self._publishing.add(publishing)
-        publishing.add_done_callback(self._publishing.discard)
+        self._replies.publish(pending)
         labels = {"model": stream.model, "lane": str(stream.lane)}
         self._metrics.counter("millrace_tasks_published_total", **labels).inc()
         self._metrics.histogram("millrace_task_requests", **labels).observe(len(together))
@@ -199,7 +191,7 @@ def _resolve(together: Sequence[_Waiting], outcome: Outcome | None) -> None:
 
 
 def _estimate_tokens(request: Request) -> int:
-    return request.characters // CHARACTERS_PER_TOKEN + TOKENS_PER_ITEM * request.items
+    return estimated_tokens(request.characters, request.items)
 
 
 def _split(request: Request, budget: int) -> Iterator[Request]:
@@ -218,7 +210,7 @@ def _split(request: Request, budget: int) -> Iterator[Request]:
 def _chunks(texts: Sequence[str], budget: int, *, shared_characters: int) -> Iterator[tuple[int, int]]:
     start, tokens = 0, 0
     for index, text in enumerate(texts):
-        cost = (len(text) + shared_characters) // CHARACTERS_PER_TOKEN + TOKENS_PER_ITEM
+        cost = estimated_tokens(len(text) + shared_characters, 1)
         if index > start and tokens + cost > budget:
             yield start, index
             start, tokens = index, 0

@@ -78,15 +78,30 @@ class Replies:
         #: Set once the subscription has been confirmed; publishing before that could miss the reply.
         self.subscribed = asyncio.Event()
         self._heard_at = 0.0
+        self._outgoing: list[PendingTask] = []
+        self._publishing: asyncio.Task[None] | None = None
 
-    def expect(self, task: PendingTask) -> None:
-        """Wait for a task; its `on_outcome` is called exactly once, with None if it was abandoned."""
+    def publish(self, task: PendingTask) -> None:
+        """Put a task on its queue, together with others published meanwhile, and wait for its outcome.
+
+        Its `on_outcome` is called exactly once, with None if it was abandoned. When Redis cannot be reached, the sweep
+        publishes it later.
+        """
         self._pending[task.task_id] = task
+        self._outgoing.append(task)
+        if self._publishing is None or self._publishing.done():
+            self._publishing = asyncio.get_running_loop().create_task(self._send_outgoing())
 
-    async def publish(self, task: PendingTask) -> None:
-        """Put a task on its queue. When Redis cannot be reached, the sweep publishes it later."""
-        with suppress(RedisError, OSError):
-            await self._redis.lpush(queue_name(task.model, task.lane), task.message)
+    async def _send_outgoing(self) -> None:
+        while self._outgoing:
+            together, self._outgoing = self._outgoing, []
+            try:
+                async with self._redis.pipeline(transaction=False) as pipe:
+                    for task in together:
+                        pipe.lpush(queue_name(task.model, task.lane), task.message)
+                    await pipe.execute()
+            except (RedisError, OSError) as err:
+                log.warning("publication_delayed", tasks=len(together), error=str(err))
 
     async def listen(self) -> None:
         """Receive replies until cancelled, resubscribing whenever the connection breaks."""

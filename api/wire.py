@@ -36,9 +36,9 @@ def identifier(prefix: str) -> str:
 
 
 def ranking(scores: Float32Array, top_n: int | None) -> list[tuple[int, float]]:
-    """(index, score) best first, ties in input order; all of them when `top_n` is None, 0 or too large."""
+    """(index, score) best first, ties in input order; all of them when `top_n` is None, not positive or too large."""
     order = np.argsort(-scores, kind="stable")
-    if top_n:
+    if top_n is not None and top_n > 0:
         order = order[:top_n]
     return [(int(index), float(scores[index])) for index in order]
 

@@ -61,11 +61,23 @@ class RerankRequest:
 
     @property
     def characters(self) -> int:
-        """Number of characters of the query and all documents."""
-        return len(self.query) + sum(map(len, self.documents))
+        """Number of characters of all pairs: the query counts with each document."""
+        return len(self.query) * len(self.documents) + sum(map(len, self.documents))
 
 
 Request = EmbedRequest | RerankRequest
+
+#: Rough characters per token of English subword vocabularies.
+CHARACTERS_PER_TOKEN = 4
+#: Special tokens around each text, roughly.
+TOKENS_PER_ITEM = 2
+
+
+def estimated_tokens(characters: int, items: int) -> int:
+    """Tokens of some texts, roughly: sizes tasks and buffers before a tokenizer has counted."""
+    return characters // CHARACTERS_PER_TOKEN + TOKENS_PER_ITEM * items
+
+
 _REQUEST_TYPES: dict[Operation, type[EmbedRequest] | type[RerankRequest]] = {
     Operation.EMBED: EmbedRequest,
     Operation.RERANK: RerankRequest,
@@ -110,6 +122,10 @@ class Task:
         known = request_type.__dataclass_fields__
         requests = [request_type(**{k: v for k, v in entry.items() if k in known}) for entry in data["requests"]]
         return cls(model=data["model"], lane=Lane(data["lane"]), operation=operation, requests=requests)
+
+    def estimated_tokens(self) -> int:
+        """Tokens of all its requests, roughly."""
+        return sum(estimated_tokens(request.characters, request.items) for request in self.requests)
 
     def summary(self) -> str:
         """What Flower shows as the task's arguments: sizes, never texts."""

@@ -3,6 +3,7 @@
 import re
 from collections.abc import Sequence
 from pathlib import Path
+from typing import Literal
 
 import yaml
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator
@@ -30,8 +31,8 @@ class ModelConfig(BaseModel):
     aliases: tuple[str, ...] = ()
     #: Hub revision (branch, tag or commit).
     revision: str | None = None
-    #: `auto`, `float32`, `bfloat16` or `float16`; overrides MILLRACE_DTYPE.
-    dtype: str | None = None
+    #: Number format of the weights; overrides MILLRACE_DTYPE.
+    dtype: Literal["auto", "float32", "bfloat16", "float16"] | None = None
     #: Token budget of one forward pass; overrides MILLRACE_MAX_BATCH_TOKENS.
     max_batch_tokens: int | None = Field(default=None, gt=0)
 
@@ -96,10 +97,12 @@ def _from_file(path: Path) -> list[ModelConfig]:
     try:
         return _ModelsFile.model_validate(yaml.safe_load(path.read_text())).models
     except yaml.YAMLError as err:
-        raise ConfigurationError(f"{path} is not valid YAML: {err}") from err
+        raise ConfigurationError(f"{path} is not valid YAML: {' '.join(str(err).split())}") from err
+    except OSError as err:
+        raise ConfigurationError(f"{path} cannot be read: {err.strerror}") from err
     except ValidationError as err:
         first = err.errors()[0]
-        where = ".".join(str(part) for part in first["loc"])
+        where = "".join(f"{part}." for part in first["loc"]).rstrip(".") or "the file"
         raise ConfigurationError(f"{path}: {where}: {first['msg']}") from err
 
 

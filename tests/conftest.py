@@ -10,11 +10,11 @@ os.environ["HF_HUB_OFFLINE"] = "1"
 os.environ["TRANSFORMERS_OFFLINE"] = "1"
 os.environ["TOKENIZERS_PARALLELISM"] = "false"
 
-import pytest
-from hypothesis import settings
-from redis import Redis
+import pytest  # noqa: E402
+from hypothesis import settings  # noqa: E402
+from redis import Redis  # noqa: E402
 
-from tests.helpers.valkey import ValkeyServer
+from tests.helpers.valkey import ValkeyServer  # noqa: E402
 
 # Shared cores make single examples slow now and then; that is not what the properties are about.
 settings.register_profile("millrace", deadline=None, print_blob=True)

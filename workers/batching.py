@@ -41,6 +41,8 @@ class Lanes(Generic[ItemT]):
         self.max_batch_tokens = max_batch_tokens
         self.bulk_batch_tokens = bulk_batch_tokens
         self._aging_s = aging_s
+        #: Tokens that aged bulk work was promised and has not been given.
+        self._aged_credit = 0
         self._lanes: dict[Lane, deque[ItemT]] = {lane: deque() for lane in Lane}
 
     def add(self, lane: Lane, items: Iterable[ItemT]) -> None:
@@ -72,13 +74,15 @@ class Lanes(Generic[ItemT]):
         """
         interactive, bulk = self._lanes[Lane.INTERACTIVE], self._lanes[Lane.BULK]
         aged = bool(bulk) and now - bulk[0].arrived_at >= self._aging_s
-        reserved = min(int(self.max_batch_tokens * BULK_SHARE), self.bulk_batch_tokens) if aged else 0
+        # A share that is too small for the next item is saved up, so that an item of any length has its turn.
+        self._aged_credit += max(1, int(self.max_batch_tokens * BULK_SHARE)) if aged else -self._aged_credit
+        reserved = self._aged_credit if aged and self._aged_credit >= bulk[0].tokens else 0
         batch: list[ItemT] = []
-        used = _fill(batch, interactive, self.max_batch_tokens - reserved)
+        used = 0
+        if reserved < self.max_batch_tokens:
+            used = _fill(batch, interactive, self.max_batch_tokens - reserved)
         room = max(self.bulk_batch_tokens - used, reserved)
-        if aged and used and bulk and bulk[0].tokens > room and used + bulk[0].tokens <= self.max_batch_tokens:
-            room = bulk[0].tokens  # an aged item larger than the share still gets through
-        _fill(batch, bulk, min(room, self.max_batch_tokens - used))
+        self._aged_credit = max(0, self._aged_credit - _fill(batch, bulk, min(room, self.max_batch_tokens - used)))
         return batch
 
 

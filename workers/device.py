@@ -19,7 +19,10 @@ def choose_device(wanted: str) -> torch.device:
     """
     if wanted == "auto":
         return torch.device("cuda:0" if torch.cuda.is_available() else "cpu")
-    device = torch.device(wanted)
+    try:
+        device = torch.device(wanted)
+    except RuntimeError as err:
+        raise ConfigurationError(f"MILLRACE_DEVICE is {wanted!r}; it can be auto, cpu, cuda or cuda:N") from err
     if device.type == "cuda":
         count = torch.cuda.device_count()
         if (device.index or 0) >= count:

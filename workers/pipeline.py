@@ -73,8 +73,12 @@ class ServedModel:
             self.lanes.bulk_batch_tokens = self._bulk_batch_tokens()
 
     def held_limit(self, lane: Lane) -> int:
-        """Tokens that a lane may hold before it is closed: about two batches, one that runs and one that waits."""
-        return 2 * (self.card.max_batch_tokens if lane is Lane.INTERACTIVE else self.lanes.bulk_batch_tokens)
+        """Tokens that a lane may hold before it is closed.
+
+        A batch that runs and one that waits; for interactive work one
+        more, so that a gateway with two tasks in flight never closes it.
+        """
+        return 3 * self.card.max_batch_tokens if lane is Lane.INTERACTIVE else 2 * self.lanes.bulk_batch_tokens
 
     def _bulk_batch_tokens(self) -> int:
         return max(1, min(self.card.max_batch_tokens, int(self.tokens_per_s * self._bulk_batch_s)))

@@ -25,9 +25,6 @@ from workers.work import TaskWork
 
 log = get_logger("millrace.pool")
 
-#: Message bytes per token, roughly: sizes what a lane holds until the tokens are counted.
-_BYTES_PER_TOKEN = 4
-
 #: How late Celery may learn that a task has started, in seconds.
 _STARTED_DELAY_S = 1.0
 
@@ -85,7 +82,7 @@ class BatchPool(BasePool):
             return
         self._held[request.id] = _Held(request, monotonic())
         work = TaskWork.of(request.id, request.message.delivery_tag, task)
-        self._pipeline.accept(work, len(request.body) // _BYTES_PER_TOKEN)
+        self._pipeline.accept(work, task.estimated_tokens())
 
     def on_close(self) -> None:
         """Finish what was accepted, within the drain time; the rest goes back to its queue."""

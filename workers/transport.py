@@ -23,7 +23,7 @@ from kombu.utils.json import dumps
 from kombu.utils.scheduling import priority_cycle
 
 #: BRPOP's patience in seconds while a lane is closed: how long a reopened lane may go unnoticed.
-_PATIENCE_S = 0.05
+_PATIENCE_S = 0.01
 
 
 class Flow:

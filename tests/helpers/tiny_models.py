@@ -70,7 +70,7 @@ _CORPUS = [
     "It's so sunny outside! He drove to the stadium in 2024.",
     "How many people live in Berlin? Berlin has 3.5 million inhabitants.",
     "grain wheel stone water river bridge house garden light paper letter number question answer",
-    "Straße, naïve café, déjà vu, jalapeño; Привет мир; こんにちは世界; 你好，世界; مرحبا",
+    "Straße, naïve café, déjà vu, jalapeño; Привет мир; こんにちは世界; 你好世界; مرحبا",
     "numbers 1 2 3 10 100 1000, punctuation ! ? . , ; : ( ) [ ] { } < > / \\ | @ # $ % ^ & * - _ = +",
 ]
 

@@ -16,6 +16,7 @@ from shared.model_card import ModelCard
 from shared.model_config import ConfigurationError, ModelConfig
 from shared.queues import Operation
 from workers.family import Family
+from workers.lone import LoneSequence, trace_lone_sequence
 from workers.packed import ATTENTION, PACKABLE, collate, learned_position_padding
 from workers.padded import pad
 from workers.sequences import Sequences
@@ -32,7 +33,7 @@ class SentenceEmbedding:
             device=str(device),
             local_files_only=True,
             trust_remote_code=False,
-            model_kwargs={"dtype": dtype, "use_safetensors": True},
+            model_kwargs={"dtype": dtype, "use_safetensors": True, "attn_implementation": "sdpa"},
         ).eval()
         self._device = device
         self._transformer = model[0].model
@@ -42,10 +43,15 @@ class SentenceEmbedding:
         if pooling is None or not getattr(tokenizer, "is_fast", False):
             raise ConfigurationError(f"model {config.name} is not a text embedding model with a fast tokenizer")
         self._packed = self._transformer.config.model_type in PACKABLE
-        if self._packed:
-            self._transformer.set_attn_implementation(ATTENTION)
         self._takes_types = "token_type_ids" in tokenizer.model_input_names
         self._padding_idx = learned_position_padding(self._transformer)
+        self._lone: LoneSequence | None = None
+        if self._packed:
+            if device.type == "cpu":
+                names = ["input_ids", "position_ids", *(["token_type_ids"] if self._takes_types else [])]
+                first_position = 0 if self._padding_idx is None else self._padding_idx + 1
+                self._lone = trace_lone_sequence(self._transformer, names, first_position=first_position)
+            self._transformer.set_attn_implementation(ATTENTION)
         self._pad_id = tokenizer.pad_token_id or 0
         self.tokenizer_json: str = tokenizer.backend_tokenizer.to_str()
         self.card = ModelCard(
@@ -72,14 +78,13 @@ class SentenceEmbedding:
 
     def _packed_features(self, sequences: Sequences) -> dict[str, Any]:
         batch = collate(sequences, self._device, padding_idx=self._padding_idx)
-        inputs: dict[str, Any] = {
-            "input_ids": batch.input_ids,
-            "position_ids": batch.position_ids,
-            **batch.attention_arguments(),
-        }
+        inputs: dict[str, Any] = {"input_ids": batch.input_ids, "position_ids": batch.position_ids}
         if self._takes_types:
             inputs["token_type_ids"] = batch.token_type_ids
-        hidden = self._transformer(**inputs).last_hidden_state
+        if self._lone is not None and len(sequences.lengths) == 1:
+            hidden = self._lone(inputs)
+        else:
+            hidden = self._transformer(**inputs, **batch.attention_arguments()).last_hidden_state
         return {
             "token_embeddings": hidden,
             "cu_seq_lens_q": batch.cu_seq_lens,

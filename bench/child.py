@@ -1,0 +1,91 @@
+"""Measuring processes: each takes commands, JSON lines, on its stdin and answers on its stdout.
+
+What is measured against each other runs in processes of its own, so that thread pools and event loops do not fight.
+"""
+
+import json
+import os
+import select
+import subprocess
+import sys
+from collections.abc import Callable, Mapping
+from pathlib import Path
+from types import TracebackType
+from typing import Any, Self
+
+from bench.services import BenchFailed, log_tail
+from workers.engine_protocol import die_with_parent
+
+_STOP_TIMEOUT_S = 5.0
+#: Longer than loading a model, or than any load with its backlog.
+_ANSWER_TIMEOUT_S = 300.0
+
+
+class Child:
+    """A measuring process, from outside."""
+
+    def __init__(self, module: str, log_path: Path) -> None:
+        """Start `python -m module`; it gets ready while the caller does other things."""
+        self._module = module
+        self._log_path = log_path
+        with log_path.open("wb") as log:
+            self._process = subprocess.Popen(
+                [sys.executable, "-m", module],
+                stdin=subprocess.PIPE,
+                stdout=subprocess.PIPE,
+                stderr=log,
+                text=True,
+                preexec_fn=die_with_parent,  # safe: this process has one thread
+            )
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
+    ) -> None:
+        self._process.kill()
+        self._process.wait(_STOP_TIMEOUT_S)
+
+    def ask(self, command: str, **arguments: Any) -> Any:
+        """Have it do something, and wait for the answer.
+
+        Raises:
+            BenchFailed: It could not.
+        """
+        if self._process.stdin is None or self._process.stdout is None:
+            raise RuntimeError("the process has no pipes")
+        try:
+            self._process.stdin.write(json.dumps({"command": command, **arguments}) + "\n")
+            self._process.stdin.flush()
+            if not select.select([self._process.stdout], [], [], _ANSWER_TIMEOUT_S)[0]:
+                raise BenchFailed(f"{self._module}: {command} {arguments}: no answer for {_ANSWER_TIMEOUT_S:.0f} s")
+            answer = self._process.stdout.readline()
+        except BrokenPipeError:
+            answer = ""
+        if not answer:
+            raise BenchFailed(f"{self._module} died:\n{log_tail(self._log_path)}")
+        data = json.loads(answer)
+        if "failed" in data:
+            raise BenchFailed(f"{self._module}: {command} {arguments}: {data['failed']}")
+        return data["result"]
+
+
+def answer_commands(prepare: Callable[[], Mapping[str, Callable[..., Any]]]) -> None:
+    """Be a measuring process until stdin ends.
+
+    Args:
+        prepare: Loads what is needed; returns the commands by name.
+    """
+    # Whatever a library prints goes to the log, not into the answers.
+    answers = os.fdopen(os.dup(1), "w")
+    os.dup2(2, 1)
+    commands = prepare()
+    for line in sys.stdin:
+        arguments = json.loads(line)
+        try:
+            answer = {"result": commands[arguments.pop("command")](**arguments)}
+        except Exception as err:  # noqa: BLE001 - the parent is told, and ends the run
+            answer = {"failed": f"{type(err).__name__}: {err}"}
+        answers.write(json.dumps(answer) + "\n")
+        answers.flush()

@@ -1,0 +1,86 @@
+"""`python -m bench.null_engine FD`: an engine process that answers at once with unit vectors, to measure the rest.
+
+It imports neither torch nor transformers. The model's own tokenizer travels to the worker as from the real engine, so a
+measured task is decoded, tokenised, batched, sent here and back, normalised, stored and acknowledged like any other.
+"""
+
+import json
+import signal
+import sys
+import time
+from multiprocessing.connection import Connection
+from typing import Any
+
+import numpy as np
+
+from shared.model_card import ModelCard
+from shared.model_config import ModelConfig
+from shared.queues import Operation
+from workers.engine_protocol import (
+    BatchResult,
+    EngineModel,
+    EngineOptions,
+    EngineReady,
+    die_with_parent,
+    receive_batch,
+    receive_options,
+    send_ready,
+    send_result,
+)
+from workers.weights import local_folder
+
+#: The real engine's budget on CPU, so that tasks and batches are of the same size.
+_BATCH_TOKENS = 4096
+#: Fast enough never to shape a bulk batch.
+_TOKENS_PER_S = 1e9
+
+
+def main() -> None:
+    """Entry point: take the options from the worker, answer batches until it closes the connection."""
+    die_with_parent()
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
+    connection = Connection(int(sys.argv[1]))
+    options = receive_options(connection)
+    models = [_model(config, options) for config in options.models]
+    send_ready(connection, EngineReady("cpu", models))
+    _serve(connection, [model.card.dimensions or 1 for model in models])
+
+
+def _model(config: ModelConfig, options: EngineOptions) -> EngineModel:
+    folder = local_folder(config)
+    described = json.loads((folder / "config.json").read_text())
+    card = ModelCard(
+        name=config.name,
+        operations=[Operation.EMBED],
+        model_type="embedding",
+        dimensions=described["hidden_size"],
+        max_tokens=described["max_position_embeddings"],
+        pooling="none",
+        dtype="float32",
+        packed=True,
+        max_batch_tokens=config.max_batch_tokens or options.max_batch_tokens or _BATCH_TOKENS,
+        tokens_per_s=_TOKENS_PER_S,
+        architecture="NullEngine",
+    )
+    return EngineModel(card, (folder / "tokenizer.json").read_text(), takes_pairs=False)
+
+
+def _serve(connection: Connection, widths: list[int]) -> None:
+    while True:
+        try:
+            batch, model, sequences = receive_batch(connection)
+        except EOFError:
+            return
+        started = time.perf_counter()
+        rows = _unit_rows(len(sequences.lengths), widths[model])
+        send_result(connection, BatchResult(batch, rows, time.perf_counter() - started))
+
+
+def _unit_rows(count: int, width: int) -> np.ndarray[Any, np.dtype[np.float32]]:
+    rows = np.zeros((count, width), dtype=np.float32)
+    rows[:, 0] = 1.0
+    return rows
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,184 @@
+"""The real processes under test: server, gateway, worker, echo; each on a free port of loopback, logging to a file."""
+
+import http.client
+import json
+import os
+import subprocess
+import sys
+import time
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import ExitStack, contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import redis
+
+from millrace import embedded_redis
+from workers.engine_protocol import die_with_parent
+
+#: Time for the model to be loaded and run once.
+_READY_TIMEOUT_S = 180.0
+_STOP_TIMEOUT_S = 15.0
+_POLL_S = 0.1
+_LOG_TAIL_LINES = 15
+
+
+class BenchFailed(Exception):
+    """There is nothing to report: a process died, or an answer was wrong."""
+
+
+class Service:
+    """One process under test, started when built."""
+
+    def __init__(self, name: str, command: Sequence[str], environment: Mapping[str, str], folder: Path) -> None:
+        self.name = name
+        self._log_path = folder / f"{name}.log"
+        with self._log_path.open("wb") as log:
+            self._process = subprocess.Popen(
+                command,
+                env={**os.environ, **environment},
+                stdin=subprocess.DEVNULL,
+                stdout=log,
+                stderr=log,
+                start_new_session=True,  # Ctrl-C reaches the benchmark only, which stops them in order
+                preexec_fn=die_with_parent,  # safe: this process has one thread
+            )
+
+    def wait(self, is_ready: Callable[[], bool]) -> None:
+        """Wait until `is_ready()`.
+
+        Raises:
+            BenchFailed: The process died, or took too long.
+        """
+        give_up_at = time.monotonic() + _READY_TIMEOUT_S
+        while not is_ready():
+            if self._process.poll() is not None:
+                raise BenchFailed(
+                    f"{self.name} ended with status {self._process.returncode}:\n{log_tail(self._log_path)}"
+                )
+            if time.monotonic() > give_up_at:
+                raise BenchFailed(f"{self.name} was not ready in {_READY_TIMEOUT_S:.0f} s:\n{log_tail(self._log_path)}")
+            time.sleep(_POLL_S)
+
+    def stop(self) -> None:
+        """SIGTERM, then SIGKILL."""
+        self._process.terminate()
+        try:
+            self._process.wait(_STOP_TIMEOUT_S)
+        except subprocess.TimeoutExpired:
+            self._process.kill()
+            self._process.wait()
+
+
+@dataclass(frozen=True, slots=True)
+class Stack:
+    """A running service."""
+
+    redis_url: str
+    worker: Service
+    gateway: Service | None
+    #: Port of the gateway; 0 without one.
+    port: int
+
+    def wait_ready(self) -> None:
+        """Wait until the worker has run its model, and the gateway knows."""
+        if self.gateway is None:
+            self.worker.wait(self._has_lease)
+        else:
+            self.worker.wait(lambda: get_status(self.port, "/ready") == 200)
+
+    def _has_lease(self) -> bool:
+        from shared import keys
+
+        with redis.Redis.from_url(self.redis_url) as client:
+            return bool(client.zcard(keys.LEASES))
+
+
+@contextmanager
+def running_stack(folder: Path, *, engine: str | None, gateway: bool) -> Iterator[Stack]:
+    """Start a server of its own, a worker, and perhaps a gateway; stop them at the end.
+
+    Args:
+        folder: Where logs and the server's file go.
+        engine: Module to run as the engine process; None for the real one.
+        gateway: Whether to start one.
+    """
+    folder.mkdir()
+    with ExitStack() as running:
+        redis_port, port, metrics_port = (embedded_redis.free_port() for _ in range(3))
+        redis_url = f"redis://127.0.0.1:{redis_port}/0"
+        environment = {
+            "MILLRACE_REDIS_URL": redis_url,
+            "MILLRACE_HOST": "127.0.0.1",
+            "MILLRACE_PORT": str(port),
+            "MILLRACE_WORKER_METRICS_PORT": str(metrics_port),
+        }
+        if engine is not None:
+            environment["MILLRACE_ENGINE"] = engine
+
+        def start(name: str, command: Sequence[str]) -> Service:
+            service = Service(name, command, environment, folder)
+            running.callback(service.stop)
+            return service
+
+        server = start("server", embedded_redis.command(embedded_redis.server_binary(), redis_port, folder))
+        server.wait(lambda: _answers_ping(redis_url))
+        worker = start("worker", [sys.executable, "-m", "workers"])
+        api = start("gateway", [sys.executable, "-m", "api"]) if gateway else None
+        yield Stack(redis_url, worker, api, port if gateway else 0)
+
+
+@contextmanager
+def running_echo(folder: Path) -> Iterator[int]:
+    """Start the bare echo; yields its port."""
+    port = embedded_redis.free_port()
+    service = Service("echo", [sys.executable, "-m", "bench.echo", str(port)], {}, folder)
+    try:
+        service.wait(lambda: get_status(port, "/echo") == 405)
+        yield port
+    finally:
+        service.stop()
+
+
+def get_status(port: int, path: str) -> int:
+    """Status of a GET; 0 while nobody answers."""
+    connection = http.client.HTTPConnection("127.0.0.1", port, timeout=5)
+    try:
+        connection.request("GET", path)
+        return connection.getresponse().status
+    except OSError:
+        return 0
+    finally:
+        connection.close()
+
+
+def post(port: int, path: str, body: Mapping[str, Any]) -> Any:
+    """The JSON answer of a POST.
+
+    Raises:
+        BenchFailed: It is not 200.
+    """
+    connection = http.client.HTTPConnection("127.0.0.1", port, timeout=120)
+    try:
+        connection.request("POST", path, json.dumps(body), {"content-type": "application/json"})
+        response = connection.getresponse()
+        answer = response.read()
+    finally:
+        connection.close()
+    if response.status != 200:
+        raise BenchFailed(f"POST {path} was answered with {response.status}: {answer[:300].decode(errors='replace')}")
+    return json.loads(answer)
+
+
+def log_tail(path: Path) -> str:
+    """The last lines of a log."""
+    return "\n".join(path.read_text(errors="replace").splitlines()[-_LOG_TAIL_LINES:])
+
+
+def _answers_ping(url: str) -> bool:
+    with redis.Redis.from_url(url) as client:
+        try:
+            return bool(client.ping())
+        except redis.RedisError:
+            return False

@@ -1,0 +1,59 @@
+"""Every plug-in comes with its proof."""
+
+from pathlib import Path
+
+import pytest
+
+import api.dialects
+from shared.plugins import discover
+
+ROOT = Path(__file__).parents[2]
+TESTS = ROOT / "tests"
+
+
+def _modules(folder: str) -> list[str]:
+    return [path.stem for path in sorted((ROOT / folder).glob("*.py")) if path.stem != "__init__"]
+
+
+@pytest.mark.parametrize("name", _modules("api/dialects"))
+def test_every_dialect_has_its_test(name: str) -> None:
+    assert (TESTS / "unit" / "api" / f"test_{name}.py").exists()
+
+
+@pytest.mark.parametrize("name", _modules("workers/families"))
+def test_every_family_is_compared_with_its_reference(name: str) -> None:
+    assert (TESTS / "parity" / f"test_{name}.py").exists()
+
+
+def test_a_dialect_is_named_as_its_file() -> None:
+    assert list(discover(api.dialects)) == _modules("api/dialects")
+
+
+def test_a_family_is_named_as_its_file() -> None:
+    import workers.families
+
+    assert list(discover(workers.families)) == _modules("workers/families")
+
+
+def test_every_packable_model_type_is_compared_with_its_reference() -> None:
+    from tests.helpers.tiny_models import ARCHITECTURES
+    from workers.families.cross_encoder import _HEADS
+    from workers.packed import PACKABLE
+
+    # Given that the parity tests run every tiny architecture
+    assert set(ARCHITECTURES) >= PACKABLE
+    assert {name for name, entry in ARCHITECTURES.items() if entry.classifier is not None} >= set(_HEADS)
+
+
+def test_no_test_folder_is_a_package() -> None:
+    # `tests/unit/api/__init__.py` would shadow the real `api`
+    assert not list(TESTS.rglob("__init__.py"))
+
+
+def test_two_dialects_on_one_path_ask_for_the_same_operation() -> None:
+    operations: dict[str, set[str]] = {}
+    for dialect in discover(api.dialects).values():
+        for route in dialect.routes:
+            operations.setdefault(route.path, set()).add(str(route.operation))
+
+    assert all(len(found) == 1 for found in operations.values()), operations

@@ -1,0 +1,392 @@
+"""Leases on a real server: what a dead worker held comes back, once; what a living one holds stays where it is."""
+
+import json
+import threading
+from collections.abc import Callable
+from typing import Any
+
+import pytest
+from redis import Redis
+
+from shared import keys, leases
+from shared.celery_message import decode_result, encode_task
+from shared.errors import WorkerLost
+from shared.jobs import EmbedRequest, Task
+from shared.model_card import WorkerCard
+from shared.queues import Lane, Operation, queue_name
+from tests.helpers.consumers import Taker
+from tests.helpers.waiting import wait_until
+from workers.heartbeat import Heartbeat
+
+MODEL = "org/model"
+QUEUE = queue_name(MODEL, Lane.INTERACTIVE)
+BULK = queue_name(MODEL, Lane.BULK)
+
+
+def _message(task_id: str, lane: Lane = Lane.INTERACTIVE) -> bytes:
+    request = EmbedRequest(request_id="r", deadline=2e9, texts=[f'text {task_id} ✓ {{}}, [] "}}, '])
+    task = Task(model=MODEL, lane=lane, operation=Operation.EMBED, requests=[request])
+    return encode_task(task_id, task, origin="gw")
+
+
+def _renew(redis: Redis, worker: str) -> None:
+    script_keys, arguments = leases.renew_call(worker)
+    redis.eval(leases.script("renew"), len(script_keys), *script_keys, *arguments)
+
+
+def _recover(redis: Redis, worker: str) -> tuple[int, list[bytes]]:
+    script_keys, arguments = leases.recover_call(worker)
+    restored, dead = redis.eval(leases.script("recover"), len(script_keys), *script_keys, *arguments)
+    return restored, dead
+
+
+def _end_lease(redis: Redis, worker: str) -> None:
+    redis.zadd(keys.LEASES, {worker: 1})
+
+
+@pytest.fixture
+def hold(redis_url: str, redis: Redis, flow: None) -> Callable[..., None]:
+    """A worker of this name takes so many messages, in the way that kombu does, and dies with them."""
+
+    def take(worker: str, count: int, queues: tuple[str, ...] = (QUEUE, BULK)) -> None:
+        with Taker(redis_url, worker, list(queues)) as taker:
+            taker.take(count)
+        _renew(redis, worker)
+
+    return take
+
+
+def test_a_renewed_lease_ends_in_the_future_of_the_servers_clock(redis: Redis) -> None:
+    # When
+    _renew(redis, "w1")
+
+    # Then
+    seconds, microseconds = redis.time()
+    left_ms = redis.zscore(keys.LEASES, "w1") - (seconds * 1000 + microseconds / 1000)
+    assert leases.LEASE_TTL_S * 1000 - 500 < left_ms <= leases.LEASE_TTL_S * 1000
+
+
+def test_a_dead_workers_messages_return_to_the_queues_that_they_came_from(
+    redis: Redis, hold: Callable[..., None]
+) -> None:
+    # Given a worker that died holding a message of each lane
+    redis.lpush(QUEUE, _message("gw-1"))
+    redis.lpush(BULK, _message("gw-2", Lane.BULK))
+    hold("w1", 2)
+    assert redis.exists(QUEUE, BULK) == 0
+    _end_lease(redis, "w1")
+
+    # When
+    assert _recover(redis, "w1") == (2, [])
+
+    # Then
+    assert [json.loads(entry) for entry in redis.lrange(QUEUE, 0, -1)] == [json.loads(_message("gw-1"))]
+    assert [json.loads(entry) for entry in redis.lrange(BULK, 0, -1)] == [json.loads(_message("gw-2", Lane.BULK))]
+
+
+def test_a_message_returns_byte_by_byte_as_kombu_kept_it(redis: Redis, hold: Callable[..., None]) -> None:
+    # Given kombu's entry, a JSON list whose first element is the message
+    redis.lpush(QUEUE, _message("gw-1"))
+    hold("w1", 1)
+    entry = redis.hget(keys.unacked("w1"), "gw-1").decode()
+    _end_lease(redis, "w1")
+
+    # When
+    _recover(redis, "w1")
+
+    # Then
+    (message,) = redis.lrange(QUEUE, 0, -1)
+    assert entry == f'[{message.decode()}, "", "{QUEUE}"]'
+
+
+def test_a_message_with_brackets_and_quotes_in_its_headers_returns_whole(
+    redis: Redis, hold: Callable[..., None]
+) -> None:
+    # Given a message of another client, with whatever it thought fit
+    message = json.loads(_message("gw-1"))
+    message["headers"]["argsrepr"] = '}, "", "other.queue"] [{"a": []}] \\" ünïcode \u2028'
+    message["headers"]["stamps"] = {}
+    redis.lpush(QUEUE, json.dumps(message))
+    hold("w1", 1)
+    _end_lease(redis, "w1")
+
+    # When
+    assert _recover(redis, "w1") == (1, [])
+
+    # Then it is equal, empty lists and objects included
+    assert json.loads(redis.lindex(QUEUE, 0)) == message
+
+
+def test_a_recovered_message_can_be_taken_and_read_again(
+    redis_url: str, redis: Redis, hold: Callable[..., None]
+) -> None:
+    # Given
+    redis.lpush(QUEUE, _message("gw-1"))
+    hold("w1", 1)
+    _end_lease(redis, "w1")
+    _recover(redis, "w1")
+
+    # When
+    with Taker(redis_url, "w2", [QUEUE]) as taker:
+        (message,) = taker.take()
+
+        # Then
+        assert message.payload[1] == Task.from_wire(message.payload[1]).to_wire()
+        assert message.delivery_tag == "gw-1"
+
+
+def test_recovered_messages_go_before_those_that_wait(redis: Redis, hold: Callable[..., None]) -> None:
+    # Given
+    redis.lpush(QUEUE, _message("gw-1"))
+    hold("w1", 1)
+    redis.lpush(QUEUE, _message("gw-2"))
+    _end_lease(redis, "w1")
+
+    # When
+    _recover(redis, "w1")
+
+    # Then the right end is where workers take from
+    assert _tags(redis, QUEUE) == ["gw-1", "gw-2"]
+
+
+def test_a_living_workers_messages_stay_where_they_are(redis: Redis, hold: Callable[..., None]) -> None:
+    # Given
+    redis.lpush(QUEUE, _message("gw-1"))
+    hold("w1", 1)
+    before = redis.hgetall(keys.unacked("w1"))
+
+    # When
+    assert _recover(redis, "w1") == (0, [])
+
+    # Then
+    assert redis.hgetall(keys.unacked("w1")) == before != {}
+    assert redis.llen(QUEUE) == 0
+    assert redis.zscore(keys.LEASES, "w1") is not None
+
+
+def test_another_workers_messages_stay_where_they_are(redis: Redis, hold: Callable[..., None]) -> None:
+    # Given two workers, one of them dead
+    for name, worker in (("gw-1", "w1"), ("gw-2", "w2")):
+        redis.lpush(QUEUE, _message(name))
+        hold(worker, 1)
+    _end_lease(redis, "w1")
+
+    # When
+    assert _recover(redis, "w1") == (1, [])
+
+    # Then
+    assert redis.hkeys(keys.unacked("w2")) == [b"gw-2"]
+    assert _tags(redis, QUEUE) == ["gw-1"]
+
+
+def test_a_worker_without_a_lease_is_nobodys_business(redis: Redis) -> None:
+    redis.hset(keys.unacked("w1"), "gw-1", json.dumps([{"a": 1}, "", QUEUE]))
+
+    assert _recover(redis, "w1") == (0, [])
+    assert redis.hlen(keys.unacked("w1")) == 1
+
+
+def test_nothing_of_a_recovered_worker_is_left(redis: Redis, hold: Callable[..., None]) -> None:
+    # Given
+    redis.lpush(QUEUE, _message("gw-1"))
+    hold("w1", 1)
+    _end_lease(redis, "w1")
+
+    # When
+    _recover(redis, "w1")
+
+    # Then all keys that are left have a lifetime, but for the queue
+    left = {key: redis.ttl(key) for key in redis.scan_iter() if not key.startswith(b"_kombu")}
+    assert left.pop(QUEUE.encode()) == -1
+    assert set(left) == {f"{keys.DELIVERIES_PREFIX}gw-1".encode()}
+    assert all(ttl > 0 for ttl in left.values())
+
+
+def test_two_that_recover_at_once_move_each_message_once(
+    redis_url: str, redis: Redis, hold: Callable[..., None]
+) -> None:
+    # Given
+    for number in range(50):
+        redis.lpush(QUEUE, _message(f"gw-{number}"))
+    hold("w1", 50)
+    _end_lease(redis, "w1")
+
+    # When
+    results: list[int] = []
+    barrier = threading.Barrier(4)
+
+    def recover() -> None:
+        with Redis.from_url(redis_url) as client:
+            client.ping()
+            barrier.wait(10)
+            results.append(_recover(client, "w1")[0])
+
+    threads = [threading.Thread(target=recover) for _ in range(4)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join(10)
+
+    # Then
+    assert sorted(results) == [0, 0, 0, 50]
+    assert sorted(_tags(redis, QUEUE)) == sorted(f"gw-{number}" for number in range(50))
+
+
+def test_the_third_death_makes_a_dead_letter_of_a_task_and_says_which(redis: Redis, hold: Callable[..., None]) -> None:
+    # Given a task that two workers have died on
+    redis.lpush(QUEUE, _message("gw-1"))
+    for worker in ("w1", "w2"):
+        hold(worker, 1)
+        _end_lease(redis, worker)
+        assert _recover(redis, worker) == (1, [])
+
+    # When the third dies
+    hold("w3", 1)
+    _end_lease(redis, "w3")
+
+    # Then
+    assert _recover(redis, "w3") == (0, [b"gw-1"])
+    assert redis.exists(QUEUE, keys.unacked("w3")) == 0
+    (letter,) = [json.loads(entry) for entry in redis.lrange(keys.DEAD_LETTERS, 0, -1)]
+    assert (letter["task"], letter["queue"], letter["worker"], letter["deaths"]) == ("gw-1", QUEUE, "w3", 3)
+    assert "text" not in json.dumps(letter)
+
+
+def test_of_dead_letters_the_newest_are_kept(redis: Redis, hold: Callable[..., None]) -> None:
+    # Given a full list
+    redis.rpush(keys.DEAD_LETTERS, *range(keys.DEAD_LETTERS_KEPT))
+    redis.set(f"{keys.DELIVERIES_PREFIX}gw-1", leases.MAX_DELIVERIES - 1)
+    redis.lpush(QUEUE, _message("gw-1"))
+    hold("w1", 1)
+    _end_lease(redis, "w1")
+
+    # When
+    _recover(redis, "w1")
+
+    # Then
+    assert redis.llen(keys.DEAD_LETTERS) == keys.DEAD_LETTERS_KEPT
+    assert json.loads(redis.lindex(keys.DEAD_LETTERS, 0))["task"] == "gw-1"
+
+
+def _missing(redis: Redis, *task_ids: str) -> list[bytes]:
+    script_keys, arguments = leases.missing_call(QUEUE, list(task_ids))
+    found: list[bytes] = redis.eval(leases.script("missing"), len(script_keys), *script_keys, *arguments)
+    return found
+
+
+def test_a_task_is_missing_when_it_is_neither_queued_nor_held(redis: Redis, hold: Callable[..., None]) -> None:
+    # Given one that a worker holds, one in the queue, and one that is nowhere
+    redis.lpush(QUEUE, _message("gw-held"))
+    hold("w1", 1)
+    redis.lpush(QUEUE, _message("gw-queued"))
+
+    # Then
+    assert _missing(redis, "gw-held", "gw-queued", "gw-lost") == [b"gw-lost"]
+
+
+def test_a_task_that_a_dying_worker_holds_is_not_missing_until_it_has_been_recovered(
+    redis: Redis, hold: Callable[..., None]
+) -> None:
+    redis.lpush(QUEUE, _message("gw-1"))
+    hold("w1", 1)
+    _end_lease(redis, "w1")
+    assert _missing(redis, "gw-1") == []
+
+    _recover(redis, "w1")
+    assert _missing(redis, "gw-1") == []
+
+
+def test_a_task_is_missing_even_if_one_whose_id_begins_alike_is_queued(redis: Redis) -> None:
+    # Given task 12 of a gateway in the queue, but not task 1
+    redis.lpush(QUEUE, _message("gw-12"))
+
+    # Then
+    assert _missing(redis, "gw-1", "gw-12") == [b"gw-1"]
+
+
+def test_a_queue_too_long_to_search_is_taken_to_hold_everything(redis: Redis) -> None:
+    redis.lpush(QUEUE, *["x"] * leases.SEARCH_LIMIT)
+    assert _missing(redis, "gw-1") == [b"gw-1"]
+
+    redis.lpush(QUEUE, "x")
+    assert _missing(redis, "gw-1") == []
+
+
+def test_a_living_worker_takes_back_what_a_dead_one_held_and_answers_what_is_given_up(
+    redis_url: str, redis: Redis, hold: Callable[..., None]
+) -> None:
+    # Given a dead worker with two tasks, one of which has killed two workers before
+    redis.set(f"{keys.DELIVERIES_PREFIX}gw-deadly", leases.MAX_DELIVERIES - 1)
+    redis.lpush(QUEUE, _message("gw-deadly"))
+    redis.lpush(QUEUE, _message("gw-1"))
+    hold("w1", 2)
+    _end_lease(redis, "w1")
+    heard = redis.pubsub(ignore_subscribe_messages=False)
+    heard.subscribe(keys.result("gw-deadly"))
+    assert heard.get_message(timeout=5) is not None
+
+    # When a living worker beats
+    card = WorkerCard(worker="w2", hostname="h", pid=1, device="cpu", state="ready", models=[])
+    heartbeat = Heartbeat(Redis.from_url(redis_url), "w2", lambda: card, result_ttl_s=60)
+    heartbeat.start()
+    try:
+        wait_until(lambda: redis.llen(QUEUE) == 1, what="the task to come back")
+        answer = _wait_for_message(heard)
+    finally:
+        heartbeat.stop()
+        heard.close()
+
+    # Then
+    assert _tags(redis, QUEUE) == ["gw-1"]
+    assert isinstance(decode_result(answer), WorkerLost)
+    assert redis.get(keys.result("gw-deadly")) == answer
+    assert 0 < redis.ttl(keys.result("gw-deadly")) <= 60
+
+
+def test_a_worker_that_stops_with_nothing_in_hand_gives_its_lease_back(redis_url: str, redis: Redis) -> None:
+    # Given
+    card = WorkerCard(worker="w1", hostname="h", pid=1, device="cpu", state="ready", models=[])
+    heartbeat = Heartbeat(Redis.from_url(redis_url), "w1", lambda: card, result_ttl_s=60)
+    heartbeat.start()
+    assert redis.zscore(keys.LEASES, "w1") is not None
+    assert WorkerCard.model_validate_json(redis.get(keys.worker_card("w1"))) == card
+    assert redis.ttl(keys.worker_card("w1")) > 0
+
+    # When
+    heartbeat.stop()
+
+    # Then
+    assert redis.exists(keys.LEASES, keys.worker_card("w1")) == 0
+
+
+def test_a_worker_that_stops_with_messages_in_hand_leaves_its_lease_to_end(redis_url: str, redis: Redis) -> None:
+    # Given
+    card = WorkerCard(worker="w1", hostname="h", pid=1, device="cpu", state="draining", models=[])
+    heartbeat = Heartbeat(Redis.from_url(redis_url), "w1", lambda: card, result_ttl_s=60)
+    heartbeat.start()
+    redis.hset(keys.unacked("w1"), "gw-1", "entry")
+
+    # When
+    heartbeat.stop()
+
+    # Then whoever lives will recover them
+    assert redis.zscore(keys.LEASES, "w1") is not None
+
+
+def _tags(redis: Redis, queue: str) -> list[str]:
+    """Delivery tags in a queue, the next to be taken first."""
+    entries = reversed(redis.lrange(queue, 0, -1))
+    return [json.loads(entry)["properties"]["delivery_tag"] for entry in entries]
+
+
+def _wait_for_message(heard: Any) -> bytes:
+    received: list[bytes] = []
+
+    def look() -> bool:
+        message = heard.get_message(timeout=0.1)
+        if message is not None and message["type"] == "message":
+            received.append(message["data"])
+        return bool(received)
+
+    wait_until(look, what="the publication")
+    return received[0]

@@ -1,0 +1,179 @@
+"""The transport: closed lanes are left alone, and a connection that breaks takes nothing with it."""
+
+import json
+
+import pytest
+from redis import Redis
+
+from shared import keys
+from shared.celery_message import encode_task
+from shared.jobs import EmbedRequest, Task
+from shared.queues import Lane, Operation, queue_name
+from tests.helpers.consumers import Taker
+from tests.helpers.valkey import ValkeyServer
+from workers.transport import FLOW, OpenLanes
+
+MODEL = "org/model"
+QUEUE, BULK = (queue_name(MODEL, lane) for lane in Lane)
+
+pytestmark = pytest.mark.usefixtures("flow")
+
+
+def _message(task_id: str, lane: Lane = Lane.INTERACTIVE) -> bytes:
+    request = EmbedRequest(request_id="r", deadline=2e9, texts=["text"])
+    return encode_task(
+        task_id, Task(model=MODEL, lane=lane, operation=Operation.EMBED, requests=[request]), origin="gw"
+    )
+
+
+def test_the_lanes_are_popped_in_declared_order_without_the_closed_ones() -> None:
+    # Given
+    lanes = OpenLanes(["a.interactive", "b.interactive", "a.bulk", "b.bulk"])
+
+    # Then all are open at first, and taking from one does not move it to the end
+    assert lanes.consume(4) == ["a.interactive", "b.interactive", "a.bulk", "b.bulk"]
+    lanes.rotate("a.interactive")
+
+    # When
+    FLOW.closed = frozenset({"a.bulk", "b.interactive"})
+
+    # Then
+    assert lanes.consume(4) == ["a.interactive", "b.bulk"]
+
+
+def test_interactive_messages_come_before_bulk_messages_that_waited_longer(redis_url: str, redis: Redis) -> None:
+    # Given
+    redis.lpush(BULK, _message("gw-bulk", Lane.BULK))
+    redis.lpush(QUEUE, _message("gw-now"))
+
+    # When
+    with Taker(redis_url, "w1", [QUEUE, BULK]) as taker:
+        tags = [message.delivery_tag for message in taker.take(2)]
+
+    # Then
+    assert tags == ["gw-now", "gw-bulk"]
+
+
+def test_a_closed_lane_is_left_alone_while_the_open_one_is_served(redis_url: str, redis: Redis) -> None:
+    # Given bulk that has its share
+    FLOW.closed = frozenset({BULK})
+    redis.lpush(BULK, _message("gw-bulk", Lane.BULK))
+    with Taker(redis_url, "w1", [QUEUE, BULK]) as taker:
+        assert taker.take_what_there_is() == []
+
+        # When
+        redis.lpush(QUEUE, _message("gw-now"))
+
+        # Then
+        assert [message.delivery_tag for message in taker.take_what_there_is()] == ["gw-now"]
+        assert redis.llen(BULK) == 1
+
+
+def test_a_lane_that_is_opened_again_is_noticed(redis_url: str, redis: Redis) -> None:
+    # Given a consumer whose pop leaves bulk out
+    FLOW.closed = frozenset({BULK})
+    redis.lpush(BULK, _message("gw-bulk", Lane.BULK))
+    with Taker(redis_url, "w1", [QUEUE, BULK]) as taker:
+        assert taker.take_what_there_is() == []
+
+        # When
+        FLOW.closed = frozenset()
+
+        # Then
+        assert [message.delivery_tag for message in taker.take(timeout_s=2)] == ["gw-bulk"]
+
+
+def test_with_all_lanes_closed_nothing_is_taken_until_one_opens(redis_url: str, redis: Redis) -> None:
+    # Given
+    FLOW.closed = frozenset({QUEUE, BULK})
+    redis.lpush(QUEUE, _message("gw-now"))
+    with Taker(redis_url, "w1", [QUEUE, BULK]) as taker:
+        assert taker.take_what_there_is() == []
+
+        # When
+        FLOW.closed = frozenset({BULK})
+
+        # Then
+        assert [message.delivery_tag for message in taker.take(timeout_s=2)] == ["gw-now"]
+
+
+def test_an_acknowledged_message_is_forgotten(redis_url: str, redis: Redis) -> None:
+    # Given
+    redis.lpush(QUEUE, _message("gw-1"))
+    with Taker(redis_url, "w1", [QUEUE]) as taker:
+        (message,) = taker.take()
+
+        # When
+        message.ack()
+
+        # Then
+        assert redis.exists(keys.unacked("w1")) == 0
+
+
+def test_a_message_that_the_pool_has_settled_is_not_acknowledged_a_second_time(redis_url: str, redis: Redis) -> None:
+    # Given
+    redis.lpush(QUEUE, _message("gw-1"))
+    with Taker(redis_url, "w1", [QUEUE]) as taker:
+        (message,) = taker.take()
+        FLOW.settled.add("gw-1")
+
+        # When
+        message.ack()
+
+        # Then Redis was not asked: the entry that the pool would have removed is still there
+        assert redis.hexists(keys.unacked("w1"), "gw-1")
+        assert not FLOW.settled
+        assert message.acknowledged
+
+
+def test_a_connection_that_closes_while_the_worker_works_gives_nothing_back(redis_url: str, redis: Redis) -> None:
+    # Given
+    redis.lpush(QUEUE, _message("gw-1"))
+    taker = Taker(redis_url, "w1", [QUEUE])
+    taker.take()
+
+    # When
+    taker.close()
+
+    # Then the pool still works on it
+    assert redis.llen(QUEUE) == 0
+    assert redis.hexists(keys.unacked("w1"), "gw-1")
+
+
+def test_a_worker_that_stops_gives_back_what_it_has_not_finished(redis_url: str, redis: Redis) -> None:
+    # Given
+    redis.lpush(QUEUE, _message("gw-1"))
+    redis.lpush(QUEUE, _message("gw-2"))
+    taker = Taker(redis_url, "w1", [QUEUE])
+    taker.take()
+
+    # When
+    FLOW.restore_on_close = True
+    taker.close()
+
+    # Then
+    tags = [json.loads(entry)["properties"]["delivery_tag"] for entry in redis.lrange(QUEUE, 0, -1)]
+    assert sorted(tags) == ["gw-1", "gw-2"]
+    assert redis.hlen(keys.unacked("w1")) == 0
+
+
+@pytest.mark.parametrize("crash", [False, True], ids=["restart", "crash"])
+def test_a_consumer_outlives_a_restart_of_redis_with_messages_in_hand(own_valkey: ValkeyServer, crash: bool) -> None:
+    # Given a worker that holds a message
+    with Redis.from_url(own_valkey.url()) as redis:
+        redis.lpush(QUEUE, _message("gw-held"))
+    taker = Taker(own_valkey.url(), "w1", [QUEUE])
+    taker.take()
+
+    # When Redis goes and comes back; then Celery collects the broken connection and opens a new one
+    own_valkey.restart(crash=crash)
+    with pytest.raises(taker.connection.connection_errors):
+        taker.take()
+    taker.drop()
+    with Redis.from_url(own_valkey.url()) as redis, Taker(own_valkey.url(), "w1", [QUEUE]) as again:
+        redis.lpush(QUEUE, _message("gw-new"))
+
+        # Then it goes on, what it held is still held, and nothing was put back behind its back
+        assert [message.delivery_tag for message in again.take()] == ["gw-new"]
+        assert set(redis.hkeys(keys.unacked("w1"))) == {b"gw-held", b"gw-new"}
+        assert redis.llen(QUEUE) == 0

@@ -1,0 +1,211 @@
+"""Embedding models give the reference implementation's vectors, whatever shares the batch and however it is packed."""
+
+import json
+import random
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Literal
+
+import numpy as np
+import numpy.typing as npt
+import pytest
+from sentence_transformers import SentenceTransformer
+
+from shared.model_config import DEFAULT_MODEL
+from tests.helpers.texts import SENTENCES, TEXTS
+from tests.helpers.through_engine import Served
+from tests.helpers.tiny_models import DIMENSIONS, MAX_TOKENS, embedding_model
+from workers.weights import local_folder
+
+TOLERANCE = 1e-5
+
+#: (architecture, pooling, whether the folder ends in a Normalize module)
+MODELS: list[tuple[str, Literal["mean", "cls"], bool]] = [
+    ("bert", "mean", True),
+    ("bert", "cls", False),
+    ("roberta", "mean", True),
+    ("xlm-roberta", "mean", False),
+    ("xlm-roberta", "cls", True),
+    ("distilbert", "mean", True),
+    ("electra", "mean", True),
+    ("mpnet", "mean", True),
+]
+PACKED = {"bert", "roberta", "xlm-roberta", "distilbert"}
+
+
+@dataclass(frozen=True)
+class Pair:
+    """One model twice: as we serve it, and as the reference runs it."""
+
+    architecture: str
+    served: Served
+    reference: SentenceTransformer
+
+    def expected(self, texts: list[str]) -> npt.NDArray[np.float32]:
+        """The reference's vectors of texts, each computed alone, unit length."""
+        vectors = self.reference.encode(texts, batch_size=1, normalize_embeddings=True, show_progress_bar=False)
+        return np.asarray(vectors, dtype=np.float32)
+
+
+@pytest.fixture(
+    scope="module", params=MODELS, ids=lambda model: f"{model[0]}-{model[1]}{'-normalize' if model[2] else ''}"
+)
+def pair(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Pair:
+    name, pooling, normalize = request.param
+    folder = embedding_model(tmp_path_factory.mktemp(name), name, pooling=pooling, normalize=normalize)
+    return Pair(name, Served(folder), SentenceTransformer(str(folder), device="cpu"))
+
+
+@pytest.fixture(scope="module")
+def minilm() -> Pair:
+    """The default model, with its real weights."""
+    folder = local_folder(DEFAULT_MODEL)
+    return Pair("bert", Served(folder), SentenceTransformer(str(folder), device="cpu"))
+
+
+def _close(actual: npt.NDArray[np.float32], expected: npt.NDArray[np.float32]) -> None:
+    np.testing.assert_allclose(actual, expected, atol=TOLERANCE, rtol=0)
+
+
+def test_the_card_tells_what_the_folder_says(pair: Pair) -> None:
+    card = pair.served.card
+
+    assert card.packed == (pair.architecture in PACKED)
+    assert (card.dimensions, card.max_tokens, card.model_type) == (DIMENSIONS, MAX_TOKENS, "embedding")
+    assert card.dtype == "float32"
+    assert card.tokens_per_s > 0
+
+
+def test_a_tiny_model_tells_texts_apart_by_their_words_and_by_their_order(pair: Pair) -> None:
+    # Given: otherwise agreement would prove nothing
+    vectors = pair.expected(["the river turns the wheel", "the wheel turns the river", "a letter"])
+
+    # Then
+    for one in range(3):
+        for other in range(one):
+            assert np.abs(vectors[one] - vectors[other]).max() > 100 * TOLERANCE
+
+
+def test_each_text_alone_has_the_references_vector(pair: Pair) -> None:
+    expected = pair.expected(TEXTS)
+
+    for text, vector in zip(TEXTS, expected, strict=True):
+        _close(pair.served.embed([text])[0], vector)
+
+
+def test_texts_of_all_lengths_in_one_batch_have_the_references_vectors(pair: Pair) -> None:
+    _close(pair.served.embed(TEXTS), pair.expected(TEXTS))
+
+
+@pytest.mark.parametrize("seed", range(3))
+def test_the_order_and_the_company_of_a_text_do_not_change_its_vector(pair: Pair, seed: int) -> None:
+    # Given some of the texts, some of them twice, in any order
+    chosen = random.Random(seed).choices(TEXTS, k=11)
+
+    # Then
+    _close(pair.served.embed(chosen), pair.expected(chosen))
+
+
+def test_the_reference_agrees_when_it_pads_too(pair: Pair) -> None:
+    padded = pair.reference.encode(TEXTS, batch_size=32, normalize_embeddings=True, show_progress_bar=False)
+
+    _close(pair.served.embed(TEXTS), padded)
+
+
+def test_a_text_that_is_too_long_is_cut_where_the_reference_cuts_it(pair: Pair) -> None:
+    # Given lengths around the model's maximum
+    texts = ["mill " * count for count in range(MAX_TOKENS - 4, MAX_TOKENS + 3)]
+
+    # Then
+    _close(pair.served.embed(texts), pair.expected(texts))
+
+
+def test_fewer_dimensions_are_the_references_truncation(pair: Pair) -> None:
+    expected = pair.reference.encode(
+        TEXTS, batch_size=1, truncate_dim=8, normalize_embeddings=True, show_progress_bar=False
+    )
+
+    _close(pair.served.embed(TEXTS, dimensions=8), expected)
+
+
+def test_documents_are_scored_by_the_cosine_of_the_references_vectors(pair: Pair) -> None:
+    query, *documents = pair.expected(TEXTS)
+
+    _close(pair.served.rerank(TEXTS[0], TEXTS[1:]), np.stack(documents) @ query)
+
+
+def test_vectors_without_normalisation_are_the_references_own(tmp_path: Path) -> None:
+    # Given a folder without a Normalize module
+    folder = embedding_model(tmp_path, "bert", normalize=False)
+    expected = SentenceTransformer(str(folder), device="cpu").encode(TEXTS, batch_size=1, show_progress_bar=False)
+
+    # Then
+    _close(Served(folder).embed(TEXTS, normalize=False), expected)
+
+
+def test_a_folder_that_is_only_a_transformer_is_mean_pooled_as_the_reference_does(tmp_path: Path) -> None:
+    # Given a folder without sentence-transformers' files
+    embedding_model(tmp_path, "bert")
+    folder = tmp_path / "bare"
+
+    # Then
+    served = Served(folder)
+    reference = Pair("bert", served, SentenceTransformer(str(folder), device="cpu"))
+    assert served.card.pooling == "mean"
+    _close(served.embed(TEXTS), reference.expected(TEXTS))
+
+
+@pytest.mark.parametrize("name", ["bert", "roberta", "xlm-roberta", "mpnet"])
+def test_a_model_that_does_not_say_its_maximum_takes_no_more_than_it_has_positions_for(
+    tmp_path: Path, name: str
+) -> None:
+    # Given a tokenizer without a maximum (RoBERTa's positions start at 2, so two of them are no room for tokens)
+    embedding_model(tmp_path, name)
+    folder = _forget_maximum(tmp_path / "bare")
+
+    # When
+    served = Served(folder)
+
+    # Then
+    assert served.card.max_tokens == MAX_TOKENS
+    assert np.isfinite(served.embed(["mill " * 500, "x"])).all()
+
+
+def _forget_maximum(folder: Path) -> Path:
+    path = folder / "tokenizer_config.json"
+    config = json.loads(path.read_text())
+    del config["model_max_length"]
+    path.write_text(json.dumps(config))
+    return folder
+
+
+@pytest.mark.parametrize("together", [True, False], ids=["in one batch", "alone"])
+def test_the_default_model_has_the_references_vectors(minilm: Pair, together: bool) -> None:
+    # Given texts up to several times the model's 256 tokens
+    texts = [*TEXTS, "the quick brown fox jumps over the lazy dog " * 80]
+    embed: Callable[[list[str]], npt.NDArray[np.float32]] = (
+        minilm.served.embed if together else lambda texts: np.concatenate([minilm.served.embed([t]) for t in texts])
+    )
+
+    # Then
+    _close(embed(texts), minilm.expected(texts))
+
+
+def test_the_default_model_has_the_published_similarities() -> None:
+    # Given the table in the model's own documentation
+    served = Served(local_folder(DEFAULT_MODEL))
+
+    # When
+    vectors = served.embed(SENTENCES)
+    similarities = vectors @ vectors.T
+
+    # Then
+    expected = [[1.0, 0.6660, 0.1046], [0.6660, 1.0, 0.1411], [0.1046, 0.1411, 1.0]]
+    np.testing.assert_allclose(similarities, expected, atol=1e-3)
+
+
+def test_the_default_model_says_of_itself_what_is_published(minilm: Pair) -> None:
+    card = minilm.served.card
+
+    assert (card.dimensions, card.max_tokens, card.pooling, card.packed) == (384, 256, "mean", True)

@@ -1,0 +1,203 @@
+"""Dispatch, its pure parts: requests are cut, gathered and put together again, and nothing is lost on the way."""
+
+import asyncio
+import math
+from collections import deque
+from collections.abc import Callable, Iterator
+from itertools import pairwise
+
+import numpy as np
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from api.dispatch import _chunks, _estimate_tokens, _merge, _resolve, _split, _take, _Waiting
+from shared.errors import DeadlineExceeded, InferenceFailed, WorkerLost
+from shared.jobs import EmbedRequest, RerankRequest, estimated_tokens
+from shared.results import Output, Timings
+from tests.helpers.outputs import output
+
+TEXTS = st.lists(st.integers(0, 300).map(lambda length: "x" * length), min_size=1, max_size=20)
+BUDGETS = st.integers(1, 300)
+
+
+def _embed(texts: list[str]) -> EmbedRequest:
+    return EmbedRequest(request_id="r", deadline=1.0, texts=texts, truncate=False, dimensions=5)
+
+
+@given(TEXTS, BUDGETS, st.integers(0, 100))
+def test_chunks_follow_each_other_without_gap_or_overlap(texts: list[str], budget: int, shared: int) -> None:
+    chunks = list(_chunks(texts, budget, shared_characters=shared))
+
+    assert chunks[0][0] == 0
+    assert chunks[-1][1] == len(texts)
+    assert all(one[1] == other[0] for one, other in pairwise(chunks))
+    assert all(start < end for start, end in chunks)
+
+
+@given(TEXTS, BUDGETS, st.integers(0, 100))
+def test_a_chunk_is_within_the_budget_unless_it_is_a_single_text(texts: list[str], budget: int, shared: int) -> None:
+    for start, end in _chunks(texts, budget, shared_characters=shared):
+        cost = sum(estimated_tokens(len(text) + shared, 1) for text in texts[start:end])
+        assert end - start == 1 or cost <= budget
+
+
+@given(TEXTS, BUDGETS)
+def test_the_parts_of_an_embed_request_are_the_request(texts: list[str], budget: int) -> None:
+    # Given
+    request = _embed(texts)
+
+    # When
+    parts = list(_split(request, budget))
+
+    # Then every text is there once and in order, and every part is asked for in the same way
+    assert [text for part in parts if isinstance(part, EmbedRequest) for text in part.texts] == texts
+    for part in parts:
+        assert (part.request_id, part.deadline, part.truncate) == ("r", 1.0, False)
+        assert isinstance(part, EmbedRequest)
+        assert part.dimensions == 5
+
+
+@given(TEXTS, BUDGETS)
+def test_the_parts_of_a_rerank_request_all_have_its_query(documents: list[str], budget: int) -> None:
+    # Given
+    request = RerankRequest(request_id="r", deadline=1.0, query="the query", documents=documents, raw_scores=True)
+
+    # When
+    parts = list(_split(request, budget))
+
+    # Then
+    assert [document for part in parts if isinstance(part, RerankRequest) for document in part.documents] == documents
+    for part in parts:
+        assert isinstance(part, RerankRequest)
+        assert (part.query, part.raw_scores) == ("the query", True)
+
+
+@given(TEXTS)
+def test_a_request_within_the_budget_is_left_alone(texts: list[str]) -> None:
+    request = _embed(texts)
+
+    assert list(_split(request, _estimate_tokens(request))) == [request]
+
+
+def test_a_long_query_counts_for_every_document_that_it_is_paired_with() -> None:
+    # Given documents that are nothing beside their query: each pair is a quarter of the budget
+    request = RerankRequest(request_id="r", deadline=1.0, query="q" * 392, documents=["dddd"] * 40)
+
+    # When
+    parts = list(_split(request, 4 * 101))
+
+    # Then
+    assert max(part.items for part in parts) <= 4
+
+
+@pytest.fixture(scope="module")
+def future() -> Iterator[Callable[[], asyncio.Future[object]]]:
+    loop = asyncio.new_event_loop()
+    yield loop.create_future
+    loop.close()
+
+
+@given(st.lists(st.tuples(st.integers(0, 200), st.booleans()), max_size=20), st.integers(0, 400))
+def test_gathering_takes_from_the_front_keeps_the_order_and_drops_only_what_was_given_up(
+    future: Callable[[], asyncio.Future[object]], requests: list[tuple[int, bool]], budget: int
+) -> None:
+    # Given requests of which some have been given up
+    waiting = deque[_Waiting]()
+    for number, (tokens, given_up) in enumerate(requests):
+        reply: asyncio.Future[object] = future()
+        if given_up:
+            reply.cancel()
+        waiting.append(_Waiting(_embed([str(number)]), reply, tokens))  # type: ignore[arg-type]
+    wanted = [entry for entry in waiting if not entry.reply.done()]
+
+    # When they are gathered until none is left
+    tasks = []
+    while waiting:
+        tasks.append(_take(waiting, budget))
+
+    # Then
+    assert [entry for task in tasks for entry in task] == wanted
+    for task in tasks:
+        assert len(task) <= 1 or sum(entry.tokens for entry in task) <= budget
+    # and no task is smaller than it had to be
+    for task, following in pairwise([task for task in tasks if task]):
+        assert sum(entry.tokens for entry in task) + following[0].tokens > budget
+
+
+def test_without_a_budget_each_request_is_a_task_of_its_own(future: Callable[[], asyncio.Future[object]]) -> None:
+    waiting = deque(_Waiting(_embed(["a"]), future(), 3) for _ in range(3))  # type: ignore[arg-type]
+
+    assert [len(_take(waiting, 0)) for _ in range(3)] == [1, 1, 1]
+
+
+def test_each_request_of_a_task_gets_its_own_reply(future: Callable[[], asyncio.Future[object]]) -> None:
+    # Given two requests, one of which somebody has given up
+    together = [_Waiting(_embed(["a"]), future(), 1) for _ in range(3)]  # type: ignore[arg-type]
+    together[1].reply.cancel()
+    replies = [output([[1.0]]), output([[2.0]]), InferenceFailed()]
+
+    # When
+    _resolve(together, list(replies))
+
+    # Then
+    assert together[0].reply.result() is replies[0]
+    assert together[2].reply.result() is replies[2]
+
+
+@pytest.mark.parametrize("outcome", [WorkerLost(), None])
+def test_a_task_that_never_ran_answers_all_of_its_requests(
+    future: Callable[[], asyncio.Future[object]], outcome: WorkerLost | None
+) -> None:
+    together = [_Waiting(_embed(["a"]), future(), 1) for _ in range(2)]  # type: ignore[arg-type]
+
+    _resolve(together, outcome)
+
+    for entry in together:
+        assert isinstance(entry.reply.result(), WorkerLost if outcome else DeadlineExceeded)
+
+
+@given(st.lists(st.integers(1, 4), min_size=1, max_size=5), st.sampled_from([None, 3]))
+def test_outputs_of_parts_are_put_together_in_order(counts: list[int], width: int | None) -> None:
+    # Given parts whose rows are numbered through: scores, or vectors of 3
+    numbers = iter(range(10_000))
+    parts = [
+        Output(
+            shape=(count,) if width is None else (count, width),
+            data=np.array([next(numbers) for _ in range(count * (width or 1))], "<f4").tobytes(),
+            tokens=index + 1,
+            truncated=index,
+            timings=Timings(index, index, index),
+        )
+        for index, count in enumerate(counts)
+    ]
+
+    # When
+    merged = _merge(parts)
+
+    # Then
+    assert merged.shape == (sum(counts), *parts[0].shape[1:])
+    assert np.frombuffer(merged.data, "<f4").tolist() == list(range(math.prod(merged.shape)))
+    indexes = range(len(counts))
+    assert (merged.tokens, merged.truncated) == (sum(indexes) + len(counts), sum(indexes))
+    assert merged.timings == Timings(max(indexes), sum(indexes), sum(indexes))
+
+
+def test_an_error_in_one_part_is_the_answer() -> None:
+    with pytest.raises(WorkerLost):
+        _merge([output([[1.0]]), WorkerLost(), output([[1.0]])])
+
+
+@given(TEXTS, BUDGETS)
+def test_a_request_cut_and_put_together_is_the_same_request_answered(texts: list[str], budget: int) -> None:
+    # Given an engine that answers each text with its length
+    def answer(request: EmbedRequest | RerankRequest) -> Output:
+        assert isinstance(request, EmbedRequest)
+        return output([[float(len(text))] for text in request.texts], tokens=request.items)
+
+    # When
+    merged = _merge([answer(part) for part in _split(_embed(texts), budget)])
+
+    # Then
+    assert np.frombuffer(merged.data, "<f4").tolist() == [len(text) for text in texts]
+    assert merged.tokens == len(texts)

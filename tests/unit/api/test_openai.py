@@ -1,0 +1,158 @@
+"""The OpenAI dialect: parse, render, render_error."""
+
+import base64
+import json
+from typing import Any
+
+import numpy as np
+import pytest
+from pydantic import ValidationError
+
+from api.catalog import Catalog
+from api.dialect import Context
+from api.dialects.openai import PLUGIN, EmbeddingsResponse
+from api.settings import ApiSettings
+from shared.errors import (
+    BatchTooLarge,
+    EmptyInput,
+    InputTooLong,
+    MillraceError,
+    ModelNotFound,
+    Overloaded,
+    TokenInputUnsupported,
+)
+from shared.jobs import EmbedRequest
+from shared.queues import Operation
+from tests.helpers.fleets import card, config, fleet_of
+from tests.helpers.outputs import output
+
+CONTEXT = Context(request_id="req-1", deadline=12.5)
+(ROUTE,) = PLUGIN.routes
+
+
+def _body(**fields: Any) -> Any:
+    return ROUTE.body.model_validate(fields)
+
+
+def _parse(**fields: Any) -> EmbedRequest:
+    request = PLUGIN.parse(ROUTE, _body(**fields), CONTEXT).request
+    assert isinstance(request, EmbedRequest)
+    return request
+
+
+def test_the_route_is_openais() -> None:
+    assert (ROUTE.path, ROUTE.operation) == ("/v1/embeddings", Operation.EMBED)
+    ROUTE.body.model_validate(ROUTE.example)
+
+
+def test_a_text_and_a_list_of_texts_are_both_accepted() -> None:
+    assert list(_parse(input="one").texts) == ["one"]
+    assert list(_parse(input=["one", "two"]).texts) == ["one", "two"]
+
+
+def test_a_request_is_truncated_normalised_and_carries_its_context() -> None:
+    assert _parse(input="one") == EmbedRequest(
+        request_id="req-1", deadline=12.5, texts=["one"], truncate=True, normalize=True, dimensions=None
+    )
+
+
+def test_the_model_is_passed_on_as_it_was_named_or_not_at_all() -> None:
+    assert PLUGIN.parse(ROUTE, _body(input="a", model="m"), CONTEXT).model == "m"
+    assert PLUGIN.parse(ROUTE, _body(input="a"), CONTEXT).model is None
+
+
+@pytest.mark.parametrize(("given", "meant"), [(64, 64), (0, None), (None, None)])
+def test_dimensions_of_0_and_null_mean_all(given: int | None, meant: int | None) -> None:
+    assert _parse(input="a", dimensions=given).dimensions == meant
+
+
+def test_null_fields_and_unknown_fields_are_harmless() -> None:
+    assert _parse(input="a", user=None, encoding_format=None, colour="green").texts == ["a"]
+
+
+@pytest.mark.parametrize("texts", ["", [], ["a", ""]])
+def test_empty_input_is_refused(texts: object) -> None:
+    with pytest.raises(EmptyInput):
+        _parse(input=texts)
+
+
+@pytest.mark.parametrize("ids", [[1, 2, 3], [[1, 2], [3]]])
+def test_token_ids_are_refused_with_the_way_out(ids: object) -> None:
+    with pytest.raises(TokenInputUnsupported, match="check_embedding_ctx_length=False") as raised:
+        _parse(input=ids)
+
+    assert raised.value.param == "input"
+
+
+@pytest.mark.parametrize("fields", [{}, {"input": 5}, {"input": None}, {"input": "a", "encoding_format": "hex"}])
+def test_other_nonsense_is_refused(fields: dict[str, Any]) -> None:
+    with pytest.raises(ValidationError):
+        _body(**fields)
+
+
+def test_vectors_are_rendered_in_order_with_usage_and_the_model_as_it_was_asked_for() -> None:
+    # When
+    rendered = PLUGIN.render(
+        ROUTE, _body(input=["a", "b"], model="alias"), output([[0.5, 1.0], [0.25, -1.0]]), "own/name"
+    )
+
+    # Then
+    answer = json.loads(rendered)
+    EmbeddingsResponse.model_validate(answer)
+    assert answer == {
+        "object": "list",
+        "data": [
+            {"object": "embedding", "index": 0, "embedding": [0.5, 1.0]},
+            {"object": "embedding", "index": 1, "embedding": [0.25, -1.0]},
+        ],
+        "model": "alias",
+        "usage": {"prompt_tokens": 7, "total_tokens": 7},
+    }
+
+
+def test_the_models_own_name_is_told_when_none_was_asked_for() -> None:
+    assert json.loads(PLUGIN.render(ROUTE, _body(input="a"), output([[1.0]]), "own/name"))["model"] == "own/name"
+
+
+def test_base64_holds_the_same_numbers() -> None:
+    rendered = PLUGIN.render(ROUTE, _body(input="a", encoding_format="base64"), output([[0.1, -2.5]]), "m")
+
+    (entry,) = json.loads(rendered)["data"]
+    assert np.frombuffer(base64.b64decode(entry["embedding"]), "<f4").tolist() == np.float32([0.1, -2.5]).tolist()
+
+
+@pytest.mark.parametrize(
+    ("error", "status"),
+    [
+        (InputTooLong(), 400),
+        (EmptyInput(), 400),
+        (ModelNotFound(), 404),
+        (BatchTooLarge(), 413),
+        (Overloaded(), 429),
+        (MillraceError(), 500),
+    ],
+)
+def test_an_error_has_openais_shape_and_the_status_of_its_class(error: MillraceError, status: int) -> None:
+    given, body = PLUGIN.render_error(error)
+
+    assert given == status
+    assert body["error"]["code"] == error.code
+    assert set(body["error"]) == {"message", "type", "param", "code"}
+
+
+def test_the_list_of_models_has_those_that_are_ready_and_those_that_are_not() -> None:
+    # Given two configured models, of which one has a worker
+    small, big = config("org/small", "small"), config("big")
+    catalog = Catalog([small, big], fleet_of(card("org/small", dimensions=384)))
+    (view,) = PLUGIN.views
+
+    # When
+    answer = view.render(catalog, ApiSettings())
+
+    # Then
+    assert view.path == "/v1/models"
+    assert answer["object"] == "list"
+    assert [(m["id"], m["object"], m["ready"], m["dimensions"]) for m in answer["data"]] == [
+        ("org/small", "model", True, 384),
+        ("big", "model", False, None),
+    ]

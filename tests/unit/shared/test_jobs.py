@@ -1,0 +1,119 @@
+"""Tasks on the wire: what a gateway packs is what a worker reads."""
+
+from typing import Any
+
+import msgpack
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from shared import CONTRACT_VERSION
+from shared.jobs import ContractMismatch, EmbedRequest, RerankRequest, Task, operation_of
+from shared.queues import Lane, Operation
+
+TEXTS = st.text(st.characters(exclude_categories=["Cs"]), max_size=40)
+DEADLINES = st.floats(min_value=0, max_value=4e9)
+
+EMBEDS = st.builds(
+    EmbedRequest,
+    request_id=st.text("abcdef0123456789-", min_size=1, max_size=32),
+    deadline=DEADLINES,
+    texts=st.lists(TEXTS, max_size=5),
+    truncate=st.booleans(),
+    normalize=st.booleans(),
+    dimensions=st.none() | st.integers(1, 4096),
+)
+RERANKS = st.builds(
+    RerankRequest,
+    request_id=st.text("abcdef0123456789-", min_size=1, max_size=32),
+    deadline=DEADLINES,
+    query=TEXTS,
+    documents=st.lists(TEXTS, max_size=5),
+    truncate=st.booleans(),
+    raw_scores=st.booleans(),
+)
+
+
+def _tasks(operation: Operation) -> st.SearchStrategy[Task]:
+    requests: st.SearchStrategy[Any] = EMBEDS if operation is Operation.EMBED else RERANKS
+    return st.builds(
+        Task,
+        model=st.sampled_from(["m", "org/model-v1.5", "a:b@c+d"]),
+        lane=st.sampled_from(Lane),
+        operation=st.just(operation),
+        requests=st.lists(requests, min_size=1, max_size=4),
+    )
+
+
+def _over_the_wire(wire: dict[str, Any]) -> dict[str, Any]:
+    data: dict[str, Any] = msgpack.unpackb(msgpack.packb(wire, use_bin_type=True), raw=False)
+    return data
+
+
+@given(st.sampled_from(Operation).flatmap(_tasks))
+def test_a_task_survives_the_wire_whatever_its_texts_hold(task: Task) -> None:
+    # When it travels as the message's body does
+    received = Task.from_wire(_over_the_wire(task.to_wire()))
+
+    # Then nothing has changed
+    assert received == task
+
+
+def test_fields_of_a_newer_gateway_are_ignored() -> None:
+    # Given a request with a field that this version does not know
+    task = _example_task()
+    wire = _over_the_wire(task.to_wire())
+    wire["requests"][0]["colour"] = "green"
+    wire["priority"] = 3
+
+    # Then it is read all the same
+    assert Task.from_wire(wire) == task
+
+
+def test_fields_that_an_older_gateway_does_not_send_take_their_defaults() -> None:
+    # Given a request that holds only what the first version had to send
+    wire = _example_task().to_wire()
+    wire["requests"] = [{"request_id": "r", "deadline": 1.0, "texts": ["a"]}]
+
+    # When
+    request = Task.from_wire(wire).requests[0]
+
+    # Then
+    assert request == EmbedRequest(request_id="r", deadline=1.0, texts=["a"])
+
+
+@pytest.mark.parametrize("version", [0, CONTRACT_VERSION + 1, "1", None])
+def test_a_task_of_another_contract_version_is_refused(version: object) -> None:
+    wire = {**_example_task().to_wire(), "v": version}
+
+    with pytest.raises(ContractMismatch, match="upgrade the older side"):
+        Task.from_wire(wire)
+
+
+def test_an_operation_belongs_to_each_kind_of_request() -> None:
+    embed = EmbedRequest(request_id="r", deadline=0, texts=["a"])
+    rerank = RerankRequest(request_id="r", deadline=0, query="q", documents=["d"])
+
+    assert operation_of(embed) is Operation.EMBED
+    assert operation_of(rerank) is Operation.RERANK
+
+
+def test_sizes_are_counted_in_items_and_characters() -> None:
+    embed = EmbedRequest(request_id="r", deadline=0, texts=["ab", "cde"])
+    rerank = RerankRequest(request_id="r", deadline=0, query="query", documents=["d", "ee"])
+
+    assert (embed.items, embed.characters) == (2, 5)
+    assert rerank.items == 2
+
+
+@given(st.sampled_from(Operation).flatmap(_tasks))
+def test_the_summary_that_flower_shows_never_holds_a_text(task: Task) -> None:
+    summary = task.summary()
+
+    items = sum(request.items for request in task.requests)
+    assert summary == f"model={task.model} lane={task.lane} requests={len(task.requests)} items={items}"
+
+
+def _example_task() -> Task:
+    request = EmbedRequest(request_id="r", deadline=1.0, texts=["a"])
+    return Task(model="m", lane=Lane.BULK, operation=Operation.EMBED, requests=[request])

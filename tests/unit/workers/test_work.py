@@ -1,0 +1,194 @@
+"""From rows to replies: the arithmetic that a caller sees."""
+
+import math
+import warnings
+
+import numpy as np
+import numpy.typing as npt
+import pytest
+from hypothesis import assume, given
+from hypothesis import strategies as st
+from hypothesis.extra import numpy as hnp
+
+from shared.errors import DeadlineExceeded, InferenceFailed
+from shared.jobs import EmbedRequest, RerankRequest, Task
+from shared.queues import Lane, Operation
+from shared.results import Output, Timings
+from workers.work import RequestWork, TaskWork, normalized
+
+Rows = npt.NDArray[np.float32]
+
+ROWS = hnp.arrays(
+    np.float32,
+    hnp.array_shapes(min_dims=2, max_dims=2, min_side=1, max_side=8),
+    elements=st.floats(-100, 100, width=32, allow_subnormal=False),
+)
+
+
+def _work(request: EmbedRequest | RerankRequest, rows: Rows) -> RequestWork:
+    operation = Operation.EMBED if isinstance(request, EmbedRequest) else Operation.RERANK
+    task = TaskWork.of("t", "t", Task(model="m", lane=Lane.INTERACTIVE, operation=operation, requests=[request]))
+    (work,) = task.requests
+    work.rows = list(rows)
+    return work
+
+
+def _embed(rows: Rows, *, normalize: bool = True, dimensions: int | None = None) -> Rows:
+    texts = ["t"] * len(rows)
+    request = EmbedRequest(request_id="r", deadline=0, texts=texts, normalize=normalize, dimensions=dimensions)
+    return _values(_work(request, rows), by_cosine=True)
+
+
+def _rerank(rows: Rows, *, raw: bool = False, by_cosine: bool = False) -> Rows:
+    documents = ["d"] * (len(rows) - by_cosine)
+    request = RerankRequest(request_id="r", deadline=0, query="q", documents=documents, raw_scores=raw)
+    return _values(_work(request, rows), by_cosine=by_cosine)
+
+
+def _values(work: RequestWork, *, by_cosine: bool) -> Rows:
+    reply = work.reply(reranks_by_cosine=by_cosine)
+    assert isinstance(reply, Output)
+    assert len(reply.data) == 4 * math.prod(reply.shape)
+    return np.frombuffer(reply.data, "<f4").reshape(reply.shape)
+
+
+@given(ROWS)
+def test_vectors_have_unit_length_and_keep_their_direction(rows: Rows) -> None:
+    assume((np.abs(rows).max(axis=1) > 1e-3).all())
+
+    vectors = _embed(rows)
+
+    norms = np.linalg.norm(rows.astype(np.float64), axis=1, keepdims=True)
+    assert np.allclose(np.linalg.norm(vectors, axis=1), 1, atol=1e-5)
+    assert np.allclose(vectors, rows / norms, atol=1e-5)
+
+
+def test_a_zero_row_stays_zero() -> None:
+    assert (normalized(np.zeros((2, 3), np.float32)) == 0).all()
+
+
+@given(ROWS)
+def test_vectors_that_were_not_to_be_normalised_come_as_they_are(rows: Rows) -> None:
+    assert (_embed(rows, normalize=False) == rows).all()
+
+
+@given(ROWS, st.data())
+def test_fewer_dimensions_are_sliced_first_and_normalised_then(rows: Rows, data: st.DataObject) -> None:
+    # Given
+    dimensions = data.draw(st.integers(1, rows.shape[1]))
+    assume((np.abs(rows[:, :dimensions]).max(axis=1) > 1e-3).all())
+
+    # When
+    vectors = _embed(rows, dimensions=dimensions)
+
+    # Then the order matters: normalising first would leave shorter vectors
+    assert vectors.shape == (len(rows), dimensions)
+    assert np.allclose(np.linalg.norm(vectors, axis=1), 1, atol=1e-5)
+    assert np.allclose(vectors, _embed(np.ascontiguousarray(rows[:, :dimensions])), atol=1e-6)
+
+
+def test_fewer_dimensions_without_normalisation_are_only_sliced() -> None:
+    rows = np.arange(12, dtype=np.float32).reshape(2, 6)
+
+    assert (_embed(rows, normalize=False, dimensions=2) == rows[:, :2]).all()
+
+
+@given(ROWS)
+def test_an_embedding_model_scores_documents_by_cosine_similarity(rows: Rows) -> None:
+    assume(len(rows) > 1)
+    assume((np.abs(rows).max(axis=1) > 1e-3).all())
+
+    scores = _rerank(rows, by_cosine=True)
+
+    wide = rows.astype(np.float64)
+    expected = wide[1:] @ wide[0] / (np.linalg.norm(wide[1:], axis=1) * np.linalg.norm(wide[0]))
+    assert scores.shape == (len(rows) - 1,)
+    assert np.allclose(scores, expected, atol=1e-5)
+    assert (np.abs(scores) <= 1 + 1e-5).all()
+
+
+@given(st.lists(st.floats(-30, 30, width=32), min_size=1, max_size=10))
+def test_a_rerankers_scores_lie_between_0_and_1_in_the_order_of_its_logits(logits: list[float]) -> None:
+    # Given
+    rows = np.array(logits, np.float32)[:, None]
+
+    # When
+    scores = _rerank(rows)
+
+    # Then
+    assert scores.shape == (len(logits),)
+    assert np.allclose(scores, [1 / (1 + math.exp(-logit)) for logit in logits], atol=1e-6)
+    assert ((scores >= 0) & (scores <= 1)).all()
+    order = np.argsort(logits, kind="stable")
+    assert (np.diff(scores[order]) >= 0).all()
+
+
+@given(st.lists(st.floats(-1e6, 1e6, width=32), min_size=1, max_size=10))
+def test_raw_scores_are_the_logits(logits: list[float]) -> None:
+    rows = np.array(logits, np.float32)[:, None]
+
+    assert (_rerank(rows, raw=True) == rows[:, 0]).all()
+
+
+def test_extreme_logits_become_0_and_1_without_a_warning() -> None:
+    rows = np.array([[-5000.0], [-800.0], [0.0], [800.0]], np.float32)
+
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        scores = _rerank(rows)
+
+    assert scores.tolist() == [0.0, 0.0, 0.5, 1.0]
+
+
+@pytest.mark.parametrize("bad", [np.nan, np.inf, -np.inf])
+@pytest.mark.parametrize("position", [0, 1, 5])
+def test_a_value_that_is_not_finite_is_an_error_and_never_an_answer(bad: float, position: int) -> None:
+    # Given
+    rows = np.ones((3, 2), np.float32)
+    rows.flat[position] = bad
+    request = EmbedRequest(request_id="r", deadline=0, texts=["a", "b", "c"], dimensions=1)
+
+    # When
+    reply = _work(request, rows).reply(reranks_by_cosine=True)
+
+    # Then even where the slice would have cut it off
+    assert isinstance(reply, InferenceFailed)
+
+
+def test_a_request_that_has_failed_is_answered_with_its_error() -> None:
+    # Given a request that gave up with one row of two
+    work = _work(EmbedRequest(request_id="r", deadline=0, texts=["a", "b"]), np.ones((1, 2), np.float32))
+    work.rows = [work.rows[0], None]
+    work.error = DeadlineExceeded("too late")
+
+    # Then
+    assert work.reply(reranks_by_cosine=True) is work.error
+
+
+def test_an_answer_carries_what_it_cost() -> None:
+    # Given
+    work = _work(EmbedRequest(request_id="r", deadline=0, texts=["a"]), np.ones((1, 2), np.float32))
+    work.tokens, work.truncated = 7, 1
+    work.queue_s, work.tokenization_s, work.inference_s = 0.1, 0.2, 0.3
+
+    # When
+    reply = work.reply(reranks_by_cosine=True)
+
+    # Then
+    assert isinstance(reply, Output)
+    assert (reply.tokens, reply.truncated, reply.timings) == (7, 1, Timings(0.1, 0.2, 0.3))
+
+
+def test_the_summary_that_flower_shows_counts_and_quotes_nothing() -> None:
+    # Given two requests, one of which failed
+    requests = [EmbedRequest(request_id=str(n), deadline=0, texts=["secret", "text"]) for n in range(2)]
+    task = TaskWork.of("t", "t", Task(model="m", lane=Lane.BULK, operation=Operation.EMBED, requests=requests))
+    for work in task.requests:
+        work.rows, work.tokens = [None, None], 5
+    assert task.summary() == "2 requests, 4 items, 10 tokens"
+
+    # When
+    task.requests[0].error = InferenceFailed()
+
+    # Then
+    assert task.summary() == "2 requests, 4 items, 10 tokens, 1 failed"
