@@ -22,7 +22,7 @@ for i = 3, #ARGV do
       queued = redis.call('LRANGE', KEYS[1], 0, -1)
     end
     for _, message in ipairs(queued) do
-      if string.find(message, id, 1, true) then
+      if string.find(message, '"' .. id .. '"', 1, true) then
         found = true
         break
       end

@@ -22,6 +22,10 @@ from kombu.transport import redis as stock
 from kombu.utils.json import dumps
 from kombu.utils.scheduling import priority_cycle
 
+from shared.logging import get_logger
+
+log = get_logger("millrace.transport")
+
 #: BRPOP's patience in seconds while a lane is closed: how long a reopened lane may go unnoticed.
 _PATIENCE_S = 0.01
 
@@ -101,6 +105,15 @@ class Channel(stock.Channel):
             self._confirm_record()
         else:
             loop.call_soon(self._confirm_record)
+
+    def close(self) -> None:
+        """Close, after the last record has been confirmed."""
+        try:
+            self._confirm_record()
+        except self.connection_errors as err:
+            # The connection is what was lost; whether the record was written, the gateway finds out.
+            log.info("record_unconfirmed", error=str(err))
+        super().close()
 
     def _confirm_record(self) -> None:
         if self._record_unconfirmed:

@@ -91,7 +91,7 @@ def test_stopping_finishes_accepted_work_and_leaves_no_process(tmp_path: Path, n
     # Then everything it had accepted is answered, it ends cleanly, and nobody is left
     assert statuses == [200] * 24
     assert service.stop() == 0
-    gone, alive = psutil.wait_procs(processes, timeout=5)
+    _, alive = psutil.wait_procs(processes, timeout=5)
     assert not alive
 
 

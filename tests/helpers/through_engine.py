@@ -31,7 +31,8 @@ class Served:
                 models=[ModelConfig(name="model", source=str(folder))],
                 device="cpu",
                 dtype="float32",
-                threads=0,
+                # On cores that others use too, threads that wait for each other are far slower than one.
+                threads=1,
                 max_batch_tokens=0,
                 log_level="warning",
                 log_format="text",

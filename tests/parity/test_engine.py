@@ -15,7 +15,7 @@ from workers.sequences import Sequences
 
 
 def _engine(*models: ModelConfig, **options: Any) -> Engine:
-    defaults = {"device": "cpu", "dtype": "auto", "threads": 0, "max_batch_tokens": 0}
+    defaults = {"device": "cpu", "dtype": "auto", "threads": 1, "max_batch_tokens": 0}
     return Engine(EngineOptions(models=models, log_level="warning", log_format="text", **{**defaults, **options}))
 
 
