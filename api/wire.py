@@ -35,12 +35,12 @@ def identifier(prefix: str) -> str:
     return f"{prefix}-{secrets.token_hex(12)}"
 
 
-def ranking(scores: Float32Array, top_n: int | None) -> list[tuple[int, float]]:
+def ranking(scores: Float32Array, top_n: int | None) -> list[tuple[int, np.float32]]:
     """(index, score) best first, ties in input order; all of them when `top_n` is None, not positive or too large."""
     order = np.argsort(-scores, kind="stable")
     if top_n is not None and top_n > 0:
         order = order[:top_n]
-    return [(int(index), float(scores[index])) for index in order]
+    return [(int(index), scores[index]) for index in order]
 
 
 def refuse_empty(texts: Sequence[str], param: str) -> None:

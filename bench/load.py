@@ -142,6 +142,14 @@ class _Load:
         if not self.done.done():
             self.done.set_exception(error)
 
+    async def finish(self, timeout_s: float) -> None:
+        """Wait for the last answer."""
+        try:
+            await asyncio.wait_for(self.done, timeout_s)
+        except TimeoutError:
+            got = len(self.latencies_s)
+            raise WrongAnswer(f"not all answers came within {timeout_s:.0f} s; {got} did") from None
+
     def close(self) -> None:
         """Close all connections."""
         for connection in self._connections:
@@ -175,7 +183,7 @@ async def _closed_loop(port: int, path: str, texts_per_request: int, concurrency
     for connection in connections:
         load.send(connection, time.perf_counter())
     try:
-        await asyncio.wait_for(load.done, seconds + _DRAIN_TIMEOUT_S)
+        await load.finish(seconds + _DRAIN_TIMEOUT_S)
     finally:
         load.close()
     return of_latencies(
@@ -198,7 +206,7 @@ async def _sequential(port: int, path: str, count: int, offset: int) -> list[flo
 
     load.send(await load.connect(on_answer), time.perf_counter())
     try:
-        await asyncio.wait_for(load.done, _DRAIN_TIMEOUT_S)
+        await load.finish(_DRAIN_TIMEOUT_S)
     finally:
         load.close()
     return load.latencies_s
@@ -237,7 +245,7 @@ async def _open_loop(port: int, path: str, rate_per_s: float, seconds: float) ->
             connection = idle.pop() if idle else await load.connect(on_answer)
             lateness_s.append(time.perf_counter() - due)
             load.send(connection, due)
-        await asyncio.wait_for(load.done, _DRAIN_TIMEOUT_S)
+        await load.finish(_DRAIN_TIMEOUT_S)
     finally:
         load.close()
     measured = of_latencies(

@@ -157,6 +157,22 @@ def test_a_worker_that_stops_gives_back_what_it_has_not_finished(redis_url: str,
     assert redis.hlen(keys.unacked("w1")) == 0
 
 
+def test_a_message_that_comes_while_the_worker_stops_goes_back_to_its_queue(redis_url: str, redis: Redis) -> None:
+    # Given a consumer whose pop waits at the server
+    taker = Taker(redis_url, "w1", [QUEUE])
+    assert taker.take_what_there_is() == []
+
+    # When a message answers it, and nobody looks before the connection is closed
+    redis.lpush(QUEUE, _message("gw-1"))
+    FLOW.restore_on_close = True
+    taker.close()
+
+    # Then
+    tags = [json.loads(entry)["properties"]["delivery_tag"] for entry in redis.lrange(QUEUE, 0, -1)]
+    assert tags == ["gw-1"]
+    assert redis.hlen(keys.unacked("w1")) == 0
+
+
 @pytest.mark.parametrize("crash", [False, True], ids=["restart", "crash"])
 def test_a_consumer_outlives_a_restart_of_redis_with_messages_in_hand(own_valkey: ValkeyServer, crash: bool) -> None:
     # Given a worker that holds a message
