@@ -2,7 +2,7 @@
 
 import asyncio
 from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager, suppress
+from contextlib import asynccontextmanager
 from uuid import uuid4
 
 from fastapi import FastAPI
@@ -56,11 +56,11 @@ def create_app(settings: ApiSettings) -> FastAPI:
         try:
             yield
         finally:
-            for task in background:
-                task.cancel()
-            for task in background:
-                with suppress(asyncio.CancelledError):
-                    await task
+            # More than once: `asyncio.wait_for` inside redis-py can swallow a cancellation (Python 3.11).
+            while running := [task for task in background if not task.done()]:
+                for task in running:
+                    task.cancel()
+                await asyncio.wait(running, timeout=0.05)
             await redis.aclose()
             await subscriber.aclose()
 

@@ -1,7 +1,7 @@
 """What travels to a worker: requests of one operation, model and lane, gathered in one task."""
 
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from typing import Any
 
 from shared import CONTRACT_VERSION
@@ -105,7 +105,8 @@ class Task:
             "model": self.model,
             "lane": str(self.lane),
             "operation": str(self.operation),
-            "requests": [asdict(request) for request in self.requests],
+            # By hand: `asdict` copies deeply, and was an eighth of the gateway's time per task.
+            "requests": [{name: getattr(request, name) for name in request.__slots__} for request in self.requests],
         }
 
     @classmethod
