@@ -14,6 +14,7 @@ from typing import Any
 
 import numpy as np
 import torch
+from safetensors import SafetensorError
 from transformers import AutoConfig
 from transformers.utils import logging as transformers_logging
 
@@ -78,7 +79,7 @@ class Engine:
             if family is None:
                 raise ConfigurationError(f"model {config.name}: architecture {architectures[0]} is not supported")
             model: LoadedModel = family.load(config, folder, self.device, dtype)
-        except (OSError, ValueError, KeyError) as err:
+        except (OSError, ValueError, KeyError, RuntimeError, SafetensorError) as err:
             reason = str(err).strip().splitlines()[0] if str(err).strip() else type(err).__name__
             raise ConfigurationError(f"model {config.name}: {folder} cannot be loaded: {reason}") from err
         budget = config.max_batch_tokens or self._budget

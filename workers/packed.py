@@ -105,6 +105,18 @@ def learned_position_padding(model: torch.nn.Module) -> int | None:
     return None
 
 
+def longest_input(model: Any, stated: int) -> int:
+    """The longest input in tokens: what the model's files state, but no more than it has learned positions for.
+
+    Positions that count from `padding_idx + 1` leave fewer than `max_position_embeddings`; files that state no maximum of
+    their own make sentence-transformers take all of them, and fail on the longest inputs.
+    """
+    padding_idx = learned_position_padding(model)
+    if padding_idx is None:
+        return stated
+    return min(stated, int(model.config.max_position_embeddings) - padding_idx - 1)
+
+
 def _runs(lengths: npt.NDArray[np.int64]) -> tuple[tuple[int, int, int], ...]:
     runs: list[tuple[int, int, int]] = []
     start = 0

@@ -101,7 +101,9 @@ class Channel(stock.Channel):
         self._recorder.send_command("HSET", key, tag, entry)
         self._record_unconfirmed = True
         loop = get_event_loop()
-        if loop is None:  # a closing channel delivers what its last BRPOP had popped, outside of any loop
+        if (
+            loop is None or self._closing
+        ):  # a closing channel delivers what its last BRPOP had popped, outside of any loop
             self._confirm_record()
         else:
             loop.call_soon(self._confirm_record)

@@ -12,7 +12,7 @@ from shared.model_card import ModelCard
 from shared.model_config import ConfigurationError, ModelConfig
 from shared.queues import Operation
 from workers.family import Family
-from workers.packed import ATTENTION, collate, learned_position_padding
+from workers.packed import ATTENTION, collate, learned_position_padding, longest_input
 from workers.padded import pad
 from workers.sequences import Sequences
 
@@ -60,7 +60,7 @@ class CrossEncoderModel:
             name=config.name,
             operations=[Operation.RERANK],
             model_type="reranker",
-            max_tokens=int(encoder.max_seq_length),
+            max_tokens=longest_input(self._base, int(encoder.max_seq_length)),
             dtype=str(dtype).removeprefix("torch."),
             packed=self._head is not None,
             max_batch_tokens=1,

@@ -17,7 +17,7 @@ from shared.model_config import ConfigurationError, ModelConfig
 from shared.queues import Operation
 from workers.family import Family
 from workers.lone import LoneSequence, trace_lone_sequence
-from workers.packed import ATTENTION, PACKABLE, collate, learned_position_padding
+from workers.packed import ATTENTION, PACKABLE, collate, learned_position_padding, longest_input
 from workers.padded import pad
 from workers.sequences import Sequences
 
@@ -33,7 +33,7 @@ class SentenceEmbedding:
             device=str(device),
             local_files_only=True,
             trust_remote_code=False,
-            model_kwargs={"dtype": dtype, "use_safetensors": True, "attn_implementation": "sdpa"},
+            model_kwargs={"dtype": dtype, "use_safetensors": True},
         ).eval()
         self._device = device
         self._transformer = model[0].model
@@ -59,7 +59,7 @@ class SentenceEmbedding:
             operations=[Operation.EMBED, Operation.RERANK],
             model_type="embedding",
             dimensions=model.get_embedding_dimension(),
-            max_tokens=int(model.max_seq_length),
+            max_tokens=longest_input(self._transformer, int(model.max_seq_length)),
             pooling=str(pooling.pooling_mode),
             dtype=str(dtype).removeprefix("torch."),
             packed=self._packed,
