@@ -29,7 +29,7 @@ class RequestId:
             return
         given = next((value for name, value in scope["headers"] if name == b"x-request-id"), b"")
         request_id = given if _SAFE_ID.fullmatch(given) else uuid4().hex.encode()
-        scope["state"]["request_id"] = request_id.decode()
+        scope.setdefault("state", {})["request_id"] = request_id.decode()
         started, status = time.perf_counter(), 500
 
         async def send_with_id(message: Message) -> None:

@@ -7,7 +7,7 @@
 | `millrace:worker:<worker>` | string, JSON `WorkerCard` | 10 s, renewed | worker | gateway |
 | `millrace:unacked:<worker>` | hash, delivery tag to message | until acknowledged or recovered | worker | both |
 | `millrace:deliveries:<task>` | counter of worker deaths | 1 h | `recover.lua` | `recover.lua` |
-| `millrace:dead` | list of JSON, the newest 1,000 | kept | `recover.lua`'s caller | operator |
+| `millrace:dead` | list of JSON, the newest 1,000 | kept | `recover.lua` | operator |
 """
 
 LEASES = "millrace:leases"

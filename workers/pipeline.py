@@ -283,7 +283,7 @@ class Pipeline:
             os.eventfd_read(self._bell)
         if answered:
             self._complete(self._engine.receive())
-        elif not called:
+        elif patience_s is not None and (not called or patience_s <= 0):
             raise EngineLost(f"no result for {self._engine.batch_timeout_s:.0f} s")
 
     def _has_work(self) -> bool:

@@ -108,7 +108,8 @@ class ValkeyServer:
             return True
         try:
             with Redis(port=self.port, socket_timeout=1.0, socket_connect_timeout=1.0) as client:
-                return bool(client.ping())
+                # Whoever took the port in the meantime would answer as well; a server that still loads answers INFO only.
+                return client.info("server")["process_id"] == self._process.pid and bool(client.ping())
         except (RedisError, OSError):
             return False
 
