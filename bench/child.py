@@ -14,7 +14,7 @@ from types import TracebackType
 from typing import Any, Self
 
 from bench.services import BenchFailed, log_tail
-from workers.engine_protocol import die_with_parent
+from shared.parent_death import die_with_parent
 
 _STOP_TIMEOUT_S = 5.0
 #: Longer than loading a model, or than any load with its backlog.

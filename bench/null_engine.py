@@ -15,13 +15,13 @@ import numpy as np
 
 from shared.model_card import ModelCard
 from shared.model_config import ModelConfig
+from shared.parent_death import die_with_parent
 from shared.queues import Operation
 from workers.engine_protocol import (
     BatchResult,
     EngineModel,
     EngineOptions,
     EngineReady,
-    die_with_parent,
     receive_batch,
     receive_options,
     send_ready,

@@ -15,7 +15,7 @@ from typing import Any
 import redis
 
 from millrace import embedded_redis
-from workers.engine_protocol import die_with_parent
+from shared.parent_death import die_with_parent
 
 #: Time for the model to be loaded and run once.
 _READY_TIMEOUT_S = 180.0

@@ -1,31 +1,24 @@
 """Child processes of the supervisor: started in sessions of their own, logged with a prefix, restarted when they die."""
 
 import asyncio
-import ctypes
 import os
 import signal
 import sys
 import time
 from collections.abc import Mapping, Sequence
 from contextlib import suppress
+from functools import partial
 
 from shared.logging import get_logger
+from shared.parent_death import die_with_parent
 
 log = get_logger("millrace.serve")
-
-_PR_SET_PDEATHSIG = 1
-_LIBC = ctypes.CDLL(None, use_errno=True)
 
 #: Pauses before a part is started again, in seconds; a part that ran longer than the last of them starts over.
 _RESTART_PAUSES_S = (0.0, 1.0, 2.0, 5.0, 10.0)
 #: Colours of the prefixes on a terminal (ANSI 36, 32, 33, 35, 34).
 _COLOURS = (36, 32, 33, 35, 34)
 _NAME_WIDTH = 9
-
-
-def _follow_parent() -> None:
-    """In the child, before exec: get SIGTERM when the supervisor dies, so that a killed supervisor leaves no orphans."""
-    _LIBC.prctl(_PR_SET_PDEATHSIG, signal.SIGTERM)
 
 
 class Part:
@@ -64,7 +57,7 @@ class Part:
             stdout=asyncio.subprocess.PIPE,
             stderr=asyncio.subprocess.STDOUT,
             start_new_session=True,  # Ctrl-C reaches the supervisor only, which stops the parts in order
-            preexec_fn=_follow_parent,
+            preexec_fn=partial(die_with_parent, signal.SIGTERM),  # a killed supervisor leaves no orphans
             limit=1 << 20,
         )
         if self._process.stdout is None:

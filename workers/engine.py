@@ -21,6 +21,7 @@ from transformers.utils import logging as transformers_logging
 import workers.families
 from shared.logging import configure_logging, get_logger
 from shared.model_config import ConfigurationError, ModelConfig
+from shared.parent_death import die_with_parent
 from shared.plugins import discover
 from workers import device as devices
 from workers.engine_protocol import (
@@ -29,7 +30,6 @@ from workers.engine_protocol import (
     EngineModel,
     EngineOptions,
     EngineReady,
-    die_with_parent,
     receive_batch,
     receive_options,
     send_ready,
@@ -142,7 +142,7 @@ def quiet_libraries(models: Sequence[ModelConfig]) -> None:
 
 def main() -> None:
     """Entry point: take the options from the worker, load, serve."""
-    die_with_parent()
+    die_with_parent(signal.SIGKILL)  # no engine outlives its worker
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C is the worker's business: it drains first
     connection = Connection(int(sys.argv[1]))
     options = receive_options(connection)

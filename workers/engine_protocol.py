@@ -1,7 +1,5 @@
 """What worker and engine process say to each other: msgpack messages over a socket pair, arrays as little-endian bytes."""
 
-import ctypes
-import signal
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from multiprocessing.connection import Connection
@@ -13,15 +11,6 @@ import numpy as np
 from shared.model_card import ModelCard
 from shared.model_config import ModelConfig
 from workers.sequences import Sequences
-
-_PR_SET_PDEATHSIG = 1
-
-
-def die_with_parent() -> None:
-    """Ask Linux to kill this process when the thread that started it ends, so that no engine outlives its worker."""
-    libc = ctypes.CDLL(None, use_errno=True)
-    if libc.prctl(_PR_SET_PDEATHSIG, signal.SIGKILL) != 0:
-        raise OSError(ctypes.get_errno(), "prctl(PR_SET_PDEATHSIG) failed")
 
 
 @dataclass(frozen=True, slots=True)

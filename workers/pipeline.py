@@ -205,7 +205,7 @@ class Pipeline:
             self._fail(work, InferenceFailed("the input could not be tokenised"))
             return []
         work.tokenization_s = time.perf_counter() - started
-        work.arrived_at = now = time.monotonic()
+        now = time.monotonic()
         work.rows = [None] * len(tokens)
         work.remaining = len(tokens)
         work.tokens = sum(len(entry.ids) for entry in tokens)

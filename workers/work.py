@@ -41,7 +41,6 @@ class RequestWork:
     tokens: int = 0
     truncated: int = 0
     error: MillraceError | None = None
-    arrived_at: float = 0.0
     tokenization_s: float = 0.0
     queue_s: float = 0.0
     inference_s: float = 0.0
