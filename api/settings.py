@@ -19,9 +19,10 @@ class ApiSettings(Settings):
         100_000, ge=1, description="Texts and documents that one gateway holds unanswered; more are refused with 429."
     )
     tasks_in_flight_per_worker: int = Field(
-        2,
+        4,
         ge=0,
-        description="Tasks of a queue that a gateway keeps in flight per live worker before it gathers requests; "
+        description="Tasks of a queue that a gateway keeps in flight per live worker before it gathers requests: two that "
+        "are computed and two on their way; "
         "0 publishes each request as its own task.",
     )
     access_log: bool = Field(True, description="Log each answered request.")

@@ -112,6 +112,7 @@ class Forward:
                 dtype=settings.dtype,
                 threads=settings.threads,
                 max_batch_tokens=settings.max_batch_tokens,
+                batches_in_flight=1,
                 log_level=settings.log_level,
                 log_format=settings.log_format,
             )

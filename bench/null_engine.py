@@ -42,7 +42,7 @@ def main() -> None:
     connection = Connection(int(sys.argv[1]))
     options = receive_options(connection)
     models = [_model(config, options) for config in options.models]
-    send_ready(connection, EngineReady("cpu", models))
+    send_ready(connection, EngineReady("cpu", models, batches_in_flight=1, parallel=False))
     _serve(connection, [model.card.dimensions or 1 for model in models])
 
 
@@ -68,12 +68,12 @@ def _model(config: ModelConfig, options: EngineOptions) -> EngineModel:
 def _serve(connection: Connection, widths: list[int]) -> None:
     while True:
         try:
-            batch, model, sequences = receive_batch(connection)
+            batch = receive_batch(connection)
         except EOFError:
             return
         started = time.perf_counter()
-        rows = _unit_rows(len(sequences.lengths), widths[model])
-        send_result(connection, BatchResult(batch, rows, time.perf_counter() - started))
+        rows = _unit_rows(len(batch.sequences.lengths), widths[batch.model])
+        send_result(connection, BatchResult(batch.number, rows, time.perf_counter() - started))
 
 
 def _unit_rows(count: int, width: int) -> np.ndarray[Any, np.dtype[np.float32]]:

@@ -1,6 +1,8 @@
-"""Structured logs for every process: our events and foreign records through one formatter, to stderr.
+"""Structured logs for every process, to stderr: our events and foreign records, rendered alike.
 
 An event is a constant name in the past tense and facts are fields. Identifiers and sizes, never texts, vectors or keys.
+Our own events do not pass through the standard library's logging: a line for each request is a tenth of the gateway's time
+even so, and was a sixth with it.
 """
 
 import logging
@@ -11,8 +13,7 @@ import structlog
 
 _SHARED_PROCESSORS: list[Any] = [
     structlog.contextvars.merge_contextvars,
-    structlog.stdlib.add_log_level,
-    structlog.stdlib.add_logger_name,
+    structlog.processors.add_log_level,
     structlog.processors.TimeStamper(fmt="iso", utc=True),
     structlog.processors.StackInfoRenderer(),
 ]
@@ -41,7 +42,7 @@ def configure_logging(level: str, log_format: str) -> None:
         )
         tail = [renderer]
     formatter = structlog.stdlib.ProcessorFormatter(
-        foreign_pre_chain=_SHARED_PROCESSORS,
+        foreign_pre_chain=[*_SHARED_PROCESSORS, structlog.stdlib.add_logger_name],
         processors=[structlog.stdlib.ProcessorFormatter.remove_processors_meta, *tail],
     )
     handler = logging.StreamHandler()
@@ -52,18 +53,20 @@ def configure_logging(level: str, log_format: str) -> None:
     for name in _QUIET:
         logging.getLogger(name).setLevel(logging.DEBUG if level == "debug" else logging.WARNING)
     structlog.configure(
-        processors=[
-            structlog.stdlib.filter_by_level,
-            *_SHARED_PROCESSORS,
-            structlog.stdlib.ProcessorFormatter.wrap_for_formatter,
-        ],
-        logger_factory=structlog.stdlib.LoggerFactory(),
-        wrapper_class=structlog.stdlib.BoundLogger,
+        processors=[_name_logger, *_SHARED_PROCESSORS, *tail],
+        logger_factory=structlog.WriteLoggerFactory(sys.stderr),
+        wrapper_class=structlog.make_filtering_bound_logger(level),
         cache_logger_on_first_use=True,
     )
 
 
-def get_logger(name: str) -> structlog.stdlib.BoundLogger:
+def _name_logger(_logger: Any, _method: str, event: structlog.typing.EventDict) -> structlog.typing.EventDict:
+    """Call our loggers' names what foreign records call theirs; `get_logger` itself has an argument of that name."""
+    event["logger"] = event.pop("source")
+    return event
+
+
+def get_logger(name: str) -> structlog.typing.FilteringBoundLogger:
     """A logger whose events carry `name`."""
-    logger: structlog.stdlib.BoundLogger = structlog.stdlib.get_logger(name)
+    logger: structlog.typing.FilteringBoundLogger = structlog.get_logger(source=name)
     return logger

@@ -23,6 +23,8 @@ class Waits(Protocol):
 
 ItemT = TypeVar("ItemT", bound=Waits)
 
+#: Smaller batches are not worth sharing out, in tokens.
+MIN_SHARE_TOKENS = 32
 #: Part of a batch's budget that bulk work gets once it has waited longer than its aging limit.
 BULK_SHARE = 0.1
 
@@ -63,7 +65,7 @@ class Lanes(Generic[ItemT]):
             heads.append(self._lanes[Lane.BULK][0].arrived_at + self._aging_s)
         return min(heads, default=float("inf"))
 
-    def take(self, now: float) -> list[ItemT]:
+    def take(self, now: float, *, shares: int = 1) -> list[ItemT]:
         """Remove and return the next batch: interactive first, then bulk into the room that is left.
 
         The batch is at least one item (so that one longer than the budget still runs, alone) and otherwise within
@@ -71,6 +73,7 @@ class Lanes(Generic[ItemT]):
 
         Args:
             now: Time on the items' clock, in seconds.
+            shares: How many batches the device can begin now: waiting interactive work is shared out among them.
         """
         interactive, bulk = self._lanes[Lane.INTERACTIVE], self._lanes[Lane.BULK]
         aged = bool(bulk) and now - bulk[0].arrived_at >= self._aging_s
@@ -80,7 +83,10 @@ class Lanes(Generic[ItemT]):
         batch: list[ItemT] = []
         used = 0
         if reserved < self.max_batch_tokens:
-            used = _fill(batch, interactive, self.max_batch_tokens - reserved)
+            room = self.max_batch_tokens - reserved
+            if shares > 1:
+                room = min(room, max(MIN_SHARE_TOKENS, -(-sum(item.tokens for item in interactive) // shares)))
+            used = _fill(batch, interactive, room)
         room = max(self.bulk_batch_tokens - used, reserved)
         self._aged_credit = max(0, self._aged_credit - _fill(batch, bulk, min(room, self.max_batch_tokens - used)))
         return batch

@@ -46,9 +46,14 @@ def choose_dtype(wanted: str, device: torch.device) -> torch.dtype:
     return torch.float16 if capability >= (7, 0) else torch.float32
 
 
+def cpu_threads(wanted: int) -> int:
+    """The number that a setting means; 0 is all cores that this process may use."""
+    return wanted or len(os.sched_getaffinity(0))
+
+
 def set_threads(threads: int) -> None:
-    """Bound the CPU threads of the forward pass; 0 means all cores that this process may use."""
-    torch.set_num_threads(threads or len(os.sched_getaffinity(0)))
+    """Bound the CPU threads of forward passes on the calling thread, and on threads that have not run one yet."""
+    torch.set_num_threads(threads)
 
 
 def name(device: torch.device) -> str:

@@ -9,6 +9,7 @@ from multiprocessing.connection import Connection
 
 from shared.logging import get_logger
 from workers.engine_protocol import (
+    Batch,
     BatchResult,
     EngineFailed,
     EngineOptions,
@@ -18,7 +19,6 @@ from workers.engine_protocol import (
     send_batch,
     send_options,
 )
-from workers.sequences import Sequences
 
 log = get_logger("millrace.engine")
 
@@ -77,14 +77,14 @@ class EngineProcess:
             raise EngineStartError(ready.reason)
         return ready
 
-    def submit(self, batch: int, model: int, sequences: Sequences) -> None:
+    def submit(self, batch: Batch) -> None:
         """Send a batch.
 
         Raises:
             EngineLost: The process is gone.
         """
         try:
-            send_batch(self._live(), batch, model, sequences)
+            send_batch(self._live(), batch)
         except OSError as err:
             raise EngineLost(str(err)) from err
 

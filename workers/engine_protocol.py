@@ -23,6 +23,8 @@ class EngineOptions:
     threads: int
     #: 0 lets the engine choose by device.
     max_batch_tokens: int
+    #: Batches that the worker hands over at a time; 0 lets the engine choose by device.
+    batches_in_flight: int
     log_level: str
     log_format: str
 
@@ -42,6 +44,10 @@ class EngineReady:
 
     device: str
     models: Sequence[EngineModel]
+    #: Batches that it wants at a time.
+    batches_in_flight: int
+    #: Whether they run at the same time, each on cores of its own (CPU), or one after the other (CUDA).
+    parallel: bool
 
 
 @dataclass(frozen=True, slots=True)
@@ -49,6 +55,18 @@ class EngineFailed:
     """The engine cannot start; the reason is one sentence for the operator."""
 
     reason: str
+
+
+@dataclass(frozen=True, slots=True)
+class Batch:
+    """Sequences for one forward pass."""
+
+    number: int
+    #: Index of the model.
+    model: int
+    sequences: Sequences
+    #: Whether nothing else is with the engine: then it may have all cores.
+    alone: bool = True
 
 
 @dataclass(frozen=True, slots=True)
@@ -82,7 +100,8 @@ def send_ready(connection: Connection, ready: EngineReady | EngineFailed) -> Non
         connection.send_bytes(msgpack.packb({"failed": ready.reason}))
         return
     models = [(model.card.model_dump(mode="json"), model.tokenizer_json, model.takes_pairs) for model in ready.models]
-    connection.send_bytes(msgpack.packb({"device": ready.device, "models": models}))
+    data = {"device": ready.device, "batches_in_flight": ready.batches_in_flight, "parallel": ready.parallel}
+    connection.send_bytes(msgpack.packb({**data, "models": models}))
 
 
 def receive_ready(connection: Connection) -> EngineReady | EngineFailed:
@@ -91,20 +110,22 @@ def receive_ready(connection: Connection) -> EngineReady | EngineFailed:
     if "failed" in data:
         return EngineFailed(data["failed"])
     models = [EngineModel(ModelCard.model_validate(card), text, pairs) for card, text, pairs in data["models"]]
-    return EngineReady(data["device"], models)
+    return EngineReady(data["device"], models, data["batches_in_flight"], data["parallel"])
 
 
-def send_batch(connection: Connection, batch: int, model: int, sequences: Sequences) -> None:
-    """Worker to engine: run `sequences` on the model with this index."""
+def send_batch(connection: Connection, batch: Batch) -> None:
+    """Worker to engine: run a batch."""
+    sequences = batch.sequences
     types = None if sequences.type_ids is None else sequences.type_ids.tobytes()
-    message = (batch, model, sequences.ids.tobytes(), types, sequences.lengths.tobytes())
-    connection.send_bytes(msgpack.packb(message))
+    arrays = (sequences.ids.tobytes(), types, sequences.lengths.tobytes())
+    connection.send_bytes(msgpack.packb((batch.number, batch.model, *arrays, batch.alone)))
 
 
-def receive_batch(connection: Connection) -> tuple[int, int, Sequences]:
+def receive_batch(connection: Connection) -> Batch:
     """The other end of `send_batch`."""
-    batch, model, ids, types, lengths = msgpack.unpackb(connection.recv_bytes())
-    return batch, model, Sequences(_int32(ids), None if types is None else _int32(types), _int32(lengths))
+    number, model, ids, types, lengths, alone = msgpack.unpackb(connection.recv_bytes())
+    sequences = Sequences(_int32(ids), None if types is None else _int32(types), _int32(lengths))
+    return Batch(number, model, sequences, alone)
 
 
 def send_result(connection: Connection, result: BatchResult) -> None:

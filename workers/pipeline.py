@@ -33,7 +33,7 @@ from shared.queues import Lane, queue_name
 from workers.batching import Lanes
 from workers.delivery import Delivery, Finished
 from workers.engine_process import EngineLost, EngineProcess, EngineStartError
-from workers.engine_protocol import BatchResult, EngineModel
+from workers.engine_protocol import Batch, BatchResult, EngineModel
 from workers.sequences import Sequences
 from workers.tokenization import ModelTokenizer, Tokens
 from workers.work import Item, RequestWork, TaskWork
@@ -53,21 +53,24 @@ _SPEED_MIN_TOKENS = 256
 class ServedModel:
     """A model of the engine, with its tokenizer and its lanes."""
 
-    def __init__(self, index: int, model: EngineModel, *, bulk_batch_s: float, aging_s: float) -> None:
+    def __init__(
+        self, index: int, model: EngineModel, *, bulk_batch_s: float, aging_s: float, parallel: int = 1
+    ) -> None:
         self.index = index
         self.card = model.card
         self.takes_pairs = model.takes_pairs
         self.tokenizer = ModelTokenizer(
             model.tokenizer_json, max_tokens=model.card.max_tokens, takes_pairs=model.takes_pairs
         )
-        self._bulk_batch_s = bulk_batch_s
+        #: Of a device that runs several batches at a time each gets a part of the speed.
+        self._bulk_batch_s = bulk_batch_s / parallel
         self.tokens_per_s = model.card.tokens_per_s
         self.lanes: Lanes[Item] = Lanes(
             max_batch_tokens=model.card.max_batch_tokens, bulk_batch_tokens=self._bulk_batch_tokens(), aging_s=aging_s
         )
 
     def observe_speed(self, tokens: int, seconds: float) -> None:
-        """Learn from a batch how fast the model is, and with it how large a bulk batch may be."""
+        """Learn from batches that ran at the same time how fast the device is, and how large a bulk batch may be."""
         if tokens >= _SPEED_MIN_TOKENS and seconds > 0:
             self.tokens_per_s += _SPEED_WEIGHT * (tokens / seconds - self.tokens_per_s)
             self.lanes.bulk_batch_tokens = self._bulk_batch_tokens()
@@ -85,7 +88,7 @@ class ServedModel:
 
 
 @dataclass(slots=True, eq=False)
-class _Batch:
+class _Planned:
     model: ServedModel
     items: list[Item]
     submitted_at: float = 0.0
@@ -102,6 +105,7 @@ class Pipeline:
         metrics: Metrics,
         *,
         batches_in_flight: int,
+        parallel: bool,
         on_started: Callable[[TaskWork], None],
         on_finished: Callable[[Sequence[TaskWork]], None],
         on_flow: Callable[[frozenset[str]], None],
@@ -114,6 +118,7 @@ class Pipeline:
             delivery: Where results go.
             metrics: The worker's metrics.
             batches_in_flight: Batches that the engine is given at a time.
+            parallel: Whether it runs them at the same time, so that work should be shared out among them.
             on_started: Called when a task's first item enters a batch.
             on_finished: Called with tasks whose results are stored and acknowledged.
             on_flow: Called with the closed queues whenever they change.
@@ -124,6 +129,7 @@ class Pipeline:
         self._delivery = delivery
         self._metrics = metrics
         self._depth = batches_in_flight
+        self._parallel = batches_in_flight if parallel else 1
         self._on_started, self._on_finished, self._on_flow = on_started, on_finished, on_flow
         self._inbox: deque[tuple[TaskWork, int]] = deque()
         self._outbox: queue.SimpleQueue[TaskWork | None] = queue.SimpleQueue()
@@ -131,8 +137,8 @@ class Pipeline:
         self._bell = os.eventfd(0, os.EFD_NONBLOCK | os.EFD_CLOEXEC)
         self._stopping = threading.Event()
         #: Groups to run again, each on its own: the parts of a batch that failed.
-        self._again: deque[_Batch] = deque()
-        self._in_flight: dict[int, _Batch] = {}
+        self._again: deque[_Planned] = deque()
+        self._in_flight: dict[int, _Planned] = {}
         self._batch_numbers = count()
         self._held: Counter[tuple[str, Lane]] = Counter()
         self._closed: frozenset[str] = frozenset()
@@ -260,8 +266,9 @@ class Pipeline:
             try:
                 self._wait_for_bell_or_result()
                 self._take_in()
-                for batch in self._plan():
-                    self._submit(batch)
+                planned = self._plan()
+                for batch in planned:
+                    self._submit(batch, alone=len(planned) == 1 and not self._in_flight)
             except EngineLost as err:
                 if not self._stopping.is_set():
                     self._replace_engine(str(err))
@@ -289,16 +296,20 @@ class Pipeline:
     def _has_work(self) -> bool:
         return bool(self._again) or any(len(model.lanes) for model in self._models)
 
-    def _plan(self) -> list["_Batch"]:
-        planned: list[_Batch] = []
-        while len(self._in_flight) + len(planned) < self._depth and self._has_work():
-            if self._again:
-                batch = self._again.popleft()
-            else:
-                model = min(self._models, key=lambda model: model.lanes.urgency())
-                batch = _Batch(model, model.lanes.take(time.monotonic()))
+    def _plan(self) -> list["_Planned"]:
+        planned: list[_Planned] = []
+        while self._again:
+            # What was in a failed batch runs with nothing beside it: the next failure is then its own.
+            if self._in_flight:
+                return []
+            batch = self._again.popleft()
             if items := self._still_wanted(batch.items):
-                planned.append(_Batch(batch.model, items))
+                return [_Planned(batch.model, items)]
+        while (free := self._depth - len(self._in_flight) - len(planned)) > 0 and self._has_work():
+            model = min(self._models, key=lambda model: model.lanes.urgency())
+            shares = free if self._parallel > 1 else 1
+            if items := self._still_wanted(model.lanes.take(time.monotonic(), shares=shares)):
+                planned.append(_Planned(model, items))
         return planned
 
     def _still_wanted(self, items: list[Item]) -> list[Item]:
@@ -318,12 +329,12 @@ class Pipeline:
                 self._settle(item)
         return wanted
 
-    def _submit(self, batch: "_Batch") -> None:
+    def _submit(self, batch: "_Planned", *, alone: bool) -> None:
         batch.items.sort(key=lambda item: item.tokens)  # runs of equal lengths
         number = next(self._batch_numbers)
         batch.submitted_at = now = time.monotonic()
         self._in_flight[number] = batch
-        self._engine.submit(number, batch.model.index, _sequences(batch.items))
+        self._engine.submit(Batch(number, batch.model.index, _sequences(batch.items), alone))
         for item in batch.items:
             task = item.work.task
             item.work.queue_s = max(item.work.queue_s, now - item.arrived_at)
@@ -332,6 +343,7 @@ class Pipeline:
                 self._on_started(task)
 
     def _complete(self, result: BatchResult) -> None:
+        beside = min(len(self._in_flight), self._parallel)
         batch = self._in_flight.pop(result.batch)
         model, items = batch.model, batch.items
         rows, error = result.rows, result.error
@@ -348,11 +360,11 @@ class Pipeline:
             work.inference_s += result.seconds
         for item in items:
             self._settle(item)
-        self._measure(model, items, result.seconds)  # last: the results are on their way already
+        self._measure(model, items, result.seconds, beside)  # last: the results are on their way already
 
-    def _measure(self, model: ServedModel, items: Sequence[Item], seconds: float) -> None:
+    def _measure(self, model: ServedModel, items: Sequence[Item], seconds: float, beside: int) -> None:
         tokens = sum(item.tokens for item in items)
-        model.observe_speed(tokens, seconds)
+        model.observe_speed(tokens * beside, seconds)
         name = model.card.name
         self._metrics.histogram("millrace_batch_duration_seconds", model=name).observe(seconds)
         self._metrics.histogram("millrace_batch_items", model=name).observe(len(items))
@@ -370,7 +382,7 @@ class Pipeline:
             self._settle(items[0])
             return
         middle = len(items) // 2
-        self._again.extend([_Batch(model, items[:middle]), _Batch(model, items[middle:])])
+        self._again.extend([_Planned(model, items[:middle]), _Planned(model, items[middle:])])
 
     def _replace_engine(self, reason: str) -> None:
         """Start a new engine process, and run what the lost one had again in smaller groups."""

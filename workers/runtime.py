@@ -39,6 +39,7 @@ class Runtime:
                 dtype=settings.dtype,
                 threads=settings.threads,
                 max_batch_tokens=settings.max_batch_tokens,
+                batches_in_flight=settings.batches_in_flight,
                 log_level=settings.log_level,
                 log_format=settings.log_format,
             ),
@@ -78,16 +79,22 @@ class Runtime:
             raise RuntimeError("load() comes first")
         settings = self.settings
         self._models = [
-            ServedModel(index, model, bulk_batch_s=settings.bulk_batch_s, aging_s=settings.bulk_aging_s)
+            ServedModel(
+                index,
+                model,
+                bulk_batch_s=settings.bulk_batch_s,
+                aging_s=settings.bulk_aging_s,
+                parallel=self._ready.batches_in_flight if self._ready.parallel else 1,
+            )
             for index, model in enumerate(self._ready.models)
         ]
-        on_cpu = self._ready.device == "cpu"
         self._pipeline = Pipeline(
             self.engine,
             self._models,
             Delivery(self.redis(), self.worker, result_ttl_s=settings.result_ttl_s),
             self.metrics,
-            batches_in_flight=settings.batches_in_flight or (1 if on_cpu else 2),
+            batches_in_flight=self._ready.batches_in_flight,
+            parallel=self._ready.parallel,
             on_started=on_started,
             on_finished=on_finished,
             on_flow=on_flow,

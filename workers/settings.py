@@ -21,9 +21,9 @@ class WorkerSettings(Settings):
     batches_in_flight: int = Field(
         0,
         ge=0,
-        le=4,
-        description="Batches handed to the engine process at a time: 1 makes larger batches, 2 hides the way there and "
-        "back; 0 means 1 on CPU and 2 on CUDA.",
+        le=64,
+        description="Batches handed to the engine process at a time. On CUDA they run one after the other and hide the "
+        "way there and back; on CPU they run at the same time, each on its share of the cores. 0 means 2, or 1 on one core.",
     )
     bulk_batch_s: float = Field(
         0.1, gt=0, description="Longest a batch that bulk work fills may take, since interactive work waits for it."

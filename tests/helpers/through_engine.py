@@ -34,6 +34,7 @@ class Served:
                 # On cores that others use too, threads that wait for each other are far slower than one.
                 threads=1,
                 max_batch_tokens=0,
+                batches_in_flight=1,
                 log_level="warning",
                 log_format="text",
             )

@@ -42,7 +42,7 @@ def test_every_setting_is_documented_in_one_sentence(settings: type[Settings]) -
         (ApiSettings, "REQUEST_TIMEOUT_S", "0"),
         (ApiSettings, "ACCESS_LOG", "perhaps"),
         (WorkerSettings, "DTYPE", "float12"),
-        (WorkerSettings, "BATCHES_IN_FLIGHT", "9"),
+        (WorkerSettings, "BATCHES_IN_FLIGHT", "65"),
         (WorkerSettings, "THREADS", "all"),
     ],
 )

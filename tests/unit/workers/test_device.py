@@ -56,7 +56,7 @@ def test_threads_are_bounded_by_the_setting_or_by_the_cores_of_the_process() -> 
     try:
         devices.set_threads(1)
         assert torch.get_num_threads() == 1
-        devices.set_threads(0)
+        devices.set_threads(devices.cpu_threads(0))
         assert torch.get_num_threads() >= 1
     finally:
         torch.set_num_threads(before)
