@@ -1,6 +1,6 @@
 """Which model a request means, and whether it can do what is asked."""
 
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 
 from api.fleet import Fleet
 from shared.errors import ModelNotFound, WrongTask
@@ -21,19 +21,20 @@ class Catalog:
         """The card of a model by its own name, or None while no worker has run it."""
         return self._fleet.card(model)
 
-    def resolve(self, name: str | None, operation: Operation) -> str:
+    def resolve(self, name: str | None, operation: Operation, kinds: Collection[str] = ()) -> str:
         """The own name of the model that a request means.
 
         Args:
             name: Name or alias in the request; None means the default model for the operation.
             operation: What the request asks for.
+            kinds: The kinds of vectors that it wants.
 
         Raises:
             ModelNotFound: No such model is configured.
             WrongTask: The model is known not to do this.
         """
         if not name:
-            return self._default(operation)
+            return self._default(operation, kinds)
         config = self._by_name.get(name)
         if config is None:
             served = ", ".join(config.name for config in self.models)
@@ -42,21 +43,33 @@ class Catalog:
         if card is not None and operation not in card.operations:
             does = ", ".join(card.operations)
             raise WrongTask(f"model {config.name} does not {operation}; it does: {does}", param="model")
+        if card is not None and not _makes(card, kinds):
+            wanted, makes = ", ".join(kinds), ", ".join(card.kinds)
+            raise WrongTask(f"model {config.name} makes no {wanted} vectors; it makes: {makes}", param="model")
         return config.name
 
-    def _default(self, operation: Operation) -> str:
+    def _default(self, operation: Operation, kinds: Collection[str]) -> str:
         """The first model that does `operation`, a reranker before an embedding model when the task is to rerank."""
         cards = [(config.name, self.card(config.name)) for config in self.models]
-        able = [(name, card) for name, card in cards if card is not None and operation in card.operations]
+        able = [
+            (name, card)
+            for name, card in cards
+            if card is not None and operation in card.operations and _makes(card, kinds)
+        ]
         if operation is Operation.RERANK:
             able.sort(key=lambda entry: entry[1].model_type != "reranker")
         if able:
             return able[0][0]
         if all(card is not None for _, card in cards):
-            raise WrongTask(f"no served model does {operation}")
+            what = f"makes {', '.join(kinds)} vectors" if kinds else f"does {operation}"
+            raise WrongTask(f"no served model {what}")
         # Some model has no worker yet: it may be the one. Its queue keeps the request until the deadline.
         return next(name for name, card in cards if card is None)
 
     def missing(self) -> list[str]:
         """Configured models that no live worker has run yet."""
         return [config.name for config in self.models if self.card(config.name) is None]
+
+
+def _makes(card: ModelCard, kinds: Collection[str]) -> bool:
+    return all(kind in card.kinds for kind in kinds)

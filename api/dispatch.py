@@ -19,10 +19,10 @@ from api.replies import Outcome, PendingTask, Replies
 from shared import deadline as deadlines
 from shared.celery_message import encode_task
 from shared.errors import DeadlineExceeded, MillraceError, Overloaded, Unavailable
-from shared.jobs import EmbedRequest, Request, Task, estimated_tokens, operation_of
+from shared.jobs import ClassifyRequest, EmbedRequest, Request, RerankRequest, Task, estimated_tokens, operation_of
 from shared.metrics import Metrics
 from shared.queues import Lane, Operation
-from shared.results import Output, Reply, Timings
+from shared.results import Output, Ragged, Reply, Timings
 
 #: Token budget of a task while no worker has said what its batch takes.
 DEFAULT_BATCH_TOKENS = 4096
@@ -200,12 +200,17 @@ def _split(request: Request, budget: int) -> Iterator[Request]:
     if _estimate_tokens(request) <= budget:
         yield request
         return
-    if isinstance(request, EmbedRequest):
-        for start, end in _chunks(request.texts, budget, shared_characters=0):
-            yield replace(request, texts=request.texts[start:end])
-    else:
-        for start, end in _chunks(request.documents, budget, shared_characters=len(request.query)):
-            yield replace(request, documents=request.documents[start:end])
+    match request:
+        case EmbedRequest():
+            for start, end in _chunks(request.texts, budget, shared_characters=0):
+                yield replace(request, texts=request.texts[start:end])
+        case RerankRequest():
+            for start, end in _chunks(request.documents, budget, shared_characters=len(request.query)):
+                yield replace(request, documents=request.documents[start:end])
+        case ClassifyRequest():
+            for start, end in _chunks(request.texts, budget, shared_characters=0):
+                seconds = request.seconds[start:end] if request.seconds is not None else None
+                yield replace(request, texts=request.texts[start:end], seconds=seconds)
 
 
 def _chunks(texts: Sequence[str], budget: int, *, shared_characters: int) -> Iterator[tuple[int, int]]:
@@ -237,4 +242,19 @@ def _merge(replies: Sequence[Reply]) -> Output:
             tokenization_s=sum(output.timings.tokenization_s for output in outputs),
             inference_s=sum(output.timings.inference_s for output in outputs),
         ),
+        labels=outputs[0].labels,
+        sparse=_joined([output.sparse for output in outputs]),
+        multivector=_joined([output.multivector for output in outputs]),
+    )
+
+
+def _joined(parts: Sequence[Ragged | None]) -> Ragged | None:
+    present = [part for part in parts if part is not None]
+    if not present:
+        return None
+    return Ragged(
+        counts=b"".join(part.counts for part in present),
+        values=b"".join(part.values for part in present),
+        width=present[0].width,
+        indices=None if present[0].indices is None else b"".join(part.indices or b"" for part in present),
     )

@@ -111,7 +111,8 @@ class Endpoint:
         self._metrics.gauge(f"{counted}_count").inc(items)
         method = "single" if items == 1 else "batch"
         self._metrics.gauge("te_request_count", method=method).inc()
-        model = self._catalog.resolve(job.model, route.operation)
+        kinds = job.request.kinds if isinstance(job.request, EmbedRequest) else ()
+        model = self._catalog.resolve(job.model, route.operation, kinds)
         output = await self._dispatcher.run(model, lane, job.request)
         self._metrics.gauge(f"{counted}_success").inc(items)
         self._metrics.gauge("te_request_success", method=method).inc()

@@ -13,11 +13,23 @@ from shared.errors import EmptyInput, MillraceError
 from shared.results import Output
 
 Float32Array = npt.NDArray[np.float32]
+Int32Array = npt.NDArray[np.int32]
 
 
 def rows(output: Output) -> Float32Array:
     """The output as an array of its shape, without a copy."""
     return np.frombuffer(output.data, dtype="<f4").reshape(output.shape)
+
+
+def sparse_rows(output: Output) -> list[tuple[Int32Array, Float32Array]]:
+    """The sparse vector of each item: entries of the vocabulary, shape (n,), and their weights, shape (n, 1)."""
+    ragged = output.sparse
+    if ragged is None or ragged.indices is None:
+        raise ValueError("the output has no sparse vectors")
+    ends = np.cumsum(np.frombuffer(ragged.counts, "<i4"))[:-1]
+    indices = np.split(np.frombuffer(ragged.indices, "<i4"), ends)
+    values = np.split(np.frombuffer(ragged.values, "<f4").reshape(-1, 1), ends)
+    return list(zip(indices, values, strict=True))
 
 
 def dumps(value: Any) -> bytes:

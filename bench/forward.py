@@ -19,6 +19,7 @@ from bench.child import answer_commands
 from bench.measurement import Measurement
 from bench.texts import short_texts
 from shared.model_config import ModelConfig
+from shared.results import Kind
 from workers import device as devices
 from workers.engine import Engine
 from workers.engine_protocol import EngineOptions
@@ -68,7 +69,7 @@ class Packed:
         self._engine = engine
         model = engine.models[0]
         self._budget = model.card.max_batch_tokens
-        self.tokenizer = ModelTokenizer(model.tokenizer_json, max_tokens=model.card.max_tokens, takes_pairs=False)
+        self.tokenizer = ModelTokenizer(model.input_format)
 
     def embed(self, texts: Sequence[str]) -> tuple[Float32Array, float]:
         """Unit vectors in input order, and the seconds that tokenising took."""
@@ -80,7 +81,7 @@ class Packed:
         for members in self._batches(order, encoded):
             ids = np.concatenate([np.asarray(encoded[index], np.int32) for index in members])
             lengths = np.array([len(encoded[index]) for index in members], np.int32)
-            rows = self._engine.run(0, Sequences(ids, None, lengths))
+            rows = self._engine.run(0, Sequences(ids, lengths), [Kind.DENSE])[Kind.DENSE].values
             unit = rows / np.linalg.norm(rows, axis=1, keepdims=True)
             for index, vector in zip(members, unit, strict=True):
                 vectors[index] = vector

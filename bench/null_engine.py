@@ -17,6 +17,7 @@ from shared.model_card import ModelCard
 from shared.model_config import ModelConfig
 from shared.parent_death import die_with_parent
 from shared.queues import Operation
+from shared.results import Kind
 from workers.engine_protocol import (
     BatchResult,
     EngineModel,
@@ -27,6 +28,8 @@ from workers.engine_protocol import (
     send_ready,
     send_result,
 )
+from workers.input_format import InputFormat
+from workers.rows import Rows
 from workers.weights import local_folder
 
 #: The real engine's budget on CPU, so that tasks and batches are of the same size.
@@ -53,6 +56,7 @@ def _model(config: ModelConfig, options: EngineOptions) -> EngineModel:
         name=config.name,
         operations=[Operation.EMBED],
         model_type="embedding",
+        kinds=[Kind.DENSE],
         dimensions=described["hidden_size"],
         max_tokens=described["max_position_embeddings"],
         pooling="none",
@@ -62,7 +66,8 @@ def _model(config: ModelConfig, options: EngineOptions) -> EngineModel:
         tokens_per_s=_TOKENS_PER_S,
         architecture="NullEngine",
     )
-    return EngineModel(card, (folder / "tokenizer.json").read_text(), takes_pairs=False)
+    input_format = InputFormat(tokenizer_json=(folder / "tokenizer.json").read_text(), max_tokens=card.max_tokens)
+    return EngineModel(card, input_format)
 
 
 def _serve(connection: Connection, widths: list[int]) -> None:
@@ -73,7 +78,7 @@ def _serve(connection: Connection, widths: list[int]) -> None:
             return
         started = time.perf_counter()
         rows = _unit_rows(len(batch.sequences.lengths), widths[batch.model])
-        send_result(connection, BatchResult(batch.number, rows, time.perf_counter() - started))
+        send_result(connection, BatchResult(batch.number, {Kind.DENSE: Rows(rows)}, time.perf_counter() - started))
 
 
 def _unit_rows(count: int, width: int) -> np.ndarray[Any, np.dtype[np.float32]]:

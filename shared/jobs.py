@@ -1,12 +1,13 @@
 """What travels to a worker: requests of one operation, model and lane, gathered in one task."""
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
 from shared import CONTRACT_VERSION
 from shared.errors import MillraceError
 from shared.queues import Lane, Operation
+from shared.results import Kind
 
 
 class ContractMismatch(MillraceError):
@@ -29,6 +30,14 @@ class EmbedRequest:
     normalize: bool = True
     #: Keep only the first so many dimensions (then normalise again).
     dimensions: int | None = None
+    #: Kinds of vectors that are wanted (values of `Kind`).
+    kinds: Sequence[str] = field(default_factory=lambda: [Kind.DENSE])
+    #: What the texts are, `query` or `document`: chooses the model's prompt for it, and its side of late interaction.
+    input_type: str | None = None
+    #: One of the model's prompts by name; goes before `input_type`'s.
+    prompt_name: str | None = None
+    #: Text to put in front of each text; goes before any named prompt.
+    prompt: str | None = None
 
     @property
     def items(self) -> int:
@@ -53,6 +62,8 @@ class RerankRequest:
     truncate: bool = True
     #: Scores as the model gives them (True) or mapped to 0..1 (False).
     raw_scores: bool = False
+    #: The task in words, for models whose template has a place for it.
+    instruction: str | None = None
 
     @property
     def items(self) -> int:
@@ -65,7 +76,32 @@ class RerankRequest:
         return len(self.query) * len(self.documents) + sum(map(len, self.documents))
 
 
-Request = EmbedRequest | RerankRequest
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ClassifyRequest:
+    """Texts, or pairs of texts, that want a score for each of the model's labels."""
+
+    request_id: str
+    deadline: float
+    texts: Sequence[str]
+    #: The second text of each pair, or None for single texts.
+    seconds: Sequence[str] | None = None
+    #: Cut texts that are too long (True) or refuse them (False).
+    truncate: bool = True
+    #: Logits (True) or probabilities (False).
+    raw_scores: bool = False
+
+    @property
+    def items(self) -> int:
+        """Number of texts or pairs."""
+        return len(self.texts)
+
+    @property
+    def characters(self) -> int:
+        """Number of characters of all texts."""
+        return sum(map(len, self.texts)) + sum(map(len, self.seconds or ()))
+
+
+Request = EmbedRequest | RerankRequest | ClassifyRequest
 
 #: Rough characters per token of English subword vocabularies.
 CHARACTERS_PER_TOKEN = 4
@@ -78,15 +114,17 @@ def estimated_tokens(characters: int, items: int) -> int:
     return characters // CHARACTERS_PER_TOKEN + TOKENS_PER_ITEM * items
 
 
-_REQUEST_TYPES: dict[Operation, type[EmbedRequest] | type[RerankRequest]] = {
+_REQUEST_TYPES: dict[Operation, type[Request]] = {
     Operation.EMBED: EmbedRequest,
     Operation.RERANK: RerankRequest,
+    Operation.CLASSIFY: ClassifyRequest,
 }
+_OPERATIONS = {request_type: operation for operation, request_type in _REQUEST_TYPES.items()}
 
 
 def operation_of(request: Request) -> Operation:
     """The operation that a request asks for."""
-    return Operation.EMBED if isinstance(request, EmbedRequest) else Operation.RERANK
+    return _OPERATIONS[type(request)]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

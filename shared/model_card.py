@@ -6,6 +6,7 @@ from pydantic import BaseModel
 
 from shared import __version__
 from shared.queues import Operation
+from shared.results import Kind
 
 #: How long a card outlives its last renewal, in seconds.
 CARD_TTL_S = 10
@@ -15,10 +16,21 @@ class ModelCard(BaseModel):
     """One model on one worker, after it has run once."""
 
     name: str
-    #: What it can do here; an embedding model also reranks, by cosine similarity.
+    #: What it can do here; an embedding model also reranks, by the similarity of its vectors.
     operations: list[Operation]
-    #: `embedding` or `reranker` (a sequence classifier with one label), in TEI's words.
-    model_type: Literal["embedding", "reranker"]
+    #: `embedding`, `reranker` (a sequence classifier with one label) or `classifier`, in TEI's words.
+    model_type: Literal["embedding", "reranker", "classifier"]
+    #: The kinds of vectors that it makes; none for rerankers and classifiers.
+    kinds: list[Kind] = []
+    #: How it scores a document: by its own logit, by the cosine of two dense vectors, by the dot product of two sparse
+    #: ones, or by the sum (or mean) over the query's vectors of the best dot product with one of the document's.
+    scoring: Literal["logit", "cosine", "dot", "maxsim", "mean_maxsim"] = "cosine"
+    #: What turns logits into scores between 0 and 1.
+    activation: Literal["sigmoid", "softmax"] = "sigmoid"
+    #: A classifier's labels, in the order of its scores.
+    labels: list[str] = []
+    #: Names of its prompts.
+    prompts: list[str] = []
     #: Length of its vectors; None for a reranker.
     dimensions: int | None = None
     #: Longest input in tokens, special tokens included.

@@ -15,6 +15,7 @@ class Operation(StrEnum):
 
     EMBED = "embed"  # texts to vectors
     RERANK = "rerank"  # one query and its documents to scores
+    CLASSIFY = "classify"  # texts, or pairs of texts, to a score for each label
 
 
 _PREFIX = "millrace"

@@ -1,7 +1,8 @@
 """What travels back: one reply per request, in the order of the task's requests. Arrays are little-endian float32 bytes."""
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import astuple, dataclass
+from enum import StrEnum
 from typing import Any
 
 from shared import CONTRACT_VERSION
@@ -17,21 +18,51 @@ class Timings:
     inference_s: float = 0.0  # forward passes of the batches that it was part of
 
 
+class Kind(StrEnum):
+    """What a model can make of a text."""
+
+    DENSE = "dense"  # one vector
+    SPARSE = "sparse"  # weights of some entries of the vocabulary
+    MULTIVECTOR = "multivector"  # one vector per token (late interaction)
+    SCORES = "scores"  # one logit per label
+
+
+@dataclass(frozen=True, slots=True)
+class Ragged:
+    """Rows of which each item has its own number. Arrays are little-endian, row-major bytes."""
+
+    #: Rows of each item, int32, shape (items,).
+    counts: bytes
+    #: float32, shape (rows, width); `width` is 1 for sparse weights.
+    values: bytes
+    width: int
+    #: Vocabulary entry of each row, int32, shape (rows,); None for multi-vectors.
+    indices: bytes | None = None
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Output:
-    """Rows of a request: vectors of shape (items, dimensions) or scores of shape (items,)."""
+    """Rows of a request: vectors of shape (items, dimensions), label scores (items, labels) or scores (items,)."""
 
     shape: tuple[int, ...]
-    #: Little-endian float32, row-major, `prod(shape)` values.
+    #: Little-endian float32, row-major, `prod(shape)` values; empty when no dense vectors were asked for.
     data: bytes
     #: Tokens that the model read, special tokens included.
     tokens: int
     #: How many inputs were cut to the model's maximum length.
     truncated: int = 0
     timings: Timings = Timings()
+    #: What the columns of label scores are.
+    labels: tuple[str, ...] = ()
+    #: Sparse vectors, when asked for.
+    sparse: Ragged | None = None
+    #: A vector per token, when asked for.
+    multivector: Ragged | None = None
 
 
 Reply = Output | MillraceError
+
+_RAGGED = ("sparse", "multivector")
 
 
 def replies_to_wire(replies: Sequence[Reply]) -> dict[str, Any]:
@@ -54,6 +85,8 @@ def _reply_to_wire(reply: Reply) -> dict[str, Any]:
         "tokens": reply.tokens,
         "truncated": reply.truncated,
         "timings": (timings.queue_s, timings.tokenization_s, timings.inference_s),
+        "labels": list(reply.labels),
+        **{name: astuple(rows) for name in _RAGGED if (rows := getattr(reply, name)) is not None},
     }
 
 
@@ -66,4 +99,6 @@ def _reply_from_wire(entry: Mapping[str, Any]) -> Reply:
         tokens=entry["tokens"],
         truncated=entry.get("truncated", 0),
         timings=Timings(*entry.get("timings", ())),
+        labels=tuple(entry.get("labels", ())),
+        **{name: Ragged(*entry[name]) for name in _RAGGED if name in entry},
     )

@@ -4,20 +4,19 @@ It is a process of its own because the consumer's GIL slows torch's dispatch (48
 64), and because a wedged or faulted device can then be killed and replaced without losing the consumer.
 """
 
+import json
 import os
 import signal
 import sys
 import threading
 import time
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from multiprocessing.connection import Connection
-from typing import Any
 
 import numpy as np
 import torch
 from safetensors import SafetensorError
-from transformers import AutoConfig
 from transformers.utils import logging as transformers_logging
 
 import workers.families
@@ -25,6 +24,7 @@ from shared.logging import configure_logging, get_logger
 from shared.model_config import ConfigurationError, ModelConfig
 from shared.parent_death import die_with_parent
 from shared.plugins import discover
+from shared.results import Kind
 from workers import device as devices
 from workers.engine_protocol import (
     Batch,
@@ -38,7 +38,8 @@ from workers.engine_protocol import (
     send_ready,
     send_result,
 )
-from workers.family import LoadedModel
+from workers.family import Family, LoadedModel
+from workers.rows import BatchRows
 from workers.sequences import Sequences
 from workers.weights import local_folder
 
@@ -73,30 +74,32 @@ class Engine:
         self._default_dtype = options.dtype
         self.models = [self._load(config) for config in options.models]
 
-    def run(self, model: int, sequences: Sequences, *, alone: bool = True) -> np.ndarray[Any, np.dtype[np.float32]]:
-        """Rows of shape (sequences, width), float32.
+    def run(self, model: int, sequences: Sequences, kinds: Collection[Kind], *, alone: bool = True) -> BatchRows:
+        """Run a batch.
 
         Args:
             model: Index of the model.
             sequences: The batch.
+            kinds: What is wanted of it.
             alone: Whether no other batch runs: then it has all threads, otherwise its share.
         """
         if self.parallel:
             # For the calling thread only, as OpenMP counts.
             devices.set_threads(self._threads if alone else max(1, self._threads // self.batches_in_flight))
         with torch.inference_mode():
-            rows: np.ndarray[Any, np.dtype[np.float32]] = self.models[model].forward(sequences).numpy()
-        return rows
+            return self.models[model].forward(sequences, kinds)
 
     def _load(self, config: ModelConfig) -> LoadedModel:
         started = time.perf_counter()
         folder = local_folder(config)
         dtype = devices.choose_dtype(config.dtype or self._default_dtype, self.device)
         try:
-            architectures = AutoConfig.from_pretrained(folder, local_files_only=True).architectures or ["(none)"]
-            family = next((family for family in self._families.values() if family.serves(architectures[0])), None)
-            if family is None:
-                raise ConfigurationError(f"model {config.name}: architecture {architectures[0]} is not supported")
+            described = json.loads((folder / "config.json").read_text())
+            able = [family for family in self._families.values() if family.serves(folder, described)]
+            if not able:
+                architecture = (described.get("architectures") or ["(none)"])[0]
+                raise ConfigurationError(f"model {config.name}: architecture {architecture} is not supported")
+            family: Family = max(able, key=lambda family: family.priority)
             model: LoadedModel = family.load(config, folder, self.device, dtype)
         except (OSError, ValueError, KeyError, RuntimeError, SafetensorError) as err:
             reason = str(err).strip().splitlines()[0] if str(err).strip() else type(err).__name__
@@ -119,19 +122,20 @@ class Engine:
         """Run the model as it will be run; return its speed in tokens per second."""
         most = min(budget, _CPU_WARM_UP_TOKENS) if self.device.type == "cpu" else budget
         length = max(1, min(model.card.max_tokens, 64))
+        kinds = model.card.kinds or [Kind.SCORES]
         speed = 0.0
         for count in (1, max(1, most // length), max(1, most // length)):
             sequences = _same_length(count, length)
             started = time.perf_counter()
             with torch.inference_mode():
-                model.forward(sequences)
+                model.forward(sequences, kinds)
             speed = count * length / (time.perf_counter() - started)
         return speed
 
 
 def _same_length(count: int, length: int) -> Sequences:
     ids = np.full(count * length, 5, dtype=np.int32)
-    return Sequences(ids, None, np.full(count, length, dtype=np.int32))
+    return Sequences(ids, np.full(count, length, dtype=np.int32))
 
 
 class _Server:
@@ -166,7 +170,7 @@ class _Server:
         sequences = batch.sequences
         rows, error = None, None
         try:
-            rows = self._engine.run(batch.model, sequences, alone=batch.alone)
+            rows = self._engine.run(batch.model, sequences, batch.kinds, alone=batch.alone)
         except Exception as err:  # noqa: BLE001 - whatever a batch does, the worker is told and splits it
             log.warning("batch_failed", sequences=len(sequences.lengths), tokens=len(sequences.ids), error=str(err))
             error = f"{type(err).__name__}: {err}"
@@ -195,7 +199,7 @@ def main() -> None:
     except ConfigurationError as err:
         send_ready(connection, EngineFailed(str(err)))
         return
-    models = [EngineModel(model.card, model.tokenizer_json, model.takes_pairs) for model in engine.models]
+    models = [EngineModel(model.card, model.input_format) for model in engine.models]
     ready = EngineReady(devices.name(engine.device), models, engine.batches_in_flight, engine.parallel)
     send_ready(connection, ready)
     _Server(connection, engine).serve()

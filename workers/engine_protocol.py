@@ -1,6 +1,6 @@
 """What worker and engine process say to each other: msgpack messages over a socket pair, arrays as little-endian bytes."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
 from multiprocessing.connection import Connection
 from typing import Any
@@ -10,6 +10,9 @@ import numpy as np
 
 from shared.model_card import ModelCard
 from shared.model_config import ModelConfig
+from shared.results import Kind
+from workers.input_format import InputFormat
+from workers.rows import BatchRows, Rows
 from workers.sequences import Sequences
 
 
@@ -34,8 +37,7 @@ class EngineModel:
     """A model that the engine has loaded and run once."""
 
     card: ModelCard
-    tokenizer_json: str
-    takes_pairs: bool
+    input_format: InputFormat
 
 
 @dataclass(frozen=True, slots=True)
@@ -65,6 +67,8 @@ class Batch:
     #: Index of the model.
     model: int
     sequences: Sequences
+    #: What is wanted of it.
+    kinds: Sequence[Kind]
     #: Whether nothing else is with the engine: then it may have all cores.
     alone: bool = True
 
@@ -74,8 +78,8 @@ class BatchResult:
     """Rows of a batch, or why there are none."""
 
     batch: int
-    #: Shape (sequences, width), float32; None on failure.
-    rows: np.ndarray[Any, np.dtype[np.float32]] | None
+    #: None on failure.
+    rows: BatchRows | None
     seconds: float
     error: str | None = None
 
@@ -99,7 +103,7 @@ def send_ready(connection: Connection, ready: EngineReady | EngineFailed) -> Non
     if isinstance(ready, EngineFailed):
         connection.send_bytes(msgpack.packb({"failed": ready.reason}))
         return
-    models = [(model.card.model_dump(mode="json"), model.tokenizer_json, model.takes_pairs) for model in ready.models]
+    models = [(model.card.model_dump(mode="json"), asdict(model.input_format)) for model in ready.models]
     data = {"device": ready.device, "batches_in_flight": ready.batches_in_flight, "parallel": ready.parallel}
     connection.send_bytes(msgpack.packb({**data, "models": models}))
 
@@ -109,38 +113,41 @@ def receive_ready(connection: Connection) -> EngineReady | EngineFailed:
     data = msgpack.unpackb(connection.recv_bytes())
     if "failed" in data:
         return EngineFailed(data["failed"])
-    models = [EngineModel(ModelCard.model_validate(card), text, pairs) for card, text, pairs in data["models"]]
+    models = [EngineModel(ModelCard.model_validate(card), InputFormat(**form)) for card, form in data["models"]]
     return EngineReady(data["device"], models, data["batches_in_flight"], data["parallel"])
 
 
 def send_batch(connection: Connection, batch: Batch) -> None:
     """Worker to engine: run a batch."""
-    sequences = batch.sequences
-    types = None if sequences.type_ids is None else sequences.type_ids.tobytes()
-    arrays = (sequences.ids.tobytes(), types, sequences.lengths.tobytes())
-    connection.send_bytes(msgpack.packb((batch.number, batch.model, *arrays, batch.alone)))
+    connection.send_bytes(
+        msgpack.packb((batch.number, batch.model, _to_wire(batch.sequences), list(batch.kinds), batch.alone))
+    )
 
 
 def receive_batch(connection: Connection) -> Batch:
     """The other end of `send_batch`."""
-    number, model, ids, types, lengths, alone = msgpack.unpackb(connection.recv_bytes())
-    sequences = Sequences(_int32(ids), None if types is None else _int32(types), _int32(lengths))
-    return Batch(number, model, sequences, alone)
+    number, model, arrays, kinds, alone = msgpack.unpackb(connection.recv_bytes())
+    return Batch(number, model, Sequences(**_from_wire(arrays)), [Kind(kind) for kind in kinds], alone)
 
 
 def send_result(connection: Connection, result: BatchResult) -> None:
     """Engine to worker."""
-    rows = result.rows
-    shape, data = (None, None) if rows is None else (rows.shape, rows.tobytes())
-    connection.send_bytes(msgpack.packb((result.batch, shape, data, result.seconds, result.error)))
+    rows = None if result.rows is None else {str(kind): _to_wire(rows) for kind, rows in result.rows.items()}
+    connection.send_bytes(msgpack.packb((result.batch, rows, result.seconds, result.error)))
 
 
 def receive_result(connection: Connection) -> BatchResult:
     """The other end of `send_result`."""
-    batch, shape, data, seconds, error = msgpack.unpackb(connection.recv_bytes())
-    rows = None if data is None else np.frombuffer(data, dtype="<f4").reshape(shape)
+    batch, data, seconds, error = msgpack.unpackb(connection.recv_bytes())
+    rows = None if data is None else {Kind(kind): Rows(**_from_wire(arrays)) for kind, arrays in data.items()}
     return BatchResult(batch, rows, seconds, error)
 
 
-def _int32(data: bytes) -> np.ndarray[Any, np.dtype[np.int32]]:
-    return np.frombuffer(data, dtype="<i4")
+def _to_wire(record: Sequences | Rows) -> dict[str, Any]:
+    """The arrays of a record by name, each as dtype, shape and bytes; those that are None are left out."""
+    arrays = ((name, getattr(record, name)) for name in record.__slots__)
+    return {name: (array.dtype.str, array.shape, array.tobytes()) for name, array in arrays if array is not None}
+
+
+def _from_wire(arrays: Mapping[str, Any]) -> dict[str, Any]:
+    return {name: np.frombuffer(data, dtype).reshape(shape) for name, (dtype, shape, data) in arrays.items()}

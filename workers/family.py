@@ -1,12 +1,16 @@
-"""What a model family is: it loads a folder and turns packed sequences into rows of numbers."""
+"""What a model family is: it loads a folder and turns sequences into rows of numbers."""
 
+from collections.abc import Collection, Mapping
 from pathlib import Path
-from typing import Protocol
+from typing import Any, Protocol
 
 import torch
 
 from shared.model_card import ModelCard
 from shared.model_config import ModelConfig
+from shared.results import Kind
+from workers.input_format import InputFormat
+from workers.rows import BatchRows
 from workers.sequences import Sequences
 
 
@@ -15,13 +19,20 @@ class LoadedModel(Protocol):
 
     #: Everything but the measured speed is filled in.
     card: ModelCard
-    #: The tokenizer in the `tokenizers` library's JSON, as the reference implementation configured it.
-    tokenizer_json: str
-    #: Whether an item is a pair of texts (query, document) instead of one text.
-    takes_pairs: bool
+    #: How the worker turns texts into sequences.
+    input_format: InputFormat
 
-    def forward(self, sequences: Sequences) -> torch.Tensor:
-        """Rows of shape (sequences, width), float32 on CPU: vectors before normalisation, or logits."""
+    def forward(self, sequences: Sequences, kinds: Collection[Kind]) -> BatchRows:
+        """Run a batch, called in inference mode.
+
+        Args:
+            sequences: The batch.
+            kinds: What is wanted; of what the card promises.
+
+        Returns:
+            At least the wanted kinds, float32 on the CPU: dense vectors before normalisation (the worker normalises what
+            asks for it), one row a sequence; scores as logits, one row a sequence; sparse and multi-vectors finished.
+        """
         ...
 
 
@@ -29,9 +40,11 @@ class Family(Protocol):
     """Loads models of some architectures."""
 
     name: str
+    #: Where several families would load a folder the highest one does.
+    priority: int
 
-    def serves(self, architecture: str) -> bool:
-        """Whether it loads this class name of `config.json`."""
+    def serves(self, folder: Path, config: Mapping[str, Any]) -> bool:
+        """Whether it loads this folder, whose `config.json` is `config`; told by its files, without reading weights."""
         ...
 
     def load(self, config: ModelConfig, folder: Path, device: torch.device, dtype: torch.dtype) -> LoadedModel:

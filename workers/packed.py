@@ -131,27 +131,33 @@ def _runs(lengths: npt.NDArray[np.int64]) -> tuple[tuple[int, int, int], ...]:
 
 
 def packed_attention(
-    module: torch.nn.Module,  # noqa: ARG001 - the attention interface's signature
+    module: torch.nn.Module,
     query: Tensor,
     key: Tensor,
     value: Tensor,
     attention_mask: Tensor | None,
     *,
     scaling: float | None = None,
+    is_causal: bool | None = None,
+    sliding_window: int | None = None,
+    softcap: float | None = None,
     packed_runs: tuple[tuple[int, int, int], ...] | None = None,
     cu_seq_lens_q: Tensor | None = None,
     max_length_q: int | None = None,
     **_: Any,
 ) -> tuple[Tensor, None]:
-    """Bidirectional attention within each sequence of a packed batch.
+    """Attention within each sequence of a packed batch.
 
     Args:
-        module: The attention layer.
-        query: Shape (1, heads, total, head size); `key` and `value` likewise.
-        key: See `query`.
-        value: See `query`.
+        module: The attention layer; its `is_causal` counts when the argument is None.
+        query: Shape (1, heads, total, head size).
+        key: Shape (1, key heads, total, head size); each key head serves `heads / key heads` query heads.
+        value: Like `key`.
         attention_mask: Must be None.
         scaling: Factor on the scores; 1/sqrt(head size) when None.
+        is_causal: Whether a token sees only itself and those before it.
+        sliding_window: A token sees others at a distance below this, itself included.
+        softcap: Must be None: no kernel here has it.
         packed_runs: Runs of equal lengths.
         cu_seq_lens_q: Cumulative lengths, shape (count + 1,).
         max_length_q: Longest sequence.
@@ -161,28 +167,70 @@ def packed_attention(
     """
     if attention_mask is not None or packed_runs is None or cu_seq_lens_q is None or max_length_q is None:
         raise ValueError("packed attention needs the sequences' lengths and takes no mask")
+    if softcap is not None:
+        raise ValueError("packed attention has no soft cap on its scores")
+    causal = bool(getattr(module, "is_causal", False) if is_causal is None else is_causal)
     if query.is_cuda and query.dtype in (torch.float16, torch.bfloat16):
-        return _varlen(query, key, value, cu_seq_lens_q, max_length_q, scaling), None
-    heads, total, size = query.shape[1:]
-    out = query.new_empty((total, heads, size))
+        return _varlen(query, key, value, cu_seq_lens_q, max_length_q, scaling, causal, sliding_window), None
+    heads, total = query.shape[1:3]
+    out = query.new_empty((total, heads, value.shape[-1]))
     for start, count, length in packed_runs:
         end = start + count * length
 
         def cut(x: Tensor, start: int = start, end: int = end, count: int = count, length: int = length) -> Tensor:
-            return x[0, :, start:end].reshape(heads, count, length, size).transpose(0, 1)
+            return x[0, :, start:end].reshape(x.shape[1], count, length, x.shape[-1]).transpose(0, 1)
 
-        attended = functional.scaled_dot_product_attention(cut(query), cut(key), cut(value), scale=scaling)
-        out[start:end] = attended.transpose(1, 2).reshape(count * length, heads, size)
+        windowed = sliding_window is not None and length > sliding_window
+        attended = functional.scaled_dot_product_attention(
+            cut(query),
+            cut(key),
+            cut(value),
+            attn_mask=_window(length, sliding_window, causal, query.device) if windowed else None,
+            is_causal=causal and not windowed,
+            scale=scaling,
+            enable_gqa=key.shape[1] != heads,
+        )
+        out[start:end] = attended.transpose(1, 2).reshape(count * length, heads, value.shape[-1])
     return out[None], None
 
 
+def _window(length: int, window: int | None, causal: bool, device: torch.device) -> Tensor:
+    """Which keys (columns) each query (rows) sees, shape (length, length)."""
+    at = torch.arange(length, device=device)
+    distance = at[:, None] - at[None, :]
+    near = distance.abs() < (window or length)
+    return near & (distance >= 0) if causal else near
+
+
 def _varlen(
-    query: Tensor, key: Tensor, value: Tensor, cu_seq_lens: Tensor, max_length: int, scaling: float | None
+    query: Tensor,
+    key: Tensor,
+    value: Tensor,
+    cu_seq_lens: Tensor,
+    max_length: int,
+    scaling: float | None,
+    causal: bool,
+    window: int | None,
 ) -> Tensor:
     """Torch's variable-length kernel. The operator's positional part is stable; `varlen_attn`'s signature is not."""
     q, k, v = (x[0].transpose(0, 1) for x in (query, key, value))
+    # The window counts the token itself; the kernel counts its neighbours on each side, -1 for all.
+    left = -1 if window is None else window - 1
+    right = 0 if causal else left
     out: Tensor = torch.ops.aten._flash_attention_forward(
-        q, k, v, cu_seq_lens, cu_seq_lens, max_length, max_length, 0.0, False, False, scale=scaling
+        q,
+        k,
+        v,
+        cu_seq_lens,
+        cu_seq_lens,
+        max_length,
+        max_length,
+        0.0,
+        causal,
+        False,
+        scale=scaling,
+        window_size_left=left,
+        window_size_right=right,
     )[0]
     return out[None]
 

@@ -17,25 +17,16 @@ from itertools import chain, count
 
 import numpy as np
 
-from shared.errors import (
-    DeadlineExceeded,
-    InferenceFailed,
-    InputTooLong,
-    InvalidRequest,
-    MillraceError,
-    ModelNotFound,
-    WrongTask,
-)
-from shared.jobs import EmbedRequest
+from shared.errors import DeadlineExceeded, InferenceFailed, MillraceError, ModelNotFound
 from shared.logging import get_logger
 from shared.metrics import Metrics
 from shared.queues import Lane, queue_name
-from workers.batching import Lanes
+from shared.results import Reply
 from workers.delivery import Delivery, Finished
 from workers.engine_process import EngineLost, EngineProcess, EngineStartError
-from workers.engine_protocol import Batch, BatchResult, EngineModel
+from workers.engine_protocol import Batch, BatchResult
 from workers.sequences import Sequences
-from workers.tokenization import ModelTokenizer, Tokens
+from workers.served_model import ServedModel
 from workers.work import Item, RequestWork, TaskWork
 
 log = get_logger("millrace.pipeline")
@@ -44,47 +35,6 @@ log = get_logger("millrace.pipeline")
 _RESTART_PAUSES_S = (0.0, 1.0, 2.0, 5.0, 10.0)
 #: An input in whose company the engine died this often, the last time alone, is given up.
 _FATAL_FAILURES = 2
-#: Weight of the newest batch in the running estimate of the engine's speed.
-_SPEED_WEIGHT = 0.2
-#: Batches below this many tokens say little about speed.
-_SPEED_MIN_TOKENS = 256
-
-
-class ServedModel:
-    """A model of the engine, with its tokenizer and its lanes."""
-
-    def __init__(
-        self, index: int, model: EngineModel, *, bulk_batch_s: float, aging_s: float, parallel: int = 1
-    ) -> None:
-        self.index = index
-        self.card = model.card
-        self.takes_pairs = model.takes_pairs
-        self.tokenizer = ModelTokenizer(
-            model.tokenizer_json, max_tokens=model.card.max_tokens, takes_pairs=model.takes_pairs
-        )
-        #: Of a device that runs several batches at a time each gets a part of the speed.
-        self._bulk_batch_s = bulk_batch_s / parallel
-        self.tokens_per_s = model.card.tokens_per_s
-        self.lanes: Lanes[Item] = Lanes(
-            max_batch_tokens=model.card.max_batch_tokens, bulk_batch_tokens=self._bulk_batch_tokens(), aging_s=aging_s
-        )
-
-    def observe_speed(self, tokens: int, seconds: float) -> None:
-        """Learn from batches that ran at the same time how fast the device is, and how large a bulk batch may be."""
-        if tokens >= _SPEED_MIN_TOKENS and seconds > 0:
-            self.tokens_per_s += _SPEED_WEIGHT * (tokens / seconds - self.tokens_per_s)
-            self.lanes.bulk_batch_tokens = self._bulk_batch_tokens()
-
-    def held_limit(self, lane: Lane) -> int:
-        """Tokens that a lane may hold before it is closed.
-
-        A batch that runs and one that waits; for interactive work one
-        more, so that a gateway with two tasks in flight never closes it.
-        """
-        return 3 * self.card.max_batch_tokens if lane is Lane.INTERACTIVE else 2 * self.lanes.bulk_batch_tokens
-
-    def _bulk_batch_tokens(self) -> int:
-        return max(1, min(self.card.max_batch_tokens, int(self.tokens_per_s * self._bulk_batch_s)))
 
 
 @dataclass(slots=True, eq=False)
@@ -202,7 +152,7 @@ class Pipeline:
         started = time.perf_counter()
         try:
             model = self._model_for(task)
-            tokens = self._tokenize(model, work)
+            tokens = model.sequences_of(work)
         except MillraceError as error:
             self._fail(work, error)
             return []
@@ -215,49 +165,13 @@ class Pipeline:
         work.rows = [None] * len(tokens)
         work.remaining = len(tokens)
         work.tokens = sum(len(entry.ids) for entry in tokens)
-        return [Item(work, index, entry.ids, entry.type_ids, len(entry.ids), now) for index, entry in enumerate(tokens)]
+        return [Item(work, index, entry, len(entry.ids), now) for index, entry in enumerate(tokens)]
 
     def _model_for(self, task: TaskWork) -> ServedModel:
         model = self._by_name.get(task.task.model)
         if model is None:
             raise ModelNotFound(f"this worker does not serve model {task.task.model}")
-        if task.task.operation not in model.card.operations:
-            does = ", ".join(model.card.operations)
-            raise WrongTask(f"model {model.card.name} does not {task.task.operation}; it does: {does}", param="model")
         return model
-
-    def _tokenize(self, model: ServedModel, work: RequestWork) -> list[Tokens]:
-        request = work.request
-        if isinstance(request, EmbedRequest):
-            most = model.card.dimensions or 0
-            if request.dimensions is not None and not 0 < request.dimensions <= most:
-                raise InvalidRequest(
-                    f"dimensions {request.dimensions} is not between 1 and {most}, what {model.card.name} has",
-                    param="dimensions",
-                )
-            tokens = model.tokenizer.encode(request.texts)
-        elif model.takes_pairs:
-            try:
-                tokens = model.tokenizer.encode_pairs(request.query, request.documents)
-            except ValueError as err:
-                raise InputTooLong(
-                    f"the query alone fills the {model.card.max_tokens} tokens that {model.card.name} takes",
-                    param="query",
-                ) from err
-        else:
-            tokens = model.tokenizer.encode([request.query, *request.documents])
-        self._count_truncated(model, work, tokens)
-        return tokens
-
-    def _count_truncated(self, model: ServedModel, work: RequestWork, tokens: Sequence[Tokens]) -> None:
-        cut = [index for index, entry in enumerate(tokens) if entry.full_length > len(entry.ids)]
-        work.truncated = len(cut)
-        if cut and not work.request.truncate:
-            given = tokens[cut[0]].full_length
-            raise InputTooLong(
-                f"input {cut[0]} has {given} tokens and {model.card.name} takes {model.card.max_tokens}; "
-                "shorten it or allow truncation"
-            )
 
     # Inference: plan, submit, receive.
 
@@ -334,7 +248,8 @@ class Pipeline:
         number = next(self._batch_numbers)
         batch.submitted_at = now = time.monotonic()
         self._in_flight[number] = batch
-        self._engine.submit(Batch(number, batch.model.index, _sequences(batch.items), alone))
+        wanted = {kind for item in batch.items for kind in item.work.kinds(batch.model.card)}
+        self._engine.submit(Batch(number, batch.model.index, sequences_of(batch.items), sorted(wanted), alone))
         for item in batch.items:
             task = item.work.task
             item.work.queue_s = max(item.work.queue_s, now - item.arrived_at)
@@ -347,15 +262,17 @@ class Pipeline:
         batch = self._in_flight.pop(result.batch)
         model, items = batch.model, batch.items
         rows, error = result.rows, result.error
-        if rows is not None and len(rows) != len(items):
-            error = f"the model returned {len(rows)} rows for {len(items)} inputs"
+        for kind, of_kind in (rows or {}).items():
+            if len(of_kind) != len(items):
+                error = f"the model returned {len(of_kind)} {kind} rows for {len(items)} inputs"
         outcome = "failed" if rows is None or error else "ok"
         self._metrics.counter("millrace_batches_total", model=model.card.name, outcome=outcome).inc()
         if rows is None or error:
             self._split(model, items, error or "no rows")
             return
-        for item, row in zip(items, rows, strict=True):
-            item.work.rows[item.index] = row
+        by_kind = [[(kind, piece) for piece in of_kind.pieces()] for kind, of_kind in rows.items()]
+        for item, pieces in zip(items, zip(*by_kind, strict=True), strict=True):
+            item.work.rows[item.index] = dict(pieces)
         for work in {item.work for item in items}:
             work.inference_s += result.seconds
         for item in items:
@@ -461,19 +378,28 @@ class Pipeline:
 
     def _finished(self, task: TaskWork) -> Finished:
         model = self._by_name.get(task.task.model)
-        by_cosine = model is not None and not model.takes_pairs
-        replies = [work.reply(reranks_by_cosine=by_cosine) for work in task.requests]
+        replies = [_reply(work, model) for work in task.requests]
         return Finished(task.task_id, task.delivery_tag, replies)
 
 
-def _sequences(items: Sequence[Item]) -> Sequences:
+def _reply(work: RequestWork, model: ServedModel | None) -> Reply:
+    if work.error is not None or model is None:
+        return work.error or ModelNotFound()
+    return work.reply(model.card)
+
+
+def sequences_of(items: Sequence[Item]) -> Sequences:
+    """The packed arrays of some items, in their order."""
+    tokens = [item.sequence for item in items]
     total = sum(item.tokens for item in items)
     types = None
-    if any(item.type_ids is not None for item in items):
-        segments = (item.type_ids if item.type_ids is not None else [0] * item.tokens for item in items)
+    if any(entry.type_ids is not None for entry in tokens):
+        segments = (entry.type_ids if entry.type_ids is not None else [0] * len(entry.ids) for entry in tokens)
         types = np.fromiter(chain.from_iterable(segments), dtype=np.int32, count=total)
     return Sequences(
-        ids=np.fromiter(chain.from_iterable(item.ids for item in items), dtype=np.int32, count=total),
+        ids=np.fromiter(chain.from_iterable(entry.ids for entry in tokens), dtype=np.int32, count=total),
         type_ids=types,
         lengths=np.fromiter((item.tokens for item in items), dtype=np.int32, count=len(items)),
+        is_query=np.array([entry.is_query for entry in tokens]) if any(entry.is_query for entry in tokens) else None,
+        skip=np.array([entry.skip for entry in tokens], np.int32) if any(entry.skip for entry in tokens) else None,
     )

@@ -16,7 +16,8 @@ from workers.delivery import Delivery
 from workers.engine_process import EngineProcess
 from workers.engine_protocol import EngineOptions, EngineReady
 from workers.heartbeat import Heartbeat
-from workers.pipeline import Pipeline, ServedModel
+from workers.pipeline import Pipeline
+from workers.served_model import ServedModel
 from workers.settings import WorkerSettings
 from workers.work import TaskWork
 

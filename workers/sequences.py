@@ -14,7 +14,11 @@ class Sequences:
 
     #: Token ids, shape (total,).
     ids: Int32Array
-    #: Segment ids, shape (total,), or None when they are all 0.
-    type_ids: Int32Array | None
     #: Sequence lengths, shape (count,); their sum is `total`.
     lengths: Int32Array
+    #: Segment ids, shape (total,), or None when they are all 0.
+    type_ids: Int32Array | None = None
+    #: Which sequences are queries, shape (count,), for models that treat them differently; None when none is.
+    is_query: npt.NDArray[np.bool_] | None = None
+    #: Leading tokens that pooling leaves out (a prompt's), shape (count,); None when there are none.
+    skip: Int32Array | None = None

@@ -5,6 +5,9 @@ from dataclasses import dataclass
 
 from tokenizers import Encoding, Tokenizer
 
+from shared.jobs import ClassifyRequest, EmbedRequest, Request, RerankRequest
+from workers.input_format import InputFormat
+
 #: Characters per token of the model's maximum that are looked at. A megabyte is not tokenised to keep 512 tokens; the
 #: factor is TEI's.
 CHARACTERS_PER_MAX_TOKEN = 250
@@ -18,47 +21,90 @@ class Tokens:
     type_ids: list[int] | None
     #: Tokens before it was cut; equal to `len(ids)` when it was not.
     full_length: int
+    is_query: bool = False
+    #: Leading tokens that pooling leaves out.
+    skip: int = 0
 
 
 class ModelTokenizer:
     """The tokenizer of one model, without padding and with its truncation."""
 
-    def __init__(self, tokenizer_json: str, *, max_tokens: int, takes_pairs: bool) -> None:
-        self._tokenizer = Tokenizer.from_str(tokenizer_json)
+    def __init__(self, input_format: InputFormat) -> None:
+        self._format = input_format
+        self._tokenizer = Tokenizer.from_str(input_format.tokenizer_json)
         self._tokenizer.no_padding()
         # Of a pair only the document is cut: a truncated query would change what every document is scored against.
-        strategy = "only_second" if takes_pairs else "longest_first"
-        self._tokenizer.enable_truncation(max_tokens, strategy=strategy)
-        self._takes_pairs = takes_pairs
-        self._most_characters = max_tokens * CHARACTERS_PER_MAX_TOKEN
+        strategy = "only_second" if input_format.pairs == "tokenizer" else "longest_first"
+        self._tokenizer.enable_truncation(input_format.max_tokens, strategy=strategy)
+        self._most_characters = input_format.max_tokens * CHARACTERS_PER_MAX_TOKEN
 
-    def encode(self, texts: Sequence[str]) -> list[Tokens]:
-        """Tokenise single texts."""
-        cut = [text[: self._most_characters] for text in texts]
-        encodings = self._tokenizer.encode_batch_fast(cut)
+    def encode_request(self, request: Request) -> list[Tokens]:
+        """The sequences of a request: its texts, or its pairs, or its query followed by its documents.
+
+        Raises:
+            KeyError: It names a prompt that the model does not have.
+            ValueError: A query, or the first text of a pair, fills the model's maximum length on its own.
+        """
+        match request:
+            case EmbedRequest():
+                return self.encode(
+                    request.texts, input_type=request.input_type, prompt_name=request.prompt_name, prompt=request.prompt
+                )
+            case RerankRequest() if self._format.pairs == "separate":
+                query = self.encode([request.query], input_type="query", prompt=request.instruction)
+                return query + self.encode(request.documents, input_type="document")
+            case RerankRequest():
+                return self.encode_pairs([request.query] * len(request.documents), request.documents)
+            case ClassifyRequest():
+                if request.seconds is None:
+                    return self.encode(request.texts)
+                return self.encode_pairs(request.texts, request.seconds)
+
+    def encode(
+        self,
+        texts: Sequence[str],
+        *,
+        input_type: str | None = None,
+        prompt_name: str | None = None,
+        prompt: str | None = None,
+    ) -> list[Tokens]:
+        """Tokenise single texts, each with the prompt in front."""
+        most = self._most_characters
+        prefix = self._format.prompt_for(input_type=input_type, prompt_name=prompt_name, prompt=prompt)
+        skip = self._prompt_tokens(prefix) if self._format.skip_prompt else 0
+        encodings = self._tokenizer.encode_batch_fast([prefix + text[:most] for text in texts])
         return [
-            _tokens(encoding, beyond=len(text) > self._most_characters, pair=False)
+            _tokens(encoding, beyond=len(text) > most, pair=False, is_query=input_type == "query", skip=skip)
             for encoding, text in zip(encodings, texts, strict=True)
         ]
 
-    def encode_pairs(self, query: str, documents: Sequence[str]) -> list[Tokens]:
-        """Tokenise (query, document) pairs.
+    def encode_pairs(self, firsts: Sequence[str], seconds: Sequence[str]) -> list[Tokens]:
+        """Tokenise pairs of texts.
 
         Raises:
-            ValueError: The query alone fills the model's maximum length.
+            ValueError: A first text alone fills the model's maximum length.
         """
         most = self._most_characters
+        pairs = [(first[:most], second[:most]) for first, second in zip(firsts, seconds, strict=True)]
         try:
-            encodings = self._tokenizer.encode_batch_fast([(query[:most], document[:most]) for document in documents])
+            encodings = self._tokenizer.encode_batch_fast(pairs)
         except Exception as err:  # tokenizers raises plain Exception
             raise ValueError(str(err)) from err
         return [
-            _tokens(encoding, beyond=len(document) > most, pair=True)
-            for encoding, document in zip(encodings, documents, strict=True)
+            _tokens(encoding, beyond=len(second) > most, pair=True)
+            for encoding, second in zip(encodings, seconds, strict=True)
         ]
 
+    def _prompt_tokens(self, prompt: str) -> int:
+        """Tokens that a prompt makes at the front of a text, as sentence-transformers counts: without a closing one."""
+        if not prompt:
+            return 0
+        ids = self._tokenizer.encode(prompt).ids
+        bare = self._tokenizer.encode(prompt, add_special_tokens=False).ids
+        return len(ids) if ids[-len(bare) :] == bare else len(ids) - 1
 
-def _tokens(encoding: Encoding, *, beyond: bool, pair: bool) -> Tokens:
+
+def _tokens(encoding: Encoding, *, beyond: bool, pair: bool, is_query: bool = False, skip: int = 0) -> Tokens:
     ids = encoding.ids
     full = len(ids)
     overflow = encoding.overflowing
@@ -67,7 +113,7 @@ def _tokens(encoding: Encoding, *, beyond: bool, pair: bool) -> Tokens:
         full += sum(len(piece.ids) - _repeated(piece) for piece in overflow)
     if beyond:
         full = max(full, len(ids) + 1)
-    return Tokens(ids, encoding.type_ids if pair else None, full)
+    return Tokens(ids, encoding.type_ids if pair else None, full, is_query, skip)
 
 
 def _repeated(piece: Encoding) -> int:

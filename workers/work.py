@@ -1,14 +1,19 @@
 """Work in the worker: a task's requests, their items, and how rows of numbers become replies."""
 
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 
 import numpy as np
 import numpy.typing as npt
 
 from shared.errors import InferenceFailed, MillraceError
-from shared.jobs import EmbedRequest, Request, RerankRequest, Task
+from shared.jobs import ClassifyRequest, EmbedRequest, Request, RerankRequest, Task
+from shared.model_card import ModelCard
 from shared.queues import Lane
-from shared.results import Output, Reply, Timings
+from shared.results import Kind, Output, Ragged, Reply, Timings
+from workers import scoring
+from workers.rows import Piece
+from workers.tokenization import Tokens
 
 Float32Array = npt.NDArray[np.float32]
 
@@ -20,9 +25,8 @@ class Item:
     work: "RequestWork"
     #: Position among its request's items.
     index: int
-    ids: list[int]
-    #: Segment ids, or None when they are all 0.
-    type_ids: list[int] | None
+    sequence: Tokens
+    #: Its cost in a packed batch.
     tokens: int
     arrived_at: float
     #: Failed batches that it was part of; it is tried in smaller and smaller company.
@@ -35,8 +39,8 @@ class RequestWork:
 
     request: Request
     task: "TaskWork"
-    #: Rows that have come back, by item index.
-    rows: list[Float32Array | None] = field(default_factory=list)
+    #: What has come back, by item index.
+    rows: list[Mapping[Kind, Piece] | None] = field(default_factory=list)
     remaining: int = 0
     tokens: int = 0
     truncated: int = 0
@@ -45,25 +49,39 @@ class RequestWork:
     queue_s: float = 0.0
     inference_s: float = 0.0
 
-    def reply(self, *, reranks_by_cosine: bool) -> Reply:
+    def kinds(self, card: ModelCard) -> Sequence[Kind]:
+        """What the engine has to make of its items."""
+        if isinstance(self.request, EmbedRequest):
+            return [Kind(kind) for kind in self.request.kinds]
+        return [scoring.KIND[card.scoring]]
+
+    def reply(self, card: ModelCard) -> Reply:
         """The answer: vectors or scores as little-endian float32, or the error."""
         if self.error is not None:
             return self.error
-        rows = np.stack([row for row in self.rows if row is not None])
-        if not np.isfinite(rows).all():
+        kinds = self.kinds(card)
+        pieces = {kind: [row[kind] for row in self.rows if row is not None] for kind in kinds}
+        flat = [piece.values.ravel() for of_kind in pieces.values() for piece in of_kind]
+        if not np.isfinite(np.concatenate(flat)).all():
             return InferenceFailed("the model returned values that are not finite")
-        if isinstance(self.request, EmbedRequest):
-            values = _vectors(rows, self.request)
-        elif reranks_by_cosine:
-            values = _cosine(rows)
-        else:
-            values = _scores(rows, self.request)
+        values = np.empty((len(self.rows), 0), np.float32)
+        match self.request:
+            case EmbedRequest():
+                if Kind.DENSE in kinds:
+                    values = _vectors(_stack(pieces[Kind.DENSE]), self.request)
+            case RerankRequest():
+                values = scoring.scores(card, pieces[kinds[0]], raw=self.request.raw_scores)
+            case ClassifyRequest():
+                values = scoring.label_scores(card, _stack(pieces[Kind.SCORES]), raw=self.request.raw_scores)
         return Output(
             shape=values.shape,
             data=np.ascontiguousarray(values, dtype="<f4").tobytes(),
             tokens=self.tokens,
             truncated=self.truncated,
+            labels=tuple(card.labels) if isinstance(self.request, ClassifyRequest) else (),
             timings=Timings(self.queue_s, self.tokenization_s, self.inference_s),
+            sparse=_ragged(pieces.get(Kind.SPARSE)),
+            multivector=_ragged(pieces.get(Kind.MULTIVECTOR)),
         )
 
 
@@ -98,32 +116,24 @@ class TaskWork:
         return f"{text}, {failed} failed" if failed else text
 
 
-def normalized(rows: Float32Array) -> Float32Array:
-    """Rows scaled to unit Euclidean length; like torch's `normalize`, a zero row stays zero."""
-    norms = np.sqrt(np.einsum("ij,ij->i", rows, rows, dtype=np.float32))
-    unit: Float32Array = rows / np.maximum(norms, 1e-12)[:, None]
-    return unit
+def _stack(pieces: Sequence[Piece]) -> Float32Array:
+    return np.stack([piece.values for piece in pieces])
+
+
+def _ragged(pieces: Sequence[Piece] | None) -> Ragged | None:
+    if pieces is None:
+        return None
+    indices = [piece.indices for piece in pieces if piece.indices is not None]
+    return Ragged(
+        counts=np.array([len(piece.values) for piece in pieces], "<i4").tobytes(),
+        values=np.concatenate([piece.values for piece in pieces]).astype("<f4").tobytes(),
+        width=pieces[0].values.shape[1],
+        indices=np.concatenate(indices).astype("<i4").tobytes() if indices else None,
+    )
 
 
 def _vectors(rows: Float32Array, request: EmbedRequest) -> Float32Array:
     """Matryoshka: slice first, then normalise, as OpenAI and TEI do."""
     if request.dimensions is not None:
         rows = rows[:, : request.dimensions]
-    return normalized(rows) if request.normalize else rows
-
-
-def _cosine(rows: Float32Array) -> Float32Array:
-    """Row 0 is the query: its cosine similarity to each of the others."""
-    unit = normalized(rows)
-    scores: Float32Array = unit[1:] @ unit[0]
-    return scores
-
-
-def _scores(rows: Float32Array, request: RerankRequest) -> Float32Array:
-    """One logit per pair; the sigmoid maps it to 0..1 unless raw scores are asked for."""
-    logits = rows[:, 0]
-    if request.raw_scores:
-        return logits
-    # exp(-log(1 + exp(-x))) is the sigmoid, without overflow at either end.
-    scores: Float32Array = np.exp(-np.logaddexp(0.0, -logits.astype(np.float64))).astype(np.float32)
-    return scores
+    return scoring.normalized(rows) if request.normalize else rows

@@ -20,9 +20,9 @@ from shared.errors import (
     Unavailable,
     WrongTask,
 )
-from shared.jobs import EmbedRequest, RerankRequest
+from shared.jobs import ClassifyRequest, EmbedRequest, RerankRequest
 from shared.queues import Operation
-from shared.results import Output
+from shared.results import Kind, Output
 
 
 class EmbedBody(BaseModel):
@@ -32,6 +32,7 @@ class EmbedBody(BaseModel):
     truncate: bool | None = Field(None, description="Cut over-long texts (default) or refuse them.")
     normalize: bool = Field(True, description="Scale vectors to unit length.")
     dimensions: int | None = Field(None, description="Keep the first so many dimensions, then normalise.")
+    prompt_name: str | None = Field(None, description="One of the model's prompts, put in front of each text.")
     model: str | None = Field(None, description="Name of the model; the default model when absent.")
 
 
@@ -47,6 +48,40 @@ class RerankBody(BaseModel):
     model: str | None = Field(None, description="Name of the model; the default reranker when absent.")
 
 
+class EmbedSparseBody(BaseModel):
+    """Request of `POST /embed_sparse`."""
+
+    inputs: str | list[str] = Field(description="One text or a list of texts.")
+    truncate: bool | None = Field(None, description="Cut over-long texts (default) or refuse them.")
+    prompt_name: str | None = Field(None, description="One of the model's prompts, put in front of each text.")
+    model: str | None = Field(None, description="Name of the model; the first that makes sparse vectors when absent.")
+
+
+class PredictBody(BaseModel):
+    """Request of `POST /predict`."""
+
+    inputs: str | list[str | list[str]] = Field(
+        description="One text, or a list whose entries are texts, pairs of texts, or texts in a list of their own."
+    )
+    truncate: bool | None = Field(None, description="Cut over-long texts (default) or refuse them.")
+    raw_scores: bool = Field(False, description="Logits instead of probabilities.")
+    model: str | None = Field(None, description="Name of the model; the first classifier when absent.")
+
+
+class SparseValue(BaseModel):
+    """One entry of a sparse vector."""
+
+    index: int
+    value: float
+
+
+class Label(BaseModel):
+    """One label with its score."""
+
+    score: float
+    label: str
+
+
 class Rank(BaseModel):
     """One scored text."""
 
@@ -54,6 +89,8 @@ class Rank(BaseModel):
     score: float
     text: str | None = None
 
+
+Body = EmbedBody | EmbedSparseBody | PredictBody | RerankBody
 
 #: Status and `error_type` by error class; the first match in this order counts.
 _ERROR_TYPES: tuple[tuple[type[MillraceError], int, str], ...] = (
@@ -88,6 +125,22 @@ class Tei:
             summary="Score texts against a query (TEI)",
             example={"query": "How is the weather?", "texts": ["It's so sunny outside!", "He drove to the stadium."]},
         ),
+        Route(
+            path="/embed_sparse",
+            operation=Operation.EMBED,
+            body=EmbedSparseBody,
+            response=list[list[SparseValue]],
+            summary="Sparse vectors of texts (TEI)",
+            example={"inputs": ["The weather is lovely today."]},
+        ),
+        Route(
+            path="/predict",
+            operation=Operation.CLASSIFY,
+            body=PredictBody,
+            response=list[list[Label]],
+            summary="Scores of a classifier's labels (TEI)",
+            example={"inputs": [["I like this."], ["I hate this."]]},
+        ),
     )
 
     def __init__(self) -> None:
@@ -97,9 +150,23 @@ class Tei:
         """A body with `texts` or `inputs`."""
         return "texts" in body or "inputs" in body
 
-    def parse(self, route: Route, body: EmbedBody | RerankBody, context: Context) -> Job:  # noqa: ARG002
-        """Read an embed or rerank request."""
+    def parse(self, route: Route, body: Body, context: Context) -> Job:  # noqa: ARG002
+        """Read a request."""
         truncate = body.truncate is not False
+        if isinstance(body, PredictBody):
+            return Job(model=body.model, request=_classify_request(body, context))
+        if isinstance(body, EmbedSparseBody):
+            texts = [body.inputs] if isinstance(body.inputs, str) else body.inputs
+            wire.refuse_empty(texts, "inputs")
+            sparse = EmbedRequest(
+                request_id=context.request_id,
+                deadline=context.deadline,
+                texts=texts,
+                truncate=truncate,
+                kinds=[Kind.SPARSE],
+                prompt_name=body.prompt_name,
+            )
+            return Job(model=body.model, request=sparse)
         if isinstance(body, EmbedBody):
             texts = [body.inputs] if isinstance(body.inputs, str) else body.inputs
             wire.refuse_empty(texts, "inputs")
@@ -112,6 +179,7 @@ class Tei:
                 truncate=truncate,
                 normalize=body.normalize,
                 dimensions=body.dimensions,
+                prompt_name=body.prompt_name,
             )
             return Job(model=body.model, request=embed)
         wire.refuse_empty([body.query], "query")
@@ -126,10 +194,22 @@ class Tei:
         )
         return Job(model=body.model, request=rerank)
 
-    def render(self, route: Route, body: EmbedBody | RerankBody, output: Output, model: str) -> bytes:  # noqa: ARG002
-        """A bare list of vectors, or of ranks best first."""
+    def render(self, route: Route, body: Body, output: Output, model: str) -> bytes:  # noqa: ARG002
+        """A bare list: of vectors, of sparse vectors, of labels best first for each text, or of ranks best first."""
         if isinstance(body, EmbedBody):
             return wire.dumps(wire.rows(output))
+        if isinstance(body, EmbedSparseBody):
+            vectors = [
+                [{"index": int(index), "value": value} for index, value in zip(indices, values[:, 0], strict=True)]
+                for indices, values in wire.sparse_rows(output)
+            ]
+            return wire.dumps(vectors)
+        if isinstance(body, PredictBody):
+            answer = [
+                [{"score": score, "label": output.labels[index]} for index, score in wire.ranking(scores, None)]
+                for scores in wire.rows(output)
+            ]
+            return wire.dumps(answer[0] if isinstance(body.inputs, str) else answer)
         ranks: list[dict[str, Any]] = []
         for index, score in wire.ranking(wire.rows(output), body.top_n):
             rank: dict[str, Any] = {"index": index, "score": score}
@@ -152,12 +232,35 @@ class Tei:
         return status, {**body, "type": error_type, "code": error.code}
 
 
+def _classify_request(body: PredictBody, context: Context) -> ClassifyRequest:
+    entries = [body.inputs] if isinstance(body.inputs, str) else body.inputs
+    parts = [[entry] if isinstance(entry, str) else entry for entry in entries]
+    if not parts:
+        raise EmptyInput("`inputs` cannot be empty", param="inputs")
+    width = len(parts[0])
+    if width not in (1, 2) or any(len(part) != width for part in parts):
+        raise InvalidRequest("`inputs` should be single texts only or pairs of texts only", param="inputs")
+    wire.refuse_empty([part[0] for part in parts], "inputs")
+    return ClassifyRequest(
+        request_id=context.request_id,
+        deadline=context.deadline,
+        texts=[part[0] for part in parts],
+        seconds=[part[1] for part in parts] if width == 2 else None,
+        truncate=body.truncate is not False,
+        raw_scores=body.raw_scores,
+    )
+
+
 def _info(catalog: Catalog, settings: ApiSettings) -> Any:
     config = catalog.models[0]
     card = catalog.card(config.name)
-    model_type: dict[Literal["embedding", "reranker"], Any] = {"embedding": {"pooling": card.pooling if card else None}}
-    if card and card.model_type == "reranker":
-        model_type = {"reranker": {"id2label": {"0": "LABEL_0"}, "label2id": {"LABEL_0": 0}}}
+    model_type: dict[Literal["embedding", "reranker", "classifier"], Any] = {
+        "embedding": {"pooling": card.pooling if card else None}
+    }
+    if card and card.model_type != "embedding":
+        labels = card.labels or ["LABEL_0"]
+        described = {"id2label": dict(enumerate(labels)), "label2id": {name: i for i, name in enumerate(labels)}}
+        model_type = {card.model_type: described}
     return {
         "model_id": config.name,
         "model_sha": config.revision,

@@ -3,11 +3,14 @@
 import os
 import signal
 import time
-from typing import Any
+from collections.abc import Collection
+from dataclasses import replace
 
 import numpy as np
 
+from shared.results import Kind
 from workers import engine
+from workers.rows import BatchRows, Rows
 from workers.sequences import Sequences
 from workers.tokenization import ModelTokenizer
 
@@ -16,11 +19,13 @@ _real_run = engine.Engine.run
 
 def _marker(engine_: engine.Engine, word: str) -> int:
     """The token id of a word that the tests plant."""
-    tokenizer = ModelTokenizer(engine_.models[0].tokenizer_json, max_tokens=8, takes_pairs=False)
+    tokenizer = ModelTokenizer(replace(engine_.models[0].input_format, max_tokens=8))
     return tokenizer.encode([word])[0].ids[1]
 
 
-def run(self: engine.Engine, model: int, sequences: Sequences) -> np.ndarray[Any, np.dtype[np.float32]]:
+def run(
+    self: engine.Engine, model: int, sequences: Sequences, kinds: Collection[Kind], *, alone: bool = True
+) -> BatchRows:
     """Run a batch, unless a planted word is in it."""
     if _marker(self, "explosion") in sequences.ids:
         raise RuntimeError("CUDA error: an illegal memory access was encountered")
@@ -28,13 +33,14 @@ def run(self: engine.Engine, model: int, sequences: Sequences) -> np.ndarray[Any
         os.kill(os.getpid(), signal.SIGKILL)
     if _marker(self, "sleep") in sequences.ids:
         time.sleep(3600)
-    rows = _real_run(self, model, sequences)
+    rows = _real_run(self, model, sequences, kinds, alone=alone)
     if _marker(self, "infinity") in sequences.ids:
         starts = np.concatenate(([0], np.cumsum(sequences.lengths)[:-1]))
         for index, start in enumerate(starts):
             if _marker(self, "infinity") in sequences.ids[start : start + sequences.lengths[index]]:
-                rows = rows.copy()
-                rows[index] = np.nan
+                values = rows[Kind.DENSE].values.copy()
+                values[index] = np.nan
+                rows = {Kind.DENSE: Rows(values)}
     return rows
 
 

@@ -1,25 +1,28 @@
 """Texts through the worker's own parts, in one process: its tokenizer, its engine, its arithmetic."""
 
 from collections.abc import Sequence
-from itertools import chain
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 
-from shared.jobs import EmbedRequest, RerankRequest, Task, operation_of
+from shared.jobs import ClassifyRequest, EmbedRequest, Request, RerankRequest, Task, operation_of
 from shared.model_card import ModelCard
 from shared.model_config import ModelConfig
 from shared.queues import Lane
-from shared.results import Output
+from shared.results import Kind, Output
 from workers.engine import Engine
-from workers.engine_protocol import EngineOptions
-from workers.sequences import Sequences
-from workers.tokenization import ModelTokenizer, Tokens
-from workers.work import TaskWork
+from workers.engine_protocol import EngineModel, EngineOptions
+from workers.pipeline import sequences_of
+from workers.rows import BatchRows
+from workers.served_model import ServedModel
+from workers.tokenization import Tokens
+from workers.work import Item, RequestWork, TaskWork
 
-Rows = npt.NDArray[np.float32]
+Array = npt.NDArray[np.float32]
+
+_NOBODY = RequestWork(EmbedRequest(request_id="r", deadline=0, texts=[]), None)  # type: ignore[arg-type]
 
 
 class Served:
@@ -40,9 +43,9 @@ class Served:
             )
         )
         (self._model,) = self._engine.models
-        self.tokenizer = ModelTokenizer(
-            self._model.tokenizer_json, max_tokens=self.card.max_tokens, takes_pairs=self._model.takes_pairs
-        )
+        engine_model = EngineModel(self._model.card, self._model.input_format)
+        self._served = ServedModel(0, engine_model, bulk_batch_s=0.1, aging_s=2.0)
+        self.tokenizer = self._served.tokenizer
 
     @property
     def card(self) -> ModelCard:
@@ -50,35 +53,44 @@ class Served:
         card: ModelCard = self._model.card
         return card
 
-    def embed(self, texts: Sequence[str], **options: Any) -> Rows:
+    def embed(self, texts: Sequence[str], **options: Any) -> Array:
         """Vectors of texts that share one forward pass, in the given order."""
         request = EmbedRequest(request_id="r", deadline=0, texts=texts, **options)
-        return self._answer(request, self.tokenizer.encode(texts))
+        return self._rows(self.answer(request))
 
-    def rerank(self, query: str, documents: Sequence[str], **options: Any) -> Rows:
+    def rerank(self, query: str, documents: Sequence[str], **options: Any) -> Array:
         """Scores of documents that share one forward pass, in the given order."""
         request = RerankRequest(request_id="r", deadline=0, query=query, documents=documents, **options)
-        if self._model.takes_pairs:
-            return self._answer(request, self.tokenizer.encode_pairs(query, documents))
-        return self._answer(request, self.tokenizer.encode([query, *documents]))
+        return self._rows(self.answer(request))
 
-    def forward(self, tokens: Sequence[Tokens]) -> Rows:
-        """The engine's rows for tokenised inputs that share one forward pass."""
-        has_types = any(entry.type_ids is not None for entry in tokens)
-        types = chain.from_iterable(entry.type_ids or [0] * len(entry.ids) for entry in tokens)
-        sequences = Sequences(
-            ids=np.array(list(chain.from_iterable(entry.ids for entry in tokens)), np.int32),
-            type_ids=np.array(list(types), np.int32) if has_types else None,
-            lengths=np.array([len(entry.ids) for entry in tokens], np.int32),
+    def classify(self, texts: Sequence[str], seconds: Sequence[str] | None = None, **options: Any) -> Array:
+        """Label scores of texts (or pairs) that share one forward pass, in the given order."""
+        return self._rows(
+            self.answer(ClassifyRequest(request_id="r", deadline=0, texts=texts, seconds=seconds, **options))
         )
-        return self._engine.run(0, sequences)
 
-    def _answer(self, request: EmbedRequest | RerankRequest, tokens: Sequence[Tokens]) -> Rows:
-        operation = operation_of(request)
-        task = Task(model="model", lane=Lane.INTERACTIVE, operation=operation, requests=[request])
+    def forward(self, tokens: Sequence[Tokens], kinds: Sequence[Kind]) -> BatchRows:
+        """The engine's rows for tokenised inputs that share one forward pass."""
+        items = [Item(_NOBODY, index, entry, len(entry.ids), 0.0) for index, entry in enumerate(tokens)]
+        return self._engine.run(0, sequences_of(items), kinds)
+
+    def answer(self, request: Request) -> Output:
+        """The worker's answer to a request whose inputs share one forward pass.
+
+        Raises:
+            MillraceError: The answer is an error.
+        """
+        task = Task(model="model", lane=Lane.INTERACTIVE, operation=operation_of(request), requests=[request])
         (work,) = TaskWork.of("t", "t", task).requests
-        work.rows = list(self.forward(tokens))
-        reply = work.reply(reranks_by_cosine=not self._model.takes_pairs)
+        tokens = self._served.sequences_of(work)
+        rows = self.forward(tokens, work.kinds(self.card))
+        by_kind = [[(kind, piece) for piece in of_kind.pieces()] for kind, of_kind in rows.items()]
+        work.rows = [dict(pieces) for pieces in zip(*by_kind, strict=True)]
+        reply = work.reply(self.card)
         if not isinstance(reply, Output):
             raise reply
-        return np.frombuffer(reply.data, "<f4").reshape(reply.shape)
+        return reply
+
+    @staticmethod
+    def _rows(output: Output) -> Array:
+        return np.frombuffer(output.data, "<f4").reshape(output.shape)

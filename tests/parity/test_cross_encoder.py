@@ -12,6 +12,7 @@ import torch
 from sentence_transformers import CrossEncoder
 
 from shared.model_config import ConfigurationError
+from shared.results import Kind
 from tests.helpers.texts import TEXTS
 from tests.helpers.through_engine import Served
 from tests.helpers.tiny_models import ARCHITECTURES, MAX_TOKENS, cross_encoder
@@ -91,10 +92,11 @@ def test_the_order_and_the_company_of_a_document_do_not_change_its_score(pair: P
 def test_pairs_of_different_queries_in_one_batch_have_the_references_scores(pair: Pair) -> None:
     # Given what a worker does when requests share a batch
     pairs = [(query, document) for query in (QUERY, "x", "Привет") for document in TEXTS[:6]]
-    tokens = [pair.served.tokenizer.encode_pairs(query, [document])[0] for query, document in pairs]
+    queries, documents = zip(*pairs, strict=True)
+    tokens = pair.served.tokenizer.encode_pairs(queries, documents)
 
     # When
-    logits = pair.served.forward(tokens)[:, 0]
+    logits = pair.served.forward(tokens, [Kind.SCORES])[Kind.SCORES].values[:, 0]
 
     # Then
     expected = np.concatenate([pair.expected(query, [document], raw=True) for query, document in pairs])

@@ -8,6 +8,7 @@ import numpy as np
 import pytest
 
 from shared.model_config import ConfigurationError, ModelConfig
+from shared.results import Kind
 from tests.helpers.tiny_models import cross_encoder, embedding_model
 from workers.engine import Engine
 from workers.engine_protocol import EngineOptions
@@ -15,7 +16,7 @@ from workers.sequences import Sequences
 
 
 def _engine(*models: ModelConfig, **options: Any) -> Engine:
-    defaults = {"device": "cpu", "dtype": "auto", "threads": 1, "max_batch_tokens": 0}
+    defaults = {"device": "cpu", "dtype": "auto", "threads": 1, "max_batch_tokens": 0, "batches_in_flight": 1}
     return Engine(EngineOptions(models=models, log_level="warning", log_format="text", **{**defaults, **options}))
 
 
@@ -28,10 +29,11 @@ def test_two_models_share_a_device_and_keep_their_order(folder: Path, tmp_path: 
     # Given
     reranker = cross_encoder(tmp_path, "bert")
     engine = _engine(ModelConfig(name="e", source=str(folder)), ModelConfig(name="r", source=str(reranker)))
-    sequences = Sequences(np.array([101, 5, 102, 101, 102], np.int32), None, np.array([3, 2], np.int32))
+    sequences = Sequences(np.array([101, 5, 102, 101, 102], np.int32), np.array([3, 2], np.int32))
 
     # When
-    vectors, logits = engine.run(0, sequences), engine.run(1, sequences)
+    vectors = engine.run(0, sequences, [Kind.DENSE])[Kind.DENSE].values
+    logits = engine.run(1, sequences, [Kind.SCORES])[Kind.SCORES].values
 
     # Then
     assert [model.card.name for model in engine.models] == ["e", "r"]
@@ -54,9 +56,11 @@ def test_a_models_own_budget_and_dtype_win_over_the_workers(folder: Path) -> Non
 
 def test_bfloat16_rows_are_close_to_float32_and_leave_as_float32(folder: Path) -> None:
     # Given
-    sequences = Sequences(np.array([101, 2000, 102], np.int32), None, np.array([3], np.int32))
+    sequences = Sequences(np.array([101, 2000, 102], np.int32), np.array([3], np.int32))
     rows = {
-        dtype: _engine(ModelConfig(name="m", source=str(folder), dtype=dtype)).run(0, sequences)[0]
+        dtype: _engine(ModelConfig(name="m", source=str(folder), dtype=dtype))
+        .run(0, sequences, [Kind.DENSE])[Kind.DENSE]
+        .values[0]
         for dtype in ("float32", "bfloat16")
     }
 

@@ -5,6 +5,7 @@ It loads, configures and post-processes them (pooling, dense layers, maximum len
 Final `Normalize` modules are left out: normalisation is asked for per request, and done in float32 by the worker.
 """
 
+from collections.abc import Collection, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -15,17 +16,17 @@ from sentence_transformers.sentence_transformer.modules import Normalize, Poolin
 from shared.model_card import ModelCard
 from shared.model_config import ConfigurationError, ModelConfig
 from shared.queues import Operation
+from shared.results import Kind
+from workers.encoder import Encoder
 from workers.family import Family
-from workers.lone import LoneSequence, trace_lone_sequence
-from workers.packed import ATTENTION, PACKABLE, collate, learned_position_padding, longest_input
-from workers.padded import pad
+from workers.input_format import InputFormat
+from workers.packed import longest_input
+from workers.rows import BatchRows, Rows
 from workers.sequences import Sequences
 
 
 class SentenceEmbedding:
     """One loaded embedding model."""
-
-    takes_pairs = False
 
     def __init__(self, config: ModelConfig, folder: Path, device: torch.device, dtype: torch.dtype) -> None:
         model = SentenceTransformer(
@@ -35,74 +36,56 @@ class SentenceEmbedding:
             trust_remote_code=False,
             model_kwargs={"dtype": dtype, "use_safetensors": True},
         ).eval()
-        self._device = device
-        self._transformer = model[0].model
+        tokenizer = model.tokenizer
         self._tail = [module for module in list(model)[1:] if not isinstance(module, Normalize)]
         pooling = next((module for module in self._tail if isinstance(module, Pooling)), None)
-        tokenizer = model.tokenizer
         if pooling is None or not getattr(tokenizer, "is_fast", False):
             raise ConfigurationError(f"model {config.name} is not a text embedding model with a fast tokenizer")
-        self._packed = self._transformer.config.model_type in PACKABLE
-        self._takes_types = "token_type_ids" in tokenizer.model_input_names
-        self._padding_idx = learned_position_padding(self._transformer)
-        self._lone: LoneSequence | None = None
-        if self._packed:
-            if device.type == "cpu":
-                names = ["input_ids", "position_ids", *(["token_type_ids"] if self._takes_types else [])]
-                first_position = 0 if self._padding_idx is None else self._padding_idx + 1
-                self._lone = trace_lone_sequence(self._transformer, names, first_position=first_position)
-            self._transformer.set_attn_implementation(ATTENTION)
-        self._pad_id = tokenizer.pad_token_id or 0
-        self.tokenizer_json: str = tokenizer.backend_tokenizer.to_str()
+        transformer = model[0].model
+        self._encoder = Encoder(transformer, tokenizer, device, trace_lone=True)
+        max_tokens = longest_input(transformer, int(model.max_seq_length))
+        self.input_format = InputFormat(
+            tokenizer_json=tokenizer.backend_tokenizer.to_str(),
+            max_tokens=max_tokens,
+            prompts=dict(model.prompts),
+            default_prompt_name=model.default_prompt_name,
+            skip_prompt=not pooling.include_prompt,
+        )
         self.card = ModelCard(
             name=config.name,
             operations=[Operation.EMBED, Operation.RERANK],
             model_type="embedding",
+            kinds=[Kind.DENSE],
+            prompts=[name for name, prompt in model.prompts.items() if prompt],
             dimensions=model.get_embedding_dimension(),
-            max_tokens=longest_input(self._transformer, int(model.max_seq_length)),
+            max_tokens=max_tokens,
             pooling=str(pooling.pooling_mode),
             dtype=str(dtype).removeprefix("torch."),
-            packed=self._packed,
+            packed=self._encoder.packed,
             max_batch_tokens=1,
             tokens_per_s=0.0,
-            architecture=type(self._transformer).__name__,
+            architecture=type(transformer).__name__,
         )
 
-    def forward(self, sequences: Sequences) -> torch.Tensor:
-        """Sentence vectors, shape (sequences, dimensions), not normalised."""
-        features = self._packed_features(sequences) if self._packed else self._padded_features(sequences)
+    def forward(self, sequences: Sequences, kinds: Collection[Kind]) -> BatchRows:  # noqa: ARG002 - it has one kind
+        """Sentence vectors, not normalised."""
+        hidden = self._encoder(sequences)
+        # sentence-transformers takes one prompt length for a batch; here each sequence has its own.
+        features = (hidden if sequences.skip is None else hidden.without_leading(sequences.skip)).features()
         for module in self._tail:
             features = module(features)
-        vectors: torch.Tensor = features["sentence_embedding"]
-        return vectors.float().cpu()
-
-    def _packed_features(self, sequences: Sequences) -> dict[str, Any]:
-        batch = collate(sequences, self._device, padding_idx=self._padding_idx)
-        inputs: dict[str, Any] = {"input_ids": batch.input_ids, "position_ids": batch.position_ids}
-        if self._takes_types:
-            inputs["token_type_ids"] = batch.token_type_ids
-        if self._lone is not None and len(sequences.lengths) == 1:
-            hidden = self._lone(inputs)
-        else:
-            hidden = self._transformer(**inputs, **batch.attention_arguments()).last_hidden_state
-        return {
-            "token_embeddings": hidden,
-            "cu_seq_lens_q": batch.cu_seq_lens,
-            "seq_idx": batch.seq_idx,
-        }
-
-    def _padded_features(self, sequences: Sequences) -> dict[str, Any]:
-        inputs = pad(sequences, self._pad_id, self._device, types=self._takes_types)
-        return {**inputs, "token_embeddings": self._transformer(**inputs).last_hidden_state}
+        return {Kind.DENSE: Rows(features["sentence_embedding"].float().cpu().numpy())}
 
 
 class SentenceEmbeddingFamily:
     """Every encoder that sentence-transformers loads and that has no head of its own."""
 
     name = "sentence_embedding"
+    priority = 0
 
-    def serves(self, architecture: str) -> bool:
+    def serves(self, folder: Path, config: Mapping[str, Any]) -> bool:  # noqa: ARG002
         """Anything but a sequence classifier."""
+        architecture = (config.get("architectures") or ["(none)"])[0]
         return not architecture.endswith("ForSequenceClassification")
 
     def load(self, config: ModelConfig, folder: Path, device: torch.device, dtype: torch.dtype) -> SentenceEmbedding:

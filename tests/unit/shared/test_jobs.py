@@ -8,7 +8,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from shared import CONTRACT_VERSION
-from shared.jobs import ContractMismatch, EmbedRequest, RerankRequest, Task, operation_of
+from shared.jobs import ClassifyRequest, ContractMismatch, EmbedRequest, RerankRequest, Task, operation_of
 from shared.queues import Lane, Operation
 
 TEXTS = st.text(st.characters(exclude_categories=["Cs"]), max_size=40)
@@ -32,10 +32,20 @@ RERANKS = st.builds(
     truncate=st.booleans(),
     raw_scores=st.booleans(),
 )
+CLASSIFIES = st.builds(
+    ClassifyRequest,
+    request_id=st.text("abcdef0123456789-", min_size=1, max_size=32),
+    deadline=DEADLINES,
+    texts=st.lists(TEXTS, max_size=5),
+    seconds=st.none() | st.lists(TEXTS, max_size=5),
+    truncate=st.booleans(),
+    raw_scores=st.booleans(),
+)
 
 
 def _tasks(operation: Operation) -> st.SearchStrategy[Task]:
-    requests: st.SearchStrategy[Any] = EMBEDS if operation is Operation.EMBED else RERANKS
+    strategies = {Operation.EMBED: EMBEDS, Operation.RERANK: RERANKS, Operation.CLASSIFY: CLASSIFIES}
+    requests: st.SearchStrategy[Any] = strategies[operation]
     return st.builds(
         Task,
         model=st.sampled_from(["m", "org/model-v1.5", "a:b@c+d"]),
@@ -96,6 +106,7 @@ def test_an_operation_belongs_to_each_kind_of_request() -> None:
 
     assert operation_of(embed) is Operation.EMBED
     assert operation_of(rerank) is Operation.RERANK
+    assert operation_of(ClassifyRequest(request_id="r", deadline=0, texts=["a"])) is Operation.CLASSIFY
 
 
 def test_sizes_are_counted_in_items_and_characters() -> None:

@@ -17,7 +17,11 @@ def test_interactive_is_the_first_lane() -> None:
 
 
 def test_tasks_are_named_by_their_operation() -> None:
-    assert {task_name(operation) for operation in Operation} == {"millrace.embed", "millrace.rerank"}
+    assert {task_name(operation) for operation in Operation} == {
+        "millrace.embed",
+        "millrace.rerank",
+        "millrace.classify",
+    }
 
 
 def test_the_result_key_is_the_one_of_celerys_backend() -> None:

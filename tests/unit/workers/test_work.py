@@ -12,9 +12,12 @@ from hypothesis.extra import numpy as hnp
 
 from shared.errors import DeadlineExceeded, InferenceFailed
 from shared.jobs import EmbedRequest, RerankRequest, Task
+from shared.model_card import ModelCard
 from shared.queues import Lane, Operation
-from shared.results import Output, Timings
-from workers.work import RequestWork, TaskWork, normalized
+from shared.results import Kind, Output, Timings
+from workers.rows import Piece
+from workers.scoring import normalized
+from workers.work import RequestWork, TaskWork
 
 Rows = npt.NDArray[np.float32]
 
@@ -29,8 +32,24 @@ def _work(request: EmbedRequest | RerankRequest, rows: Rows) -> RequestWork:
     operation = Operation.EMBED if isinstance(request, EmbedRequest) else Operation.RERANK
     task = TaskWork.of("t", "t", Task(model="m", lane=Lane.INTERACTIVE, operation=operation, requests=[request]))
     (work,) = task.requests
-    work.rows = list(rows)
+    work.rows = [{kind: Piece(row) for kind in Kind} for row in rows]
     return work
+
+
+def _card(*, by_cosine: bool) -> ModelCard:
+    return ModelCard(
+        name="m",
+        operations=list(Operation),
+        model_type="embedding",
+        kinds=[Kind.DENSE],
+        scoring="cosine" if by_cosine else "logit",
+        max_tokens=9,
+        dtype="float32",
+        packed=True,
+        max_batch_tokens=9,
+        tokens_per_s=1,
+        architecture="A",
+    )
 
 
 def _embed(rows: Rows, *, normalize: bool = True, dimensions: int | None = None) -> Rows:
@@ -46,7 +65,7 @@ def _rerank(rows: Rows, *, raw: bool = False, by_cosine: bool = False) -> Rows:
 
 
 def _values(work: RequestWork, *, by_cosine: bool) -> Rows:
-    reply = work.reply(reranks_by_cosine=by_cosine)
+    reply = work.reply(_card(by_cosine=by_cosine))
     assert isinstance(reply, Output)
     assert len(reply.data) == 4 * math.prod(reply.shape)
     return np.frombuffer(reply.data, "<f4").reshape(reply.shape)
@@ -149,7 +168,7 @@ def test_a_value_that_is_not_finite_is_an_error_and_never_an_answer(bad: float, 
     request = EmbedRequest(request_id="r", deadline=0, texts=["a", "b", "c"], dimensions=1)
 
     # When
-    reply = _work(request, rows).reply(reranks_by_cosine=True)
+    reply = _work(request, rows).reply(_card(by_cosine=True))
 
     # Then even where the slice would have cut it off
     assert isinstance(reply, InferenceFailed)
@@ -162,7 +181,7 @@ def test_a_request_that_has_failed_is_answered_with_its_error() -> None:
     work.error = DeadlineExceeded("too late")
 
     # Then
-    assert work.reply(reranks_by_cosine=True) is work.error
+    assert work.reply(_card(by_cosine=True)) is work.error
 
 
 def test_an_answer_carries_what_it_cost() -> None:
@@ -172,7 +191,7 @@ def test_an_answer_carries_what_it_cost() -> None:
     work.queue_s, work.tokenization_s, work.inference_s = 0.1, 0.2, 0.3
 
     # When
-    reply = work.reply(reranks_by_cosine=True)
+    reply = work.reply(_card(by_cosine=True))
 
     # Then
     assert isinstance(reply, Output)

@@ -1,0 +1,100 @@
+"""A transformers model as a function from sequences to token states: packed where it packs, else padded and unpadded again.
+
+What follows (pooling, heads, sparse weights, multi-vectors) sees the packed form only.
+"""
+
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+import torch
+from torch import Tensor
+
+from workers.lone import LoneSequence, trace_lone_sequence
+from workers.packed import ATTENTION, PACKABLE, collate, learned_position_padding
+from workers.padded import pad
+from workers.sequences import Sequences
+
+
+@dataclass(frozen=True, slots=True)
+class Hidden:
+    """Token states of a batch, on the device."""
+
+    #: Last hidden state, shape (total, hidden size).
+    states: Tensor
+    #: Token ids, shape (total,), int64.
+    input_ids: Tensor
+    #: Cumulative lengths, shape (count + 1,), int32.
+    cu_seq_lens: Tensor
+    #: Which sequence each token belongs to, shape (total,), int64.
+    seq_idx: Tensor
+
+    def first(self) -> Tensor:
+        """The state of each sequence's first token, shape (count, hidden size)."""
+        return self.states[self.cu_seq_lens[:-1].long()]
+
+    def last(self) -> Tensor:
+        """The state of each sequence's last token, shape (count, hidden size)."""
+        return self.states[self.cu_seq_lens[1:].long() - 1]
+
+    def without_leading(self, skip: npt.NDArray[np.int32]) -> "Hidden":
+        """The same without the first `skip` tokens of each sequence, shape (count,)."""
+        lengths = np.diff(self.cu_seq_lens.cpu().numpy())
+        starts = np.cumsum(lengths) - lengths
+        position = np.arange(int(lengths.sum())) - np.repeat(starts, lengths)
+        keep = torch.from_numpy(position >= np.repeat(skip, lengths)).to(self.states.device)
+        cu_seq_lens = torch.from_numpy(np.concatenate(([0], np.cumsum(lengths - skip))).astype(np.int32))
+        return Hidden(self.states[keep], self.input_ids[keep], cu_seq_lens.to(self.states.device), self.seq_idx[keep])
+
+    def features(self) -> dict[str, Any]:
+        """The same in the words of sentence-transformers' modules, which know packed batches."""
+        return {
+            "token_embeddings": self.states[None],
+            "input_ids": self.input_ids[None],
+            "cu_seq_lens_q": self.cu_seq_lens,
+            "seq_idx": self.seq_idx[None],
+        }
+
+
+class Encoder:
+    """One base model (without a head) on its device."""
+
+    def __init__(self, model: Any, tokenizer: Any, device: torch.device, *, trace_lone: bool = False) -> None:
+        """Prepare a model; it is changed to packed attention where its type packs.
+
+        Args:
+            model: A transformers base model in evaluation mode, on the device.
+            tokenizer: Its transformers tokenizer.
+            device: Where it runs.
+            trace_lone: Whether to make the fast path for a lone sequence on CPU.
+        """
+        self._model = model
+        self._device = device
+        self.packed = model.config.model_type in PACKABLE
+        self._takes_types = "token_type_ids" in tokenizer.model_input_names
+        self._padding_idx = learned_position_padding(model)
+        self._pad_id = tokenizer.pad_token_id or 0
+        self._lone: LoneSequence | None = None
+        if self.packed:
+            if trace_lone and device.type == "cpu":
+                names = ["input_ids", "position_ids", *(["token_type_ids"] if self._takes_types else [])]
+                first_position = 0 if self._padding_idx is None else self._padding_idx + 1
+                self._lone = trace_lone_sequence(model, names, first_position=first_position)
+            model.set_attn_implementation(ATTENTION)
+
+    def __call__(self, sequences: Sequences) -> Hidden:
+        """Run a batch."""
+        batch = collate(sequences, self._device, padding_idx=self._padding_idx)
+        if self.packed:
+            inputs: dict[str, Any] = {"input_ids": batch.input_ids, "position_ids": batch.position_ids}
+            if self._takes_types:
+                inputs["token_type_ids"] = batch.token_type_ids
+            if self._lone is not None and len(sequences.lengths) == 1:
+                states = self._lone(inputs)[0]
+            else:
+                states = self._model(**inputs, **batch.attention_arguments()).last_hidden_state[0]
+        else:
+            padded = pad(sequences, self._pad_id, self._device, types=self._takes_types)
+            states = self._model(**padded).last_hidden_state[padded["attention_mask"].bool()]
+        return Hidden(states, batch.input_ids[0], batch.cu_seq_lens, batch.seq_idx[0])

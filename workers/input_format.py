@@ -1,0 +1,42 @@
+"""How a model wants its inputs: what the engine process, which knows the model, tells the worker, which tokenises."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Literal
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class InputFormat:
+    """Everything that turns a request's texts into token ids. Plain data: it crosses a process boundary."""
+
+    #: The tokenizer in the `tokenizers` library's JSON, as the reference implementation configured it.
+    tokenizer_json: str
+    #: Longest input, special tokens included.
+    max_tokens: int
+    #: What becomes of a query and its documents: sequences of their own, or pairs by the tokenizer's rule.
+    pairs: Literal["separate", "tokenizer"] = "separate"
+    #: Prompts by name; a prompt is put in front of the text.
+    prompts: Mapping[str, str] = field(default_factory=dict)
+    #: The prompt of a text for which none was asked.
+    default_prompt_name: str | None = None
+    #: Whether pooling leaves the prompt's tokens out (INSTRUCTOR).
+    skip_prompt: bool = False
+
+    def prompt_for(self, *, input_type: str | None, prompt_name: str | None, prompt: str | None) -> str:
+        """The prompt of a request, chosen as sentence-transformers chooses it.
+
+        A prompt in words goes before a name, a name before the kind of input, and that before the default. A query's
+        prompt is `query`; a document's is the first of `document`, `passage` and `corpus` that the model has.
+
+        Raises:
+            KeyError: There is no prompt of that name.
+        """
+        if prompt is not None:
+            return prompt
+        if prompt_name is not None:
+            return self.prompts[prompt_name]
+        candidates = {"query": ("query",), "document": ("document", "passage", "corpus")}.get(input_type or "", ())
+        for name in candidates:
+            if name in self.prompts:
+                return self.prompts[name]
+        return self.prompts.get(self.default_prompt_name or "", "")

@@ -1,0 +1,106 @@
+"""A model as the worker sees it: its card, its tokenizer, its lanes, and what may be asked of it."""
+
+from collections.abc import Sequence
+
+from shared.errors import InputTooLong, InvalidRequest, WrongTask
+from shared.jobs import EmbedRequest, operation_of
+from shared.queues import Lane
+from workers.batching import Lanes
+from workers.engine_protocol import EngineModel
+from workers.tokenization import ModelTokenizer, Tokens
+from workers.work import Item, RequestWork
+
+#: Weight of the newest batch in the running estimate of the engine's speed.
+_SPEED_WEIGHT = 0.2
+#: Batches below this many tokens say little about speed.
+_SPEED_MIN_TOKENS = 256
+
+
+class ServedModel:
+    """A model of the engine, with its tokenizer and its lanes."""
+
+    def __init__(
+        self, index: int, model: EngineModel, *, bulk_batch_s: float, aging_s: float, parallel: int = 1
+    ) -> None:
+        """Describe a model.
+
+        Args:
+            index: Its number in the engine process.
+            model: What the engine says of it.
+            bulk_batch_s: Longest that a batch which bulk work fills may take.
+            aging_s: Bulk work that waited longer has a guaranteed share.
+            parallel: How many batches share the device's speed.
+        """
+        self.index = index
+        self.card = model.card
+        self.tokenizer = ModelTokenizer(model.input_format)
+        self._bulk_batch_s = bulk_batch_s / parallel
+        self.tokens_per_s = model.card.tokens_per_s
+        self.lanes: Lanes[Item] = Lanes(
+            max_batch_tokens=model.card.max_batch_tokens, bulk_batch_tokens=self._bulk_batch_tokens(), aging_s=aging_s
+        )
+
+    def sequences_of(self, work: RequestWork) -> list[Tokens]:
+        """Check and tokenise a request; notes in `work` how many inputs had to be cut.
+
+        Raises:
+            MillraceError: The model cannot do this, or not with these inputs.
+        """
+        request, card = work.request, self.card
+        if (operation := operation_of(request)) not in card.operations:
+            does = ", ".join(card.operations)
+            raise WrongTask(f"model {card.name} does not {operation}; it does: {does}", param="model")
+        if isinstance(request, EmbedRequest):
+            self._check_kinds(request)
+        try:
+            tokens = self.tokenizer.encode_request(request)
+        except KeyError as err:
+            has = ", ".join(card.prompts) or "none"
+            raise InvalidRequest(
+                f"model {card.name} has no prompt {err.args[0]!r}; it has: {has}", param="prompt_name"
+            ) from err
+        except ValueError as err:
+            raise InputTooLong(
+                f"the query alone fills the {card.max_tokens} tokens that {card.name} takes", param="query"
+            ) from err
+        self._count_truncated(work, tokens)
+        return tokens
+
+    def observe_speed(self, tokens: int, seconds: float) -> None:
+        """Learn from batches that ran at the same time how fast the device is, and how large a bulk batch may be."""
+        if tokens >= _SPEED_MIN_TOKENS and seconds > 0:
+            self.tokens_per_s += _SPEED_WEIGHT * (tokens / seconds - self.tokens_per_s)
+            self.lanes.bulk_batch_tokens = self._bulk_batch_tokens()
+
+    def held_limit(self, lane: Lane) -> int:
+        """Tokens that a lane may hold before it is closed.
+
+        A batch that runs and one that waits; for interactive work one
+        more, so that a gateway with two tasks in flight never closes it.
+        """
+        return 3 * self.card.max_batch_tokens if lane is Lane.INTERACTIVE else 2 * self.lanes.bulk_batch_tokens
+
+    def _check_kinds(self, request: EmbedRequest) -> None:
+        card = self.card
+        if missing := [kind for kind in request.kinds if kind not in card.kinds]:
+            makes = ", ".join(card.kinds)
+            raise WrongTask(f"model {card.name} makes no {missing[0]} vectors; it makes: {makes}", param="model")
+        most = card.dimensions or 0
+        if request.dimensions is not None and not 0 < request.dimensions <= most:
+            raise InvalidRequest(
+                f"dimensions {request.dimensions} is not between 1 and {most}, what {card.name} has",
+                param="dimensions",
+            )
+
+    def _count_truncated(self, work: RequestWork, tokens: Sequence[Tokens]) -> None:
+        cut = [index for index, entry in enumerate(tokens) if entry.full_length > len(entry.ids)]
+        work.truncated = len(cut)
+        if cut and not work.request.truncate:
+            given = tokens[cut[0]].full_length
+            raise InputTooLong(
+                f"input {cut[0]} has {given} tokens and {self.card.name} takes {self.card.max_tokens}; "
+                "shorten it or allow truncation"
+            )
+
+    def _bulk_batch_tokens(self) -> int:
+        return max(1, min(self.card.max_batch_tokens, int(self.tokens_per_s * self._bulk_batch_s)))
