@@ -169,4 +169,5 @@ class Task:
     def summary(self) -> str:
         """What Flower shows as the task's arguments: sizes, never texts."""
         items = sum(request.items for request in self.requests)
-        return f"model={self.model} lane={self.lane} requests={len(self.requests)} items={items}"
+        # Flower shows the first sixty characters or so: a long model name goes last.
+        return f"lane={self.lane} requests={len(self.requests)} items={items} model={self.model}"

@@ -112,8 +112,8 @@ class TaskWork:
         failed = sum(work.error is not None for work in self.requests)
         items = sum(len(work.rows) for work in self.requests)
         tokens = sum(work.tokens for work in self.requests)
-        text = f"{len(self.requests)} requests, {items} items, {tokens} tokens"
-        return f"{text}, {failed} failed" if failed else text
+        text = f"requests={len(self.requests)} items={items} tokens={tokens}"
+        return f"{text} failed={failed}" if failed else text
 
 
 def _stack(pieces: Sequence[Piece]) -> Float32Array:

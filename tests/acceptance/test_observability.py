@@ -60,7 +60,7 @@ def test_flower_shows_each_task_with_model_lane_requests_and_tokens(service: Ser
     assert task["name"] == "millrace.embed"
     assert "model=sentence-transformers/all-MiniLM-L6-v2" in task["args"]
     assert "requests=1 items=3" in task["args"]
-    assert re.search(r"1 requests, 3 items, \d+ tokens", task["result"])
+    assert re.search(r"requests=1 items=3 tokens=\d+", task["result"])
 
 
 def test_check_passes_and_prints_a_table(service: Service) -> None:

@@ -122,7 +122,7 @@ def test_the_summary_that_flower_shows_never_holds_a_text(task: Task) -> None:
     summary = task.summary()
 
     items = sum(request.items for request in task.requests)
-    assert summary == f"model={task.model} lane={task.lane} requests={len(task.requests)} items={items}"
+    assert summary == f"lane={task.lane} requests={len(task.requests)} items={items} model={task.model}"
 
 
 def _example_task() -> Task:

@@ -204,10 +204,10 @@ def test_the_summary_that_flower_shows_counts_and_quotes_nothing() -> None:
     task = TaskWork.of("t", "t", Task(model="m", lane=Lane.BULK, operation=Operation.EMBED, requests=requests))
     for work in task.requests:
         work.rows, work.tokens = [None, None], 5
-    assert task.summary() == "2 requests, 4 items, 10 tokens"
+    assert task.summary() == "requests=2 items=4 tokens=10"
 
     # When
     task.requests[0].error = InferenceFailed()
 
     # Then
-    assert task.summary() == "2 requests, 4 items, 10 tokens, 1 failed"
+    assert task.summary() == "requests=2 items=4 tokens=10 failed=1"
