@@ -6,10 +6,10 @@ STAMPS := $(VENV)/.stamps
 EXTRAS := worker,flower,embedded
 
 .DEFAULT_GOAL := help
-.PHONY: help serve test check format bench docs constraints clean
+.PHONY: help serve test check format bench bench-engine bench-peers docs constraints clean
 
 help: ## Show this list
-	@awk -F ':.*## ' '/^[a-z]+:.*## / {printf "  make %-12s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-12s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
 
 serve: $(STAMPS)/serve ## Run the whole service here, in the foreground (Ctrl-C stops it)
 	@exec $(BIN)/millrace serve
@@ -29,6 +29,12 @@ format: $(STAMPS)/dev ## Format the code and mend what lint can mend
 
 bench: $(STAMPS)/dev ## Measure the service against the bare model on this machine
 	$(BIN)/python -m bench
+
+bench-engine: $(STAMPS)/dev $(STAMPS)/infinity ## Measure the engine alone beside transformers, sentence-transformers, Infinity
+	$(BIN)/python -m bench.engine --infinity $(VENV)/infinity/bin/python
+
+bench-peers: $(STAMPS)/dev $(STAMPS)/infinity ## Measure the service beside Infinity, over HTTP
+	$(BIN)/python -m bench.peers --infinity $(VENV)/infinity/bin/python
 
 docs: $(STAMPS)/dev ## Write the generated reference pages
 	$(BIN)/python -m docs.generate
@@ -58,4 +64,10 @@ $(STAMPS)/serve: $(STAMPS)/pip pyproject.toml constraints.txt
 
 $(STAMPS)/dev: $(STAMPS)/serve
 	$(BIN)/python -m pip install --quiet -c constraints.txt --group dev
+	@touch $@
+
+# Infinity needs older libraries than ours, so it has an environment of its own.
+$(STAMPS)/infinity: $(STAMPS)/pip bench/infinity.txt
+	$(PYTHON) -m venv $(VENV)/infinity
+	$(VENV)/infinity/bin/pip install --quiet -r bench/infinity.txt
 	@touch $@

@@ -1,14 +1,13 @@
-"""Measuring processes: each takes commands, JSON lines, on its stdin and answers on its stdout.
+"""Measuring processes, from outside; `bench.commands` is their inside.
 
 What is measured against each other runs in processes of its own, so that thread pools and event loops do not fight.
 """
 
 import json
-import os
 import select
 import subprocess
 import sys
-from collections.abc import Callable, Mapping
+from collections.abc import Sequence
 from pathlib import Path
 from types import TracebackType
 from typing import Any, Self
@@ -24,13 +23,22 @@ _ANSWER_TIMEOUT_S = 300.0
 class Child:
     """A measuring process, from outside."""
 
-    def __init__(self, module: str, log_path: Path) -> None:
-        """Start `python -m module`; it gets ready while the caller does other things."""
+    def __init__(
+        self, module: str, log_path: Path, *, python: str = sys.executable, arguments: Sequence[str] = ()
+    ) -> None:
+        """Start `python -m module`; it gets ready while the caller does other things.
+
+        Args:
+            module: What to run.
+            log_path: Where its stderr goes.
+            python: The interpreter; another one for what needs an environment of its own.
+            arguments: Words of the command line.
+        """
         self._module = module
         self._log_path = log_path
         with log_path.open("wb") as log:
             self._process = subprocess.Popen(
-                [sys.executable, "-m", module],
+                [python, "-m", module, *arguments],
                 stdin=subprocess.PIPE,
                 stdout=subprocess.PIPE,
                 stderr=log,
@@ -69,23 +77,3 @@ class Child:
         if "failed" in data:
             raise BenchFailed(f"{self._module}: {command} {arguments}: {data['failed']}")
         return data["result"]
-
-
-def answer_commands(prepare: Callable[[], Mapping[str, Callable[..., Any]]]) -> None:
-    """Be a measuring process until stdin ends.
-
-    Args:
-        prepare: Loads what is needed; returns the commands by name.
-    """
-    # Whatever a library prints goes to the log, not into the answers.
-    answers = os.fdopen(os.dup(1), "w")
-    os.dup2(2, 1)
-    commands = prepare()
-    for line in sys.stdin:
-        arguments = json.loads(line)
-        try:
-            answer = {"result": commands[arguments.pop("command")](**arguments)}
-        except Exception as err:  # noqa: BLE001 - the parent is told, and ends the run
-            answer = {"failed": f"{type(err).__name__}: {err}"}
-        answers.write(json.dumps(answer) + "\n")
-        answers.flush()

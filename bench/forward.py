@@ -6,6 +6,7 @@ tokenised at once, sorted by length, padded batches, all cores), and Millrace's 
 
 import time
 from collections.abc import Callable, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
 import numpy as np
@@ -15,7 +16,7 @@ from sentence_transformers import SentenceTransformer
 from torch.nn import functional
 from transformers.utils import logging as transformers_logging
 
-from bench.child import answer_commands
+from bench.commands import answer_commands
 from bench.measurement import Measurement
 from bench.texts import short_texts
 from shared.model_config import ModelConfig
@@ -23,6 +24,7 @@ from shared.results import Kind
 from workers import device as devices
 from workers.engine import Engine
 from workers.engine_protocol import EngineOptions
+from workers.scoring import normalized
 from workers.sequences import Sequences
 from workers.settings import WorkerSettings
 from workers.tokenization import ModelTokenizer
@@ -70,6 +72,7 @@ class Packed:
         model = engine.models[0]
         self._budget = model.card.max_batch_tokens
         self.tokenizer = ModelTokenizer(model.input_format)
+        self._pool = ThreadPoolExecutor(engine.batches_in_flight)
 
     def embed(self, texts: Sequence[str]) -> tuple[Float32Array, float]:
         """Unit vectors in input order, and the seconds that tokenising took."""
@@ -78,13 +81,18 @@ class Packed:
         tokenization_s = time.perf_counter() - started
         order = sorted(range(len(texts)), key=lambda index: len(encoded[index]))
         vectors: list[Float32Array] = [np.empty(0, np.float32)] * len(texts)
-        for members in self._batches(order, encoded):
+        batches = self._batches(order, encoded)
+        alone = len(batches) == 1 or not self._engine.parallel
+
+        def run(members: Sequence[int]) -> None:
             ids = np.concatenate([np.asarray(encoded[index], np.int32) for index in members])
             lengths = np.array([len(encoded[index]) for index in members], np.int32)
-            rows = self._engine.run(0, Sequences(ids, lengths), [Kind.DENSE])[Kind.DENSE].values
-            unit = rows / np.linalg.norm(rows, axis=1, keepdims=True)
-            for index, vector in zip(members, unit, strict=True):
+            rows = self._engine.run(0, Sequences(ids, lengths), [Kind.DENSE], alone=alone)[Kind.DENSE].values
+            for index, vector in zip(members, normalized(rows), strict=True):
                 vectors[index] = vector
+
+        # As the worker has it run: beside each other where the engine can, and a lone batch on this thread.
+        list(map(run, batches) if alone else self._pool.map(run, batches))
         return np.stack(vectors), tokenization_s
 
     def _batches(self, order: Sequence[int], encoded: Sequence[Sequence[int]]) -> list[list[int]]:
@@ -113,7 +121,7 @@ class Forward:
                 dtype=settings.dtype,
                 threads=settings.threads,
                 max_batch_tokens=settings.max_batch_tokens,
-                batches_in_flight=1,
+                batches_in_flight=settings.batches_in_flight,
                 log_level=settings.log_level,
                 log_format=settings.log_format,
             )

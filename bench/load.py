@@ -19,9 +19,9 @@ import numpy as np
 import orjson
 import uvloop
 
-from bench.child import answer_commands
+from bench.commands import answer_commands
 from bench.measurement import Measurement, of_latencies, percentile
-from bench.texts import short_texts
+from bench.texts import texts_of
 
 EMBEDDINGS_PATH = "/v1/embeddings"
 ECHO_PATH = "/echo"
@@ -104,12 +104,12 @@ class _Connection(asyncio.Protocol):
 class _Load:
     """Requests, the connections that carry them, and what came back."""
 
-    def __init__(self, port: int, path: str, texts_per_request: int, offset: int = 0) -> None:
+    def __init__(self, port: int, path: str, texts_per_request: int, offset: int = 0, *, texts: str = "short") -> None:
         self._port = port
-        requests = _requests(path, texts_per_request)
+        requests = _requests(path, texts_per_request, texts)
         offset %= len(requests)
         self._requests = cycle(requests[offset:] + requests[:offset])
-        self._check = _check_embeddings if path == EMBEDDINGS_PATH else _check_echo
+        self._check = _check_echo if path == ECHO_PATH else _check_embeddings
         self._texts_per_request = texts_per_request
         self._connections: list[_Connection] = []
         self.latencies_s: list[float] = []
@@ -156,13 +156,15 @@ class _Load:
             connection.close()
 
 
-async def _closed_loop(port: int, path: str, texts_per_request: int, concurrency: int, seconds: float) -> Measurement:
+async def _closed_loop(
+    port: int, path: str, texts_per_request: int, concurrency: int, seconds: float, texts: str = "short"
+) -> Measurement:
     """Each of `concurrency` connections sends its next request when it has its answer, for `seconds`; all are awaited.
 
     The time runs until the last answer, and the service is busy until then: throughput is fair. Latency is that of a
     client who waits, so an overloaded service lowers the offered load and looks better than it is.
     """
-    load = _Load(port, path, texts_per_request)
+    load = _Load(port, path, texts_per_request, texts=texts)
     busy = concurrency
     stop_at = finished = 0.0
 
@@ -262,8 +264,8 @@ async def _open_loop(port: int, path: str, rate_per_s: float, seconds: float) ->
     )
 
 
-def _requests(path: str, texts_per_request: int) -> list[bytes]:
-    texts = short_texts()
+def _requests(path: str, texts_per_request: int, kind: str) -> list[bytes]:
+    texts = texts_of(kind)
     groups = [texts[start : start + texts_per_request] for start in range(0, len(texts), texts_per_request)]
     return [_request(path, group) for group in groups]
 

@@ -33,7 +33,7 @@ from workers.rows import Rows
 from workers.weights import local_folder
 
 #: The real engine's budget on CPU, so that tasks and batches are of the same size.
-_BATCH_TOKENS = 4096
+_BATCH_TOKENS = 1024
 #: Fast enough never to shape a bulk batch.
 _TOKENS_PER_S = 1e9
 

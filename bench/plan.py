@@ -42,7 +42,7 @@ class Plan:
 REFERENCE_BATCH_SIZES = (16, 32, 64, 128)
 QUEUE_CONCURRENCIES = (1, 64, 256)
 #: Coalescing window of each variant: the gateway's default, and off.
-QUEUE_WINDOWS = (2, 0)
+QUEUE_WINDOWS = (4, 0)
 IDLE_BLOCK_REQUESTS = 20
 #: Part of the measured single-text capacity that the open-loop load offers.
 OPEN_LOOP_SHARE = 0.5

@@ -21,7 +21,7 @@ from api.dispatch import Dispatcher
 from api.fleet import Fleet
 from api.replies import Replies
 from api.settings import ApiSettings
-from bench.child import answer_commands
+from bench.commands import answer_commands
 from bench.measurement import Measurement, of_latencies
 from bench.texts import short_texts
 from shared import deadline as deadlines

@@ -96,13 +96,16 @@ class Stack:
 
 
 @contextmanager
-def running_stack(folder: Path, *, engine: str | None, gateway: bool) -> Iterator[Stack]:
+def running_stack(
+    folder: Path, *, engine: str | None, gateway: bool, settings: Mapping[str, str] | None = None
+) -> Iterator[Stack]:
     """Start a server of its own, a worker, and perhaps a gateway; stop them at the end.
 
     Args:
         folder: Where logs and the server's file go.
         engine: Module to run as the engine process; None for the real one.
         gateway: Whether to start one.
+        settings: More environment variables.
     """
     folder.mkdir()
     with ExitStack() as running:
@@ -113,6 +116,7 @@ def running_stack(folder: Path, *, engine: str | None, gateway: bool) -> Iterato
             "MILLRACE_HOST": "127.0.0.1",
             "MILLRACE_PORT": str(port),
             "MILLRACE_WORKER_METRICS_PORT": str(metrics_port),
+            **(settings or {}),
         }
         if engine is not None:
             environment["MILLRACE_ENGINE"] = engine

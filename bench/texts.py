@@ -1,4 +1,4 @@
-"""The texts of every measurement: seeded, so that each process makes the same ones by itself."""
+"""The texts of every measurement: seeded, so that each process makes the same ones by itself. Standard library only."""
 
 import random
 from pathlib import Path
@@ -7,7 +7,26 @@ from pathlib import Path
 COUNT = 512
 _SEED = 20
 _FEWEST_WORDS, _MOST_WORDS = 6, 22
+#: Each of them is one token of BERT's English vocabulary.
 _WORDS = Path(__file__).parent / "words.txt"
+
+#: Kinds of texts: a number is that many tokens each with BERT's vocabulary, special tokens included.
+KINDS = ("short", "16", "128", "256", "512", "mix")
+#: Lengths of the mix in tokens: log-normal as real corpora are, and as inference benchmarks assume.
+_MIX_MEDIAN, _MIX_SIGMA, _MIX_LONGEST = 60, 0.8, 512
+
+
+def texts_of(kind: str, count: int = COUNT) -> list[str]:
+    """`count` texts of one of the `KINDS`."""
+    if kind == "short":
+        return short_texts(count)
+    dice = random.Random(_SEED)
+    words = _WORDS.read_text().split()
+    if kind == "mix":
+        lengths = [round(_MIX_MEDIAN * dice.lognormvariate(0, _MIX_SIGMA)) for _ in range(count)]
+    else:
+        lengths = [int(kind)] * count
+    return [" ".join(dice.choices(words, k=max(1, min(_MIX_LONGEST, length) - 2))) for length in lengths]
 
 
 def short_texts(count: int = COUNT) -> list[str]:

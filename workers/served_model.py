@@ -35,6 +35,7 @@ class ServedModel:
         self.card = model.card
         self.tokenizer = ModelTokenizer(model.input_format)
         self._bulk_batch_s = bulk_batch_s / parallel
+        self._parallel = parallel
         self.tokens_per_s = model.card.tokens_per_s
         self.lanes: Lanes[Item] = Lanes(
             max_batch_tokens=model.card.max_batch_tokens, bulk_batch_tokens=self._bulk_batch_tokens(), aging_s=aging_s
@@ -75,10 +76,12 @@ class ServedModel:
     def held_limit(self, lane: Lane) -> int:
         """Tokens that a lane may hold before it is closed.
 
-        A batch that runs and one that waits; for interactive work one
-        more, so that a gateway with two tasks in flight never closes it.
+        What runs and as much that waits; of interactive work a batch
+        more, so that a gateway with its four tasks in flight never closes it.
         """
-        return 3 * self.card.max_batch_tokens if lane is Lane.INTERACTIVE else 2 * self.lanes.bulk_batch_tokens
+        if lane is Lane.INTERACTIVE:
+            return (2 * self._parallel + 1) * self.card.max_batch_tokens
+        return 2 * self._parallel * self.lanes.bulk_batch_tokens
 
     def _check_kinds(self, request: EmbedRequest) -> None:
         card = self.card

@@ -8,6 +8,7 @@ import openai
 import pytest
 
 from tests.helpers.service import Service
+from tests.helpers.waiting import wait_until
 
 SENTENCES = ["The weather is lovely today.", "It's so sunny outside!", "He drove to the stadium."]
 #: Published by sentence-transformers for all-MiniLM-L6-v2.
@@ -184,14 +185,15 @@ def test_the_request_id_is_echoed_and_logged(service: Service) -> None:
         response = client.post("/embed", json={"inputs": "x"}, headers={"x-request-id": "traced-42"})
 
     assert response.headers["x-request-id"] == "traced-42"
-    assert "request_id=traced-42" in service.log()
+    wait_until(lambda: "request_id=traced-42" in service.log(), what="the line in the log")
 
 
 def test_no_text_of_a_user_reaches_the_log(service: Service) -> None:
     with service.client() as client:
         client.post("/embed", json={"inputs": "a very private sentence"})
-        client.post("/embed", json={"inputs": ["another private one", ""]})
+        last = client.post("/embed", json={"inputs": ["another private one", ""]})
 
+    wait_until(lambda: f"request_id={last.headers['x-request-id']}" in service.log(), what="the last request's line")
     assert "private" not in service.log()
 
 

@@ -51,7 +51,7 @@ def test_a_models_own_budget_and_dtype_win_over_the_workers(folder: Path) -> Non
     # Then
     assert (own.card.dtype, own.card.max_batch_tokens) == ("bfloat16", 77)
     assert (workers.card.dtype, workers.card.max_batch_tokens) == ("float32", 512)
-    assert default.card.max_batch_tokens == 4096
+    assert default.card.max_batch_tokens == 1024
 
 
 def test_bfloat16_rows_are_close_to_float32_and_leave_as_float32(folder: Path) -> None:

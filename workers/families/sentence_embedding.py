@@ -43,6 +43,7 @@ class SentenceEmbedding:
             raise ConfigurationError(f"model {config.name} is not a text embedding model with a fast tokenizer")
         transformer = model[0].model
         self._encoder = Encoder(transformer, tokenizer, device, trace_lone=True)
+        self.base_model = transformer
         max_tokens = longest_input(transformer, int(model.max_seq_length))
         self.input_format = InputFormat(
             tokenizer_json=tokenizer.backend_tokenizer.to_str(),

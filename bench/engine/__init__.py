@@ -1,0 +1,1 @@
+"""The engine alone, without queue or HTTP, beside what people use instead."""

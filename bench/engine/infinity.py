@@ -1,0 +1,50 @@
+"""`python -m bench.engine.infinity FOLDER DTYPE`: Infinity's engine in its own environment, a measuring process.
+
+Nothing of ours but the texts and the command loop is imported.
+"""
+
+import asyncio
+import sys
+import time
+from collections.abc import Callable, Mapping
+from typing import Any
+
+from infinity_emb import AsyncEngineArray, EngineArgs
+
+from bench.commands import answer_commands
+from bench.texts import texts_of
+
+
+class Infinity:
+    """Its engine with its own defaults, fed with all texts at once so that it can sort and batch them."""
+
+    def __init__(self, folder: str, dtype: str) -> None:
+        self._loop = asyncio.new_event_loop()
+        arguments = EngineArgs(
+            model_name_or_path=folder,
+            engine="torch",
+            device="cpu",
+            dtype=dtype,
+            batch_size=32,
+            bettertransformer=False,
+            model_warmup=False,
+        )
+        self._engine = AsyncEngineArray.from_args([arguments])[0]
+        self._loop.run_until_complete(self._engine.astart())
+
+    def embed(self, kind: str, count: int) -> dict[str, float]:
+        """One pass over `count` texts of a kind."""
+        texts = texts_of(kind, count)
+        started = time.perf_counter()
+        self._loop.run_until_complete(self._engine.embed(texts))
+        return {"seconds": time.perf_counter() - started}
+
+
+def _prepare() -> Mapping[str, Callable[..., Any]]:
+    infinity = Infinity(sys.argv[1], sys.argv[2])
+    infinity.embed("16", 32)
+    return {"embed": infinity.embed}
+
+
+if __name__ == "__main__":
+    answer_commands(_prepare)
