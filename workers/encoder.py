@@ -12,7 +12,7 @@ import torch
 from torch import Tensor
 
 from workers.lone import LoneSequence, trace_lone_sequence
-from workers.packed import ATTENTION, PACKABLE, collate, learned_position_padding
+from workers.packed import ATTENTION, DECODERS, collate, learned_position_padding, packs
 from workers.padded import pad
 from workers.sequences import Sequences
 
@@ -71,13 +71,14 @@ class Encoder:
         """
         self._model = model
         self._device = device
-        self.packed = model.config.model_type in PACKABLE
+        self.packed = packs(model.config)
+        self._options: dict[str, Any] = {"use_cache": False} if model.config.model_type in DECODERS else {}
         self._takes_types = "token_type_ids" in tokenizer.model_input_names
         self._padding_idx = learned_position_padding(model)
         self._pad_id = tokenizer.pad_token_id or 0
         self._lone: LoneSequence | None = None
         if self.packed:
-            if trace_lone and device.type == "cpu":
+            if trace_lone and device.type == "cpu" and not self._options:
                 names = ["input_ids", "position_ids", *(["token_type_ids"] if self._takes_types else [])]
                 first_position = 0 if self._padding_idx is None else self._padding_idx + 1
                 self._lone = trace_lone_sequence(model, names, first_position=first_position)
@@ -93,8 +94,8 @@ class Encoder:
             if self._lone is not None and len(sequences.lengths) == 1:
                 states = self._lone(inputs)[0]
             else:
-                states = self._model(**inputs, **batch.attention_arguments()).last_hidden_state[0]
+                states = self._model(**inputs, **self._options, **batch.attention_arguments()).last_hidden_state[0]
         else:
             padded = pad(sequences, self._pad_id, self._device, types=self._takes_types)
-            states = self._model(**padded).last_hidden_state[padded["attention_mask"].bool()]
+            states = self._model(**padded, **self._options).last_hidden_state[padded["attention_mask"].bool()]
         return Hidden(states, batch.input_ids[0], batch.cu_seq_lens, batch.seq_idx[0])

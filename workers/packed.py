@@ -23,7 +23,45 @@ from workers.sequences import Sequences
 ATTENTION = "millrace_packed"
 
 #: Model types whose packed forward is compared with the reference in `tests/parity`.
-PACKABLE = frozenset({"bert", "roberta", "xlm-roberta", "distilbert"})
+_ENCODERS = frozenset(
+    {
+        "albert",
+        "bert",
+        "camembert",
+        "data2vec-text",
+        "distilbert",
+        "electra",
+        "ernie",
+        "eurobert",
+        "jina_embeddings_v3",
+        "modernbert",
+        "nomic_bert",
+        "roberta",
+        "xlm-roberta",
+        "xlm-roberta-xl",
+    }
+)
+#: The same, of classes that were made to generate text: their key-value cache has to be turned off.
+DECODERS = frozenset({"gemma", "gemma2", "gemma3_text", "llama", "mistral", "qwen2", "qwen3"})
+#: Rotary scalings that depend on the longest position in the batch: neighbours would change a text's vector.
+_BATCH_DEPENDENT_ROPE = frozenset({"dynamic", "longrope"})
+
+
+def packs(config: Any) -> bool:
+    """Whether a model with this configuration can run packed, with numbers equal to its own on each sequence alone."""
+    if config.model_type not in _ENCODERS | DECODERS:
+        return False
+    if getattr(config, "attn_logit_softcapping", None) is not None:
+        return False  # no kernel here caps scores
+    return not _rope_types(getattr(config, "rope_parameters", None)) & _BATCH_DEPENDENT_ROPE
+
+
+def _rope_types(parameters: Any) -> set[str]:
+    """The kinds of rotary scaling that a configuration names, also where each kind of layer has its own."""
+    if not isinstance(parameters, dict):
+        return set()
+    nested = set().union(*(_rope_types(value) for value in parameters.values()))
+    return nested | ({parameters["rope_type"]} if "rope_type" in parameters else set())
 
 
 @dataclass(frozen=True, slots=True)

@@ -28,12 +28,12 @@ _NOBODY = RequestWork(EmbedRequest(request_id="r", deadline=0, texts=[]), None) 
 class Served:
     """One model, as a worker serves it."""
 
-    def __init__(self, folder: Path) -> None:
+    def __init__(self, folder: Path, *, dtype: str = "float32") -> None:
         self._engine = Engine(
             EngineOptions(
                 models=[ModelConfig(name="model", source=str(folder))],
                 device="cpu",
-                dtype="float32",
+                dtype=dtype,
                 # On cores that others use too, threads that wait for each other are far slower than one.
                 threads=1,
                 max_batch_tokens=0,

