@@ -5,8 +5,8 @@ from pathlib import Path
 
 from shared.model_config import PACKAGE_SCHEME, ConfigurationError, ModelConfig
 
-#: What a model needs; pickled weights are never fetched, nor loaded.
-_HUB_FILES = ["*.json", "*.safetensors", "*.txt", "*.model", "*.jinja"]
+#: What a model needs. Of pickled files only bge-m3's two small heads are fetched, and they are loaded as weights only.
+_HUB_FILES = ["*.json", "*.safetensors", "*.txt", "*.model", "*.jinja", "sparse_linear.pt", "colbert_linear.pt"]
 
 
 def local_folder(config: ModelConfig) -> Path:
