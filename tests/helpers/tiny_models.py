@@ -20,16 +20,19 @@ from transformers import (
     AlbertConfig,
     AlbertModel,
     BertConfig,
+    BertForMaskedLM,
     BertForSequenceClassification,
     BertModel,
     BertTokenizer,
     CamembertConfig,
+    CamembertForMaskedLM,
     CamembertModel,
     Data2VecTextConfig,
     Data2VecTextModel,
     DebertaV2Config,
     DebertaV2Model,
     DistilBertConfig,
+    DistilBertForMaskedLM,
     DistilBertForSequenceClassification,
     DistilBertModel,
     DistilBertTokenizer,
@@ -53,6 +56,7 @@ from transformers import (
     MistralConfig,
     MistralModel,
     ModernBertConfig,
+    ModernBertForMaskedLM,
     ModernBertModel,
     MPNetConfig,
     MPNetModel,
@@ -65,10 +69,12 @@ from transformers import (
     Qwen3Config,
     Qwen3Model,
     RobertaConfig,
+    RobertaForMaskedLM,
     RobertaForSequenceClassification,
     RobertaModel,
     RobertaTokenizer,
     XLMRobertaConfig,
+    XLMRobertaForMaskedLM,
     XLMRobertaForSequenceClassification,
     XLMRobertaModel,
     XLMRobertaTokenizer,
@@ -327,6 +333,23 @@ def embedding_model(
         modules.append(Normalize())
     SentenceTransformer(modules=modules, device="cpu").save_pretrained(str(folder / "model"), create_model_card=False)
     return folder / "model"
+
+
+_MASKED: dict[str, tuple[Callable[[], Any], Callable[[int], PreTrainedModel]]] = {
+    "bert": (_bert_tokenizer, _of(BertForMaskedLM, _bert_like(BertConfig))),
+    "roberta": (_roberta_tokenizer, _of(RobertaForMaskedLM, _roberta_like(RobertaConfig))),
+    "xlm-roberta": (_xlm_roberta_tokenizer, _of(XLMRobertaForMaskedLM, _roberta_like(XLMRobertaConfig))),
+    "distilbert": (_distilbert_tokenizer, _of(DistilBertForMaskedLM, _distilbert)),
+    "modernbert": (_modernbert_tokenizer, _of(ModernBertForMaskedLM, _modernbert)),
+    "camembert": (_roberta_tokenizer, _of(CamembertForMaskedLM, _roberta_like(CamembertConfig))),
+}
+
+
+def masked_language_model(folder: Path, name: str) -> Path:
+    """Write a tiny masked language model: what SPLADE is made of."""
+    tokenizer, model = _MASKED[name]
+    _save(model, tokenizer(), folder)
+    return folder
 
 
 def cross_encoder(folder: Path, name: str) -> Path:
