@@ -38,6 +38,11 @@ class Hidden:
         """The state of each sequence's last token, shape (count, hidden size)."""
         return self.states[self.cu_seq_lens[1:].long() - 1]
 
+    def mean(self) -> Tensor:
+        """The mean of each sequence's states, shape (count, hidden size)."""
+        sums = self.states.new_zeros((len(self.cu_seq_lens) - 1, self.states.shape[1]))
+        return sums.index_add_(0, self.seq_idx, self.states) / self.cu_seq_lens.diff()[:, None]
+
     def without_leading(self, skip: npt.NDArray[np.int32]) -> "Hidden":
         """The same without the first `skip` tokens of each sequence, shape (count,)."""
         lengths = np.diff(self.cu_seq_lens.cpu().numpy())

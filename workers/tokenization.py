@@ -31,11 +31,10 @@ class ModelTokenizer:
 
     def __init__(self, input_format: InputFormat) -> None:
         self._format = input_format
-        self._tokenizer = Tokenizer.from_str(input_format.tokenizer_json)
-        self._tokenizer.no_padding()
-        # Of a pair only the document is cut: a truncated query would change what every document is scored against.
-        strategy = "only_second" if input_format.pairs == "tokenizer" else "longest_first"
-        self._tokenizer.enable_truncation(input_format.max_tokens, strategy=strategy)
+        self._tokenizer = _cutting(input_format, "longest_first")
+        # Of a query and its document only the document is cut: a truncated query would change what every document is
+        # scored against.
+        self._rerank_tokenizer = _cutting(input_format, "only_second")
         self._most_characters = input_format.max_tokens * CHARACTERS_PER_MAX_TOKEN
 
     def encode_request(self, request: Request) -> list[Tokens]:
@@ -54,11 +53,11 @@ class ModelTokenizer:
                 query = self.encode([request.query], input_type="query", prompt=request.instruction)
                 return query + self.encode(request.documents, input_type="document")
             case RerankRequest():
-                return self.encode_pairs([request.query] * len(request.documents), request.documents)
+                return self.encode_pairs([request.query] * len(request.documents), request.documents, cut_both=False)
             case ClassifyRequest():
                 if request.seconds is None:
                     return self.encode(request.texts)
-                return self.encode_pairs(request.texts, request.seconds)
+                return self.encode_pairs(request.texts, request.seconds, cut_both=True)
 
     def encode(
         self,
@@ -78,16 +77,22 @@ class ModelTokenizer:
             for encoding, text in zip(encodings, texts, strict=True)
         ]
 
-    def encode_pairs(self, firsts: Sequence[str], seconds: Sequence[str]) -> list[Tokens]:
+    def encode_pairs(self, firsts: Sequence[str], seconds: Sequence[str], *, cut_both: bool) -> list[Tokens]:
         """Tokenise pairs of texts.
 
+        Args:
+            firsts: First text of each pair.
+            seconds: Second text of each pair.
+            cut_both: Whether the longer text of a pair that is too long is cut, or always the second.
+
         Raises:
-            ValueError: A first text alone fills the model's maximum length.
+            ValueError: The second is to be cut, and a first text alone fills the model's maximum length.
         """
         most = self._most_characters
+        tokenizer = self._tokenizer if cut_both else self._rerank_tokenizer
         pairs = [(first[:most], second[:most]) for first, second in zip(firsts, seconds, strict=True)]
         try:
-            encodings = self._tokenizer.encode_batch_fast(pairs)
+            encodings = tokenizer.encode_batch_fast(pairs)
         except Exception as err:  # tokenizers raises plain Exception
             raise ValueError(str(err)) from err
         return [
@@ -102,6 +107,13 @@ class ModelTokenizer:
         ids = self._tokenizer.encode(prompt).ids
         bare = self._tokenizer.encode(prompt, add_special_tokens=False).ids
         return len(ids) if ids[-len(bare) :] == bare else len(ids) - 1
+
+
+def _cutting(input_format: InputFormat, strategy: str) -> Tokenizer:
+    tokenizer = Tokenizer.from_str(input_format.tokenizer_json)
+    tokenizer.no_padding()
+    tokenizer.enable_truncation(input_format.max_tokens, strategy=strategy)
+    return tokenizer
 
 
 def _tokens(encoding: Encoding, *, beyond: bool, pair: bool, is_query: bool = False, skip: int = 0) -> Tokens:

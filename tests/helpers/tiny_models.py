@@ -18,6 +18,7 @@ from tokenizers.models import Unigram
 from tokenizers.trainers import UnigramTrainer
 from transformers import (
     AlbertConfig,
+    AlbertForSequenceClassification,
     AlbertModel,
     BertConfig,
     BertForMaskedLM,
@@ -26,10 +27,13 @@ from transformers import (
     BertTokenizer,
     CamembertConfig,
     CamembertForMaskedLM,
+    CamembertForSequenceClassification,
     CamembertModel,
     Data2VecTextConfig,
+    Data2VecTextForSequenceClassification,
     Data2VecTextModel,
     DebertaV2Config,
+    DebertaV2ForSequenceClassification,
     DebertaV2Model,
     DistilBertConfig,
     DistilBertForMaskedLM,
@@ -40,8 +44,10 @@ from transformers import (
     ElectraForSequenceClassification,
     ElectraModel,
     ErnieConfig,
+    ErnieForSequenceClassification,
     ErnieModel,
     EuroBertConfig,
+    EuroBertForSequenceClassification,
     EuroBertModel,
     Gemma2Config,
     Gemma2Model,
@@ -50,6 +56,7 @@ from transformers import (
     GemmaConfig,
     GemmaModel,
     JinaEmbeddingsV3Config,
+    JinaEmbeddingsV3ForSequenceClassification,
     JinaEmbeddingsV3Model,
     LlamaConfig,
     LlamaModel,
@@ -57,10 +64,13 @@ from transformers import (
     MistralModel,
     ModernBertConfig,
     ModernBertForMaskedLM,
+    ModernBertForSequenceClassification,
     ModernBertModel,
     MPNetConfig,
+    MPNetForSequenceClassification,
     MPNetModel,
     NomicBertConfig,
+    NomicBertForSequenceClassification,
     NomicBertModel,
     PreTrainedModel,
     PreTrainedTokenizerFast,
@@ -79,6 +89,7 @@ from transformers import (
     XLMRobertaModel,
     XLMRobertaTokenizer,
     XLMRobertaXLConfig,
+    XLMRobertaXLForSequenceClassification,
     XLMRobertaXLModel,
 )
 
@@ -228,10 +239,10 @@ def _bidirectional_qwen3(vocabulary: int) -> Any:
     return config
 
 
-def _modernbert(vocabulary: int) -> Any:
+def _modernbert(vocabulary: int, **extra: Any) -> Any:
     """Two of three layers see a window of 4 tokens to either side."""
     ids = {"pad_token_id": 0, "bos_token_id": 101, "eos_token_id": 102, "cls_token_id": 101, "sep_token_id": 102}
-    return ModernBertConfig(vocab_size=vocabulary, local_attention=_WINDOW, num_labels=1, **ids, **_SIZES)
+    return ModernBertConfig(vocab_size=vocabulary, local_attention=_WINDOW, num_labels=1, **ids, **_SIZES, **extra)
 
 
 def _deberta(vocabulary: int) -> Any:
@@ -240,6 +251,13 @@ def _deberta(vocabulary: int) -> Any:
     )
 
 
+def _both(
+    name: str, tokenizer: Callable[[], Any], encoder: Any, classifier: Any, config: Callable[[int], Any]
+) -> Architecture:
+    return Architecture(name, tokenizer, _of(encoder, config), _of(classifier, config))
+
+
+_ALBERT = _bert_like(AlbertConfig, embedding_size=16)
 _ELECTRA = _bert_like(ElectraConfig, embedding_size=16)
 
 ARCHITECTURES = {
@@ -272,18 +290,60 @@ ARCHITECTURES = {
         Architecture(
             "electra", _bert_tokenizer, _of(ElectraModel, _ELECTRA), _of(ElectraForSequenceClassification, _ELECTRA)
         ),
-        Architecture("albert", _bert_tokenizer, _of(AlbertModel, _bert_like(AlbertConfig, embedding_size=16)), None),
-        Architecture("ernie", _bert_tokenizer, _of(ErnieModel, _bert_like(ErnieConfig)), None),
-        Architecture("camembert", _roberta_tokenizer, _of(CamembertModel, _roberta_like(CamembertConfig)), None),
-        Architecture(
-            "xlm-roberta-xl", _roberta_tokenizer, _of(XLMRobertaXLModel, _roberta_like(XLMRobertaXLConfig)), None
+        _both("albert", _bert_tokenizer, AlbertModel, AlbertForSequenceClassification, _ALBERT),
+        _both("ernie", _bert_tokenizer, ErnieModel, ErnieForSequenceClassification, _bert_like(ErnieConfig)),
+        _both(
+            "camembert",
+            _roberta_tokenizer,
+            CamembertModel,
+            CamembertForSequenceClassification,
+            _roberta_like(CamembertConfig),
         ),
-        Architecture("data2vec", _roberta_tokenizer, _of(Data2VecTextModel, _roberta_like(Data2VecTextConfig)), None),
-        Architecture("modernbert", _modernbert_tokenizer, _of(ModernBertModel, _modernbert), None),
-        Architecture("nomic-bert", _bert_tokenizer, _of(NomicBertModel, _bert_like(NomicBertConfig)), None),
-        Architecture("eurobert", _modernbert_tokenizer, _of(EuroBertModel, _grouped(EuroBertConfig)), None),
-        Architecture(
-            "jina-v3", _xlm_roberta_tokenizer, _of(JinaEmbeddingsV3Model, _roberta_like(JinaEmbeddingsV3Config)), None
+        _both(
+            "xlm-roberta-xl",
+            _roberta_tokenizer,
+            XLMRobertaXLModel,
+            XLMRobertaXLForSequenceClassification,
+            _roberta_like(XLMRobertaXLConfig),
+        ),
+        _both(
+            "data2vec",
+            _roberta_tokenizer,
+            Data2VecTextModel,
+            Data2VecTextForSequenceClassification,
+            _roberta_like(Data2VecTextConfig),
+        ),
+        _both("modernbert", _modernbert_tokenizer, ModernBertModel, ModernBertForSequenceClassification, _modernbert),
+        _both(
+            "modernbert-mean",
+            _modernbert_tokenizer,
+            ModernBertModel,
+            ModernBertForSequenceClassification,
+            lambda vocabulary: _modernbert(vocabulary, classifier_pooling="mean"),
+        ),
+        _both(
+            "nomic-bert",
+            _bert_tokenizer,
+            NomicBertModel,
+            NomicBertForSequenceClassification,
+            _bert_like(NomicBertConfig),
+        ),
+        *(
+            _both(
+                f"eurobert-{pooling}",
+                _modernbert_tokenizer,
+                EuroBertModel,
+                EuroBertForSequenceClassification,
+                _grouped(EuroBertConfig, classifier_pooling=pooling, num_labels=1),
+            )
+            for pooling in ("bos", "mean", "late")
+        ),
+        _both(
+            "jina-v3",
+            _xlm_roberta_tokenizer,
+            JinaEmbeddingsV3Model,
+            JinaEmbeddingsV3ForSequenceClassification,
+            _roberta_like(JinaEmbeddingsV3Config),
         ),
         Architecture("qwen2", _decoder_tokenizer, _of(Qwen2Model, _grouped(Qwen2Config)), None),
         Architecture("qwen3", _decoder_tokenizer, _of(Qwen3Model, _grouped(Qwen3Config, head_dim=8)), None),
@@ -305,8 +365,8 @@ ARCHITECTURES = {
         ),
         # These do not pack: they show the padded path, with segments, with positions that skip padding, and with a kernel
         # that is missing.
-        Architecture("deberta-v2", _bert_tokenizer, _of(DebertaV2Model, _deberta), None),
-        Architecture("mpnet", _roberta_tokenizer, _of(MPNetModel, _roberta_like(MPNetConfig)), None),
+        _both("deberta-v2", _bert_tokenizer, DebertaV2Model, DebertaV2ForSequenceClassification, _deberta),
+        _both("mpnet", _roberta_tokenizer, MPNetModel, MPNetForSequenceClassification, _roberta_like(MPNetConfig)),
         Architecture("gemma2-softcap", _decoder_tokenizer, _of(Gemma2Model, _gemma2(softcap=5.0)), None),
     )
 }
@@ -352,17 +412,30 @@ def masked_language_model(folder: Path, name: str) -> Path:
     return folder
 
 
-def cross_encoder(folder: Path, name: str) -> Path:
-    """Write a tiny sequence classifier with one label.
+def cross_encoder(
+    folder: Path, name: str, *, labels: Sequence[str] = ("LABEL_0",), problem_type: str | None = None
+) -> Path:
+    """Write a tiny sequence classifier.
 
     Args:
         folder: Where; created.
         name: Architecture, a key of `ARCHITECTURES`.
+        labels: Its labels; one makes a reranker.
+        problem_type: What its configuration says of them.
     """
     architecture = ARCHITECTURES[name]
     if architecture.classifier is None:
         raise ValueError(f"no classifier for {name}")
-    _save(architecture.classifier, architecture.tokenizer(), folder)
+    build = architecture.classifier
+
+    def with_labels(vocabulary: int) -> PreTrainedModel:
+        model = build(vocabulary)
+        model.config.id2label = dict(enumerate(labels))
+        model.config.label2id = {label: index for index, label in enumerate(labels)}
+        model.config.problem_type = problem_type
+        return type(model)(model.config)
+
+    _save(with_labels, architecture.tokenizer(), folder)
     return folder
 
 

@@ -39,7 +39,7 @@ MODELS: list[tuple[str, Literal["mean", "cls", "lasttoken"], bool]] = [
     ("data2vec", "mean", True),
     ("modernbert", "cls", True),
     ("nomic-bert", "mean", True),
-    ("eurobert", "mean", True),
+    ("eurobert-mean", "mean", True),
     ("jina-v3", "mean", True),
     ("qwen2", "lasttoken", True),
     ("qwen3", "lasttoken", True),

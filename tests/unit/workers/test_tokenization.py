@@ -48,7 +48,7 @@ def test_a_pair_keeps_its_whole_query_and_cuts_only_the_document(query: str, doc
     question = REFERENCE.encode(query).ids
 
     # When
-    tokens = PAIRS.encode_pairs([query] * len(documents), documents)
+    tokens = PAIRS.encode_pairs([query] * len(documents), documents, cut_both=False)
 
     # Then
     for document, entry in zip(documents, tokens, strict=True):
@@ -61,7 +61,7 @@ def test_a_pair_keeps_its_whole_query_and_cuts_only_the_document(query: str, doc
 
 
 def test_the_segments_of_a_pair_are_0_for_the_query_and_1_for_the_document() -> None:
-    (entry,) = PAIRS.encode_pairs(["mill race"], ["wheel"])
+    (entry,) = PAIRS.encode_pairs(["mill race"], ["wheel"], cut_both=False)
 
     assert entry.type_ids == [0, 0, 0, 0, 1, 1]
 
@@ -82,7 +82,7 @@ def test_a_text_without_words_is_two_special_tokens_and_was_not_cut(text: str) -
 
 
 def test_an_empty_document_makes_a_pair_that_was_not_cut() -> None:
-    (entry,) = PAIRS.encode_pairs(["mill"], [""])
+    (entry,) = PAIRS.encode_pairs(["mill"], [""], cut_both=False)
 
     assert entry.full_length == len(entry.ids) == 4
 
@@ -90,7 +90,7 @@ def test_an_empty_document_makes_a_pair_that_was_not_cut() -> None:
 @pytest.mark.parametrize("document", ["", "mill", "mill " * 50])
 def test_a_query_that_alone_fills_the_model_is_refused(document: str) -> None:
     with pytest.raises(ValueError, match="too short"):
-        PAIRS.encode_pairs(["mill " * MAX], [document])
+        PAIRS.encode_pairs(["mill " * MAX], [document], cut_both=False)
 
 
 def test_a_megabyte_is_cut_before_it_is_tokenised_and_counts_as_cut() -> None:
@@ -99,7 +99,7 @@ def test_a_megabyte_is_cut_before_it_is_tokenised_and_counts_as_cut() -> None:
 
     # When
     (entry,) = SINGLE.encode([text])
-    (pair,) = PAIRS.encode_pairs(["race"], [text])
+    (pair,) = PAIRS.encode_pairs(["race"], [text], cut_both=False)
 
     # Then
     assert entry.ids == REFERENCE.encode("mill " * (MAX - 2)).ids
