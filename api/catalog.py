@@ -9,6 +9,10 @@ from shared.model_config import ModelConfig
 from shared.queues import Operation
 
 
+#: The kind of model that an operation means where others can do it too.
+_MADE_FOR = {Operation.RERANK: "reranker", Operation.CLASSIFY: "classifier"}
+
+
 class Catalog:
     """Configured models (what should exist) together with the workers' cards (what does)."""
 
@@ -49,15 +53,15 @@ class Catalog:
         return config.name
 
     def _default(self, operation: Operation, kinds: Collection[str]) -> str:
-        """The first model that does `operation`, a reranker before an embedding model when the task is to rerank."""
+        """The first model that does `operation`; one that is made for it goes before one that can do it too."""
         cards = [(config.name, self.card(config.name)) for config in self.models]
         able = [
             (name, card)
             for name, card in cards
             if card is not None and operation in card.operations and _makes(card, kinds)
         ]
-        if operation is Operation.RERANK:
-            able.sort(key=lambda entry: entry[1].model_type != "reranker")
+        if (made_for := _MADE_FOR.get(operation)) is not None:
+            able.sort(key=lambda entry: entry[1].model_type != made_for)
         if able:
             return able[0][0]
         if all(card is not None for _, card in cards):

@@ -83,8 +83,8 @@ class ClassifyRequest:
     request_id: str
     deadline: float
     texts: Sequence[str]
-    #: The second text of each pair, or None for single texts.
-    seconds: Sequence[str] | None = None
+    #: The second text of each pair, None for a single text; None when all are single.
+    seconds: Sequence[str | None] | None = None
     #: Cut texts that are too long (True) or refuse them (False).
     truncate: bool = True
     #: Logits (True) or probabilities (False).
@@ -98,7 +98,7 @@ class ClassifyRequest:
     @property
     def characters(self) -> int:
         """Number of characters of all texts."""
-        return sum(map(len, self.texts)) + sum(map(len, self.seconds or ()))
+        return sum(map(len, self.texts)) + sum(len(second or "") for second in self.seconds or ())
 
 
 Request = EmbedRequest | RerankRequest | ClassifyRequest

@@ -55,9 +55,14 @@ class ModelTokenizer:
             case RerankRequest():
                 return self.encode_pairs([request.query] * len(request.documents), request.documents, cut_both=False)
             case ClassifyRequest():
-                if request.seconds is None:
-                    return self.encode(request.texts)
-                return self.encode_pairs(request.texts, request.seconds, cut_both=True)
+                return self._encode_mixed(request.texts, request.seconds or [None] * len(request.texts))
+
+    def _encode_mixed(self, texts: Sequence[str], seconds: Sequence[str | None]) -> list[Tokens]:
+        pairs = [(text, second) for text, second in zip(texts, seconds, strict=True) if second is not None]
+        of_pairs = iter(self.encode_pairs([a for a, _ in pairs], [b for _, b in pairs], cut_both=True))
+        singles = [text for text, second in zip(texts, seconds, strict=True) if second is None]
+        of_singles = iter(self.encode(singles))
+        return [next(of_singles if second is None else of_pairs) for second in seconds]
 
     def encode(
         self,

@@ -1,7 +1,7 @@
 """Text Embeddings Inference: `/embed`, `/rerank` with `texts`, `/info`."""
 
 from collections.abc import Mapping, Sequence
-from typing import Any, Literal
+from typing import Annotated, Any, Literal
 
 from pydantic import BaseModel, Field
 
@@ -57,15 +57,29 @@ class EmbedSparseBody(BaseModel):
     model: str | None = Field(None, description="Name of the model; the first that makes sparse vectors when absent.")
 
 
+Text = Annotated[str, Field(description="One text.")]
+SingleOrPair = Annotated[list[str], Field(min_length=1, max_length=2, description="One text, or a pair.")]
+
+
 class PredictBody(BaseModel):
     """Request of `POST /predict`."""
 
-    inputs: str | list[str | list[str]] = Field(
-        description="One text, or a list whose entries are texts, pairs of texts, or texts in a list of their own."
+    inputs: Text | SingleOrPair | Annotated[list[SingleOrPair], Field(min_length=1)] = Field(
+        description='One text, a pair (`["a", "b"]`, which is not a batch), or a batch: a list of `["a"]` and `["a", "b"]`.'
     )
     truncate: bool | None = Field(None, description="Cut over-long texts (default) or refuse them.")
     raw_scores: bool = Field(False, description="Logits instead of probabilities.")
     model: str | None = Field(None, description="Name of the model; the first classifier when absent.")
+
+    def entries(self) -> list[list[str]]:
+        """The batch, also where it is a single text or pair."""
+        if isinstance(self.inputs, str):
+            return [[self.inputs]]
+        return [self.inputs] if self.is_single() else list(self.inputs)  # type: ignore[list-item, arg-type]
+
+    def is_single(self) -> bool:
+        """Whether the answer is one list of labels instead of one for each entry."""
+        return isinstance(self.inputs, str) or isinstance(self.inputs[0], str)
 
 
 class SparseValue(BaseModel):
@@ -209,7 +223,7 @@ class Tei:
                 [{"score": score, "label": output.labels[index]} for index, score in wire.ranking(scores, None)]
                 for scores in wire.rows(output)
             ]
-            return wire.dumps(answer[0] if isinstance(body.inputs, str) else answer)
+            return wire.dumps(answer[0] if body.is_single() else answer)
         ranks: list[dict[str, Any]] = []
         for index, score in wire.ranking(wire.rows(output), body.top_n):
             rank: dict[str, Any] = {"index": index, "score": score}
@@ -233,19 +247,13 @@ class Tei:
 
 
 def _classify_request(body: PredictBody, context: Context) -> ClassifyRequest:
-    entries = [body.inputs] if isinstance(body.inputs, str) else body.inputs
-    parts = [[entry] if isinstance(entry, str) else entry for entry in entries]
-    if not parts:
-        raise EmptyInput("`inputs` cannot be empty", param="inputs")
-    width = len(parts[0])
-    if width not in (1, 2) or any(len(part) != width for part in parts):
-        raise InvalidRequest("`inputs` should be single texts only or pairs of texts only", param="inputs")
-    wire.refuse_empty([part[0] for part in parts], "inputs")
+    entries = body.entries()
+    wire.refuse_empty([entry[0] for entry in entries], "inputs")
     return ClassifyRequest(
         request_id=context.request_id,
         deadline=context.deadline,
-        texts=[part[0] for part in parts],
-        seconds=[part[1] for part in parts] if width == 2 else None,
+        texts=[entry[0] for entry in entries],
+        seconds=[entry[1] if len(entry) > 1 else None for entry in entries],
         truncate=body.truncate is not False,
         raw_scores=body.raw_scores,
     )

@@ -63,7 +63,7 @@ class Served:
         request = RerankRequest(request_id="r", deadline=0, query=query, documents=documents, **options)
         return self._rows(self.answer(request))
 
-    def classify(self, texts: Sequence[str], seconds: Sequence[str] | None = None, **options: Any) -> Array:
+    def classify(self, texts: Sequence[str], seconds: Sequence[str | None] | None = None, **options: Any) -> Array:
         """Label scores of texts (or pairs) that share one forward pass, in the given order."""
         return self._rows(
             self.answer(ClassifyRequest(request_id="r", deadline=0, texts=texts, seconds=seconds, **options))

@@ -1,8 +1,10 @@
 """TEI's dialect: parse, render, render_error."""
 
 import json
+from dataclasses import replace
 from typing import Any
 
+import numpy as np
 import pytest
 from pydantic import ValidationError
 
@@ -25,13 +27,15 @@ from shared.errors import (
     WorkerLost,
     WrongTask,
 )
-from shared.jobs import EmbedRequest, RerankRequest
+from shared.jobs import ClassifyRequest, EmbedRequest, RerankRequest
+from shared.results import Kind, Output, Ragged
 from tests.helpers.fleets import card, config, fleet_of
 from tests.helpers.outputs import output
 
 CONTEXT = Context(request_id="req-1", deadline=12.5)
 ROUTES = {route.path: route for route in PLUGIN.routes}
 EMBED, RERANK = ROUTES["/embed"], ROUTES["/rerank"]
+PREDICT, EMBED_SPARSE = ROUTES["/predict"], ROUTES["/embed_sparse"]
 
 
 def _parse(route: Route, **fields: Any) -> Any:
@@ -177,3 +181,58 @@ def test_info_answers_before_any_worker_does() -> None:
     info = PLUGIN.views[0].render(Catalog([config("small")], fleet_of()), ApiSettings())
 
     assert (info["model_id"], info["max_input_length"]) == ("small", None)
+
+
+@pytest.mark.parametrize(
+    ("inputs", "texts", "seconds"),
+    [
+        ("a", ["a"], [None]),
+        (["a"], ["a"], [None]),
+        (["a", "b"], ["a"], ["b"]),
+        ([["a"], ["b", "c"]], ["a", "b"], [None, "c"]),
+    ],
+    ids=["a text", "a text in a list", "a pair", "a batch of both"],
+)
+def test_predict_reads_texts_and_pairs_as_tei_does(inputs: Any, texts: list[str], seconds: list[str | None]) -> None:
+    assert _parse(PREDICT, inputs=inputs, raw_scores=True) == ClassifyRequest(
+        request_id="req-1", deadline=12.5, texts=texts, seconds=seconds, raw_scores=True
+    )
+
+
+@pytest.mark.parametrize("inputs", [[], [[]], ["a", "b", "c"], [["a", "b", "c"]], [["a"], "b"]], ids=str)
+def test_predict_refuses_other_shapes(inputs: Any) -> None:
+    with pytest.raises(ValidationError):
+        PREDICT.body.model_validate({"inputs": inputs})
+
+
+@pytest.mark.parametrize("inputs", ["a", ["a", "b"]], ids=["a text", "a pair"])
+def test_the_labels_of_one_text_or_pair_are_one_list_best_first(inputs: Any) -> None:
+    scored = replace(output([[0.25, 0.75]]), labels=("no", "yes"))
+
+    assert _render(PREDICT, scored, inputs=inputs) == [{"score": 0.75, "label": "yes"}, {"score": 0.25, "label": "no"}]
+
+
+def test_the_labels_of_a_batch_are_a_list_for_each_entry() -> None:
+    scored = replace(output([[0.25, 0.75], [1.0, 0.0]]), labels=("no", "yes"))
+
+    answer = _render(PREDICT, scored, inputs=[["a"], ["b", "c"]])
+
+    assert [[label["label"] for label in labels] for labels in answer] == [["yes", "no"], ["no", "yes"]]
+
+
+def test_sparse_vectors_are_lists_of_entries_and_may_be_empty() -> None:
+    # Given two texts, the second without an entry
+    sparse = Ragged(
+        counts=np.array([2, 0], "<i4").tobytes(),
+        values=np.array([0.5, 0.25], "<f4").tobytes(),
+        width=1,
+        indices=np.array([7, 9], "<i4").tobytes(),
+    )
+
+    # Then
+    answer = _render(EMBED_SPARSE, Output(shape=(2, 0), data=b"", tokens=5, sparse=sparse), inputs=["a", "b"])
+    assert answer == [[{"index": 7, "value": 0.5}, {"index": 9, "value": 0.25}], []]
+
+
+def test_a_request_for_sparse_vectors_asks_for_them_only() -> None:
+    assert list(_parse(EMBED_SPARSE, inputs="a").kinds) == [Kind.SPARSE]

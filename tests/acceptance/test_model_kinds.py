@@ -1,0 +1,74 @@
+"""Models of several kinds behind one URL: each route finds the one that can do it."""
+
+from collections.abc import Iterator
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from tests.helpers.service import Service
+from tests.helpers.through_engine import Served
+from tests.helpers.tiny_models import cross_encoder, embedding_model, masked_language_model
+
+LABELS = ("bad", "good")
+
+
+@pytest.fixture(scope="module")
+def service(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Service]:
+    """A service with a dense embedder, a sparse one, a reranker and a classifier."""
+    folder = tmp_path_factory.mktemp("kinds")
+    models = [
+        embedding_model(folder / "dense", "qwen3", pooling="lasttoken").rename(folder / "dense-model"),
+        masked_language_model(folder / "sparse-model", "bert"),
+        cross_encoder(folder / "rerank-model", "modernbert"),
+        cross_encoder(folder / "label-model", "bert", labels=LABELS),
+    ]
+    service = Service(folder, {"MILLRACE_MODEL": ",".join(map(str, models))})
+    service.start()
+    yield service
+    service.stop()
+
+
+def _served(service: Service, name: str) -> Served:
+    paths = service.environment["MILLRACE_MODEL"].split(",")
+    return Served(next(Path(path) for path in paths if path.endswith(name)))
+
+
+def test_each_route_finds_the_model_that_can_do_it(service: Service) -> None:
+    with service.client() as client:
+        dense = client.post("/embed", json={"inputs": "mill"})
+        sparse = client.post("/embed_sparse", json={"inputs": ["mill", "race"]})
+        ranks = client.post("/rerank", json={"query": "mill", "texts": ["race", "wheel"]})
+        labels = client.post("/predict", json={"inputs": [["mill"], ["race", "wheel"]]})
+
+    assert [response.status_code for response in (dense, sparse, ranks, labels)] == [200] * 4
+    np.testing.assert_allclose(dense.json(), _served(service, "dense-model").embed(["mill"]), atol=1e-5)
+    expected = _served(service, "rerank-model").rerank("mill", ["race", "wheel"])
+    np.testing.assert_allclose(
+        [rank["score"] for rank in sorted(ranks.json(), key=lambda r: r["index"])], expected, atol=1e-5
+    )
+    by_label = [{entry["label"]: entry["score"] for entry in entries} for entries in labels.json()]
+    scores = _served(service, "label-model").classify(["mill", "race"], [None, "wheel"])
+    np.testing.assert_allclose([[entry[label] for label in LABELS] for entry in by_label], scores, atol=1e-5)
+    assert all(entry["value"] > 0 for entries in sparse.json() for entry in entries)
+
+
+@pytest.mark.parametrize(
+    ("path", "body", "status", "sentence"),
+    [
+        ("/embed_sparse", {"inputs": "a", "model": "dense-model"}, 424, "makes no sparse vectors; it makes: dense"),
+        ("/embed", {"inputs": "a", "model": "sparse-model"}, 424, "makes no dense vectors; it makes: sparse"),
+        ("/predict", {"inputs": "a", "model": "dense-model"}, 424, "does not classify"),
+        ("/rerank", {"query": "a", "texts": ["b"], "model": "label-model"}, 424, "does not rerank"),
+        ("/predict", {"inputs": []}, 422, "inputs"),
+    ],
+    ids=["sparse of dense", "dense of sparse", "labels of dense", "ranks of a classifier", "nothing"],
+)
+def test_what_a_model_cannot_do_is_refused_in_one_sentence(
+    service: Service, path: str, body: dict[str, object], status: int, sentence: str
+) -> None:
+    with service.client() as client:
+        response = client.post(path, json=body)
+
+    assert response.status_code == status
+    assert sentence in response.json()["error"]
