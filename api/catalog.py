@@ -8,7 +8,6 @@ from shared.model_card import ModelCard
 from shared.model_config import ModelConfig
 from shared.queues import Operation
 
-
 #: The kind of model that an operation means where others can do it too.
 _MADE_FOR = {Operation.RERANK: "reranker", Operation.CLASSIFY: "classifier"}
 

@@ -33,6 +33,8 @@ class ModelConfig(BaseModel):
     revision: str | None = None
     #: Number format of the weights; overrides MILLRACE_DTYPE.
     dtype: Literal["auto", "float32", "bfloat16", "float16"] | None = None
+    #: Serve it with this family (a file in `workers/families/`) instead of the one that its files call for.
+    family: str | None = None
     #: Token budget of one forward pass; overrides MILLRACE_MAX_BATCH_TOKENS.
     max_batch_tokens: int | None = Field(default=None, gt=0)
 

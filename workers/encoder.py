@@ -12,9 +12,10 @@ import torch
 from torch import Tensor
 
 from workers.lone import LoneSequence, trace_lone_sequence
-from workers.packed import ATTENTION, DECODERS, collate, learned_position_padding, packs
+from workers.packed import ATTENTION, DECODERS, PackedBatch, collate, is_causal, learned_position_padding, packs
 from workers.padded import pad
 from workers.sequences import Sequences
+from workers.shared_prefix import shared_prefix
 
 
 @dataclass(frozen=True, slots=True)
@@ -78,6 +79,7 @@ class Encoder:
         self._device = device
         self.packed = packs(model.config)
         self._options: dict[str, Any] = {"use_cache": False} if model.config.model_type in DECODERS else {}
+        self._causal = self.packed and is_causal(model.config)
         self._takes_types = "token_type_ids" in tokenizer.model_input_names
         self._padding_idx = learned_position_padding(model)
         self._pad_id = tokenizer.pad_token_id or 0
@@ -99,8 +101,20 @@ class Encoder:
             if self._lone is not None and len(sequences.lengths) == 1:
                 states = self._lone(inputs)[0]
             else:
-                states = self._model(**inputs, **self._options, **batch.attention_arguments()).last_hidden_state[0]
+                states = self._packed_states(inputs, batch, sequences)
         else:
             padded = pad(sequences, self._pad_id, self._device, types=self._takes_types)
             states = self._model(**padded, **self._options).last_hidden_state[padded["attention_mask"].bool()]
         return Hidden(states, batch.input_ids[0], batch.cu_seq_lens, batch.seq_idx[0])
+
+    def _packed_states(self, inputs: dict[str, Any], batch: PackedBatch, sequences: Sequences) -> Tensor:
+        arguments = batch.attention_arguments()
+        shared = shared_prefix(sequences) if self._causal else None
+        if shared is None:
+            states: Tensor = self._model(**inputs, **self._options, **arguments).last_hidden_state[0]
+            return states
+        expand, compact = (torch.from_numpy(index).to(self._device) for index in (shared.expand, shared.compact))
+        nodes = {name: values[:, compact] for name, values in inputs.items()}
+        arguments |= {"packed_expand": expand, "packed_compact": compact}
+        states = self._model(**nodes, **self._options, **arguments).last_hidden_state[0]
+        return states[expand]

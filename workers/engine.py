@@ -13,6 +13,7 @@ import time
 from collections.abc import Collection, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from multiprocessing.connection import Connection
+from pathlib import Path
 
 import numpy as np
 import torch
@@ -94,13 +95,7 @@ class Engine:
         folder = local_folder(config)
         dtype = devices.choose_dtype(config.dtype or self._default_dtype, self.device)
         try:
-            described = json.loads((folder / "config.json").read_text())
-            able = [family for family in self._families.values() if family.serves(folder, described)]
-            if not able:
-                architecture = (described.get("architectures") or ["(none)"])[0]
-                raise ConfigurationError(f"model {config.name}: architecture {architecture} is not supported")
-            family: Family = max(able, key=lambda family: family.priority)
-            model: LoadedModel = family.load(config, folder, self.device, dtype)
+            model: LoadedModel = self._family(config, folder).load(config, folder, self.device, dtype)
         except (OSError, ValueError, KeyError, RuntimeError, SafetensorError) as err:
             reason = str(err).strip().splitlines()[0] if str(err).strip() else type(err).__name__
             raise ConfigurationError(f"model {config.name}: {folder} cannot be loaded: {reason}") from err
@@ -117,6 +112,21 @@ class Engine:
             seconds=round(time.perf_counter() - started, 1),
         )
         return model
+
+    def _family(self, config: ModelConfig, folder: Path) -> Family:
+        if config.family is not None:
+            if config.family not in self._families:
+                known = ", ".join(self._families)
+                raise ConfigurationError(f"model {config.name}: there is no family {config.family}; there are: {known}")
+            chosen: Family = self._families[config.family]
+            return chosen
+        described = json.loads((folder / "config.json").read_text())
+        able = [family for family in self._families.values() if family.serves(folder, described)]
+        if not able:
+            architecture = (described.get("architectures") or ["(none)"])[0]
+            raise ConfigurationError(f"model {config.name}: architecture {architecture} is not supported")
+        best: Family = max(able, key=lambda family: family.priority)
+        return best
 
     def _warm_up(self, model: LoadedModel, budget: int) -> float:
         """Run the model as it will be run; return its speed in tokens per second."""

@@ -1,6 +1,6 @@
 """How a model wants its inputs: what the engine process, which knows the model, tells the worker, which tokenises."""
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Literal
 
@@ -13,8 +13,14 @@ class InputFormat:
     tokenizer_json: str
     #: Longest input, special tokens included.
     max_tokens: int
-    #: What becomes of a query and its documents: sequences of their own, or pairs by the tokenizer's rule.
-    pairs: Literal["separate", "tokenizer"] = "separate"
+    #: What becomes of a query and its documents: sequences of their own, pairs by the tokenizer's rule, or a text that the
+    #: template makes of both.
+    pairs: Literal["separate", "tokenizer", "template"] = "separate"
+    #: The parts of that text, with `{query}`, `{document}` and `{instruction}`. Each is tokenised as one string, without
+    #: special tokens of the tokenizer's own; the one with the document is cut at its end when all are too long together.
+    template: Sequence[str] = field(default_factory=list)
+    #: What `{instruction}` is when a request gives none.
+    default_instruction: str = ""
     #: Prompts by name; a prompt is put in front of the text.
     prompts: Mapping[str, str] = field(default_factory=dict)
     #: The prompt of a text for which none was asked.

@@ -7,6 +7,7 @@ registered under the name, so transformers builds no mask and reads nothing back
 anyway, or a batch without lengths, is refused rather than computed wrongly.
 """
 
+from collections.abc import Iterable
 from dataclasses import dataclass
 from typing import Any
 
@@ -54,6 +55,13 @@ def packs(config: Any) -> bool:
     if getattr(config, "attn_logit_softcapping", None) is not None:
         return False  # no kernel here caps scores
     return not _rope_types(getattr(config, "rope_parameters", None)) & _BATCH_DEPENDENT_ROPE
+
+
+def is_causal(config: Any) -> bool:
+    """Whether each token's state depends on those before it only."""
+    if config.model_type not in DECODERS or getattr(config, "use_bidirectional_attention", False):
+        return False
+    return bool(getattr(config, "is_causal", True))
 
 
 def _rope_types(parameters: Any) -> set[str]:
@@ -182,6 +190,8 @@ def packed_attention(
     packed_runs: tuple[tuple[int, int, int], ...] | None = None,
     cu_seq_lens_q: Tensor | None = None,
     max_length_q: int | None = None,
+    packed_expand: Tensor | None = None,
+    packed_compact: Tensor | None = None,
     **_: Any,
 ) -> tuple[Tensor, None]:
     """Attention within each sequence of a packed batch.
@@ -199,20 +209,39 @@ def packed_attention(
         packed_runs: Runs of equal lengths.
         cu_seq_lens_q: Cumulative lengths, shape (count + 1,).
         max_length_q: Longest sequence.
+        packed_expand: Where prefixes are shared: for each token of the batch its node; the states are then the nodes'.
+        packed_compact: For each node one token that it stands for.
 
     Returns:
-        Shape (1, total, heads, head size), and no attention weights.
+        Shape (1, total or nodes, heads, head size), and no attention weights.
     """
+    if packed_expand is not None and packed_compact is not None:
+        query, key, value = (states.index_select(2, packed_expand) for states in (query, key, value))
     if attention_mask is not None or packed_runs is None or cu_seq_lens_q is None or max_length_q is None:
         raise ValueError("packed attention needs the sequences' lengths and takes no mask")
     if softcap is not None:
         raise ValueError("packed attention has no soft cap on its scores")
     causal = bool(getattr(module, "is_causal", False) if is_causal is None else is_causal)
     if query.is_cuda and query.dtype in (torch.float16, torch.bfloat16):
-        return _varlen(query, key, value, cu_seq_lens_q, max_length_q, scaling, causal, sliding_window), None
+        attended = _varlen(query, key, value, cu_seq_lens_q, max_length_q, scaling, causal, sliding_window)
+    else:
+        attended = _by_runs(query, key, value, packed_runs, scaling, causal, sliding_window)
+    return attended if packed_compact is None else attended.index_select(1, packed_compact), None
+
+
+def _by_runs(
+    query: Tensor,
+    key: Tensor,
+    value: Tensor,
+    runs: Iterable[tuple[int, int, int]],
+    scaling: float | None,
+    causal: bool,
+    sliding_window: int | None,
+) -> Tensor:
+    """One call for each run of equal lengths."""
     heads, total = query.shape[1:3]
     out = query.new_empty((total, heads, value.shape[-1]))
-    for start, count, length in packed_runs:
+    for start, count, length in runs:
         end = start + count * length
 
         def cut(x: Tensor, start: int = start, end: int = end, count: int = count, length: int = length) -> Tensor:
@@ -229,7 +258,7 @@ def packed_attention(
             enable_gqa=key.shape[1] != heads,
         )
         out[start:end] = attended.transpose(1, 2).reshape(count * length, heads, value.shape[-1])
-    return out[None], None
+    return out[None]
 
 
 def _window(length: int, window: int | None, causal: bool, device: torch.device) -> Tensor:

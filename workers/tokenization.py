@@ -1,7 +1,9 @@
 """Texts to token ids, in Rust and outside the GIL, exactly as the reference implementation configures it."""
 
-from collections.abc import Sequence
+import re
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from itertools import chain
 
 from tokenizers import Encoding, Tokenizer
 
@@ -35,6 +37,9 @@ class ModelTokenizer:
         # Of a query and its document only the document is cut: a truncated query would change what every document is
         # scored against.
         self._rerank_tokenizer = _cutting(input_format, "only_second")
+        self._plain = Tokenizer.from_str(input_format.tokenizer_json)
+        self._plain.no_padding()
+        self._plain.no_truncation()
         self._most_characters = input_format.max_tokens * CHARACTERS_PER_MAX_TOKEN
 
     def encode_request(self, request: Request) -> list[Tokens]:
@@ -50,8 +55,10 @@ class ModelTokenizer:
                     request.texts, input_type=request.input_type, prompt_name=request.prompt_name, prompt=request.prompt
                 )
             case RerankRequest() if self._format.pairs == "separate":
-                query = self.encode([request.query], input_type="query", prompt=request.instruction)
+                query = self.encode([request.query], input_type="query")
                 return query + self.encode(request.documents, input_type="document")
+            case RerankRequest() if self._format.pairs == "template":
+                return self.encode_template(request.query, request.documents, request.instruction)
             case RerankRequest():
                 return self.encode_pairs([request.query] * len(request.documents), request.documents, cut_both=False)
             case ClassifyRequest():
@@ -105,6 +112,39 @@ class ModelTokenizer:
             for encoding, second in zip(encodings, seconds, strict=True)
         ]
 
+    def encode_template(self, query: str, documents: Sequence[str], instruction: str | None) -> list[Tokens]:
+        """Tokenise what the model's template makes of a query and each document.
+
+        Raises:
+            ValueError: Everything but the document fills the model's maximum length.
+        """
+        most = self._most_characters
+        given = {"query": query[:most], "instruction": (instruction or self._format.default_instruction)[:most]}
+        at = next(number for number, part in enumerate(self._format.template) if "{document}" in part)
+        around = [
+            [] if number == at else self._plain_ids([_filled(part, given)])[0]
+            for number, part in enumerate(self._format.template)
+        ]
+        before, after = list(chain.from_iterable(around[:at])), list(chain.from_iterable(around[at:]))
+        room = self._format.max_tokens - len(before) - len(after)
+        part = self._format.template[at]
+        if room <= len(self._plain_ids([_filled(part, {**given, "document": ""})])[0]):
+            raise ValueError("the query leaves no room for a document")
+        bodies = self._plain_ids([_filled(part, {**given, "document": document[:most]}) for document in documents])
+        fixed = len(before) + len(after)
+        return [
+            Tokens(
+                [*before, *body[:room], *after],
+                None,
+                # Of what is beyond the characters looked at only so much is known: that it is too long.
+                max(fixed + len(body), self._format.max_tokens + 1 if len(document) > most else 0),
+            )
+            for body, document in zip(bodies, documents, strict=True)
+        ]
+
+    def _plain_ids(self, texts: Sequence[str]) -> list[list[int]]:
+        return [encoding.ids for encoding in self._plain.encode_batch_fast(texts, add_special_tokens=False)]
+
     def _prompt_tokens(self, prompt: str) -> int:
         """Tokens that a prompt makes at the front of a text, as sentence-transformers counts: without a closing one."""
         if not prompt:
@@ -112,6 +152,14 @@ class ModelTokenizer:
         ids = self._tokenizer.encode(prompt).ids
         bare = self._tokenizer.encode(prompt, add_special_tokens=False).ids
         return len(ids) if ids[-len(bare) :] == bare else len(ids) - 1
+
+
+_PLACEHOLDER = re.compile(r"\{(query|document|instruction)\}")
+
+
+def _filled(part: str, values: Mapping[str, str]) -> str:
+    """Put the values in their places, in one pass: a text that holds a place's name is not filled in again."""
+    return _PLACEHOLDER.sub(lambda found: values[found[1]], part)
 
 
 def _cutting(input_format: InputFormat, strategy: str) -> Tokenizer:

@@ -26,6 +26,7 @@ class RerankBody(BaseModel):
     documents: list[str | DocumentText]
     model: str | None = Field(None, description="Name of the model; the default reranker when absent.")
     top_n: int | None = Field(None, description="Return only the best so many; null, 0 or too many mean all.")
+    instruction: str | None = Field(None, description="The task in words, for models whose template takes it.")
     return_documents: bool | None = Field(False, description="Repeat each document in its result.")
 
 
@@ -86,7 +87,11 @@ class Cohere:
         wire.refuse_empty([body.query], "query")
         wire.refuse_empty(_texts(body), "documents")
         request = RerankRequest(
-            request_id=context.request_id, deadline=context.deadline, query=body.query, documents=_texts(body)
+            request_id=context.request_id,
+            deadline=context.deadline,
+            query=body.query,
+            documents=_texts(body),
+            instruction=body.instruction,
         )
         return Job(model=body.model, request=request)
 

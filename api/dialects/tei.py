@@ -45,6 +45,7 @@ class RerankBody(BaseModel):
     raw_scores: bool = Field(False, description="Scores as the model gives them instead of 0 to 1.")
     return_text: bool = Field(False, description="Repeat each text in its result.")
     top_n: int | None = Field(None, description="Return only the best so many; TEI itself has no such field.")
+    instruction: str | None = Field(None, description="The task in words, for models whose template takes it.")
     model: str | None = Field(None, description="Name of the model; the default reranker when absent.")
 
 
@@ -205,6 +206,7 @@ class Tei:
             documents=body.texts,
             truncate=truncate,
             raw_scores=body.raw_scores,
+            instruction=body.instruction,
         )
         return Job(model=body.model, request=rerank)
 

@@ -28,10 +28,10 @@ _NOBODY = RequestWork(EmbedRequest(request_id="r", deadline=0, texts=[]), None) 
 class Served:
     """One model, as a worker serves it."""
 
-    def __init__(self, folder: Path, *, dtype: str = "float32") -> None:
+    def __init__(self, folder: Path, *, dtype: str = "float32", family: str | None = None) -> None:
         self._engine = Engine(
             EngineOptions(
-                models=[ModelConfig(name="model", source=str(folder))],
+                models=[ModelConfig(name="model", source=str(folder), family=family)],
                 device="cpu",
                 dtype=dtype,
                 # On cores that others use too, threads that wait for each other are far slower than one.

@@ -117,7 +117,7 @@ _DISTILBERT_SIZES: dict[str, Any] = {
     "max_position_embeddings": MAX_TOKENS,
 }
 
-_CORPUS = [
+CORPUS = [
     "The weather is lovely today, and the mill race runs high.",
     "It's so sunny outside! He drove to the stadium in 2024.",
     "How many people live in Berlin? Berlin has 3.5 million inhabitants.",
@@ -154,7 +154,7 @@ def _distilbert_tokenizer() -> Any:
 def _roberta_tokenizer() -> Any:
     """Byte-level BPE, trained on the spot."""
     trained = ByteLevelBPETokenizer()
-    trained.train_from_iterator(_CORPUS, vocab_size=600, special_tokens=_SPECIAL_TOKENS, show_progress=False)
+    trained.train_from_iterator(CORPUS, vocab_size=600, special_tokens=_SPECIAL_TOKENS, show_progress=False)
     merges = [tuple(pair) for pair in _model_of(trained)["merges"]]
     return RobertaTokenizer(vocab=trained.get_vocab(), merges=merges, model_max_length=MAX_TOKENS)
 
@@ -165,7 +165,7 @@ def _xlm_roberta_tokenizer() -> Any:
     trained.normalizer = normalizers.NFKC()
     trained.pre_tokenizer = pre_tokenizers.Sequence([pre_tokenizers.WhitespaceSplit(), pre_tokenizers.Metaspace()])
     trainer = UnigramTrainer(vocab_size=400, special_tokens=_SPECIAL_TOKENS, unk_token="<unk>", show_progress=False)
-    trained.train_from_iterator(_CORPUS, trainer)
+    trained.train_from_iterator(CORPUS, trainer)
     vocabulary = [(token, score) for token, score in _model_of(trained)["vocab"]]
     return XLMRobertaTokenizer(vocab=vocabulary, model_max_length=MAX_TOKENS)
 
@@ -187,7 +187,7 @@ def _modernbert_tokenizer() -> Any:
 def _decoder_tokenizer() -> Any:
     """Byte-level BPE that ends each text with its end-of-text token, as Qwen3-Embedding's and E5-Mistral's do."""
     trained = ByteLevelBPETokenizer()
-    trained.train_from_iterator(_CORPUS, vocab_size=600, special_tokens=["<|endoftext|>"], show_progress=False)
+    trained.train_from_iterator(CORPUS, vocab_size=600, special_tokens=["<|endoftext|>"], show_progress=False)
     backend = Tokenizer.from_str(trained.to_str())
     end = ("<|endoftext|>", trained.token_to_id("<|endoftext|>"))
     backend.post_processor = processors.TemplateProcessing(single="$A <|endoftext|>", special_tokens=[end])
@@ -441,13 +441,13 @@ def cross_encoder(
 
 def _save(build: Callable[[int], PreTrainedModel], tokenizer: Any, folder: Path) -> None:
     model = build(len(tokenizer)).eval()
-    _sharpen(list(model.named_parameters()))
+    sharpen(list(model.named_parameters()))
     model.save_pretrained(folder)
     tokenizer.save_pretrained(folder)
 
 
 @torch.no_grad()
-def _sharpen(parameters: Sequence[tuple[str, torch.nn.Parameter]]) -> None:
+def sharpen(parameters: Sequence[tuple[str, torch.nn.Parameter]]) -> None:
     """Give every parameter random values of a size that makes attention matter."""
     generator = torch.Generator().manual_seed(20_24)
     for name, parameter in sorted(parameters):

@@ -95,3 +95,12 @@ def test_an_error_has_the_message_where_coheres_client_reads_it(error: Any, stat
 
     assert given == status
     assert body["message"] == error.message
+
+
+def test_an_instruction_travels_with_the_request() -> None:
+    body = ROUTE.body.model_validate({"query": "q", "documents": ["d"], "instruction": "find proof"})
+
+    request = PLUGIN.parse(ROUTE, body, CONTEXT).request
+
+    assert isinstance(request, RerankRequest)
+    assert request.instruction == "find proof"

@@ -1,0 +1,186 @@
+"""Rerankers made of language models: the scores of one or two words as the next token after a template.
+
+| model | template | score |
+|---|---|---|
+| Qwen3-Reranker (Qwen's model card) | system, instruction, query, document, empty thought | "yes" minus "no" |
+| the same, converted to a classifier | the same | its one label |
+| mxbai-rerank v2 (mixedbread's `mxbai_rerank_v2.py`) | system, query, document, task | "1" minus "0" |
+| bge-reranker-v2-gemma (FlagEmbedding's `decoder_only/base.py`) | "A: query", "B: document", question | "Yes" |
+
+Only the vocabulary rows of those words are multiplied, with the last state, in float32. Softmax over two words is the
+sigmoid of their difference.
+
+A `…ForCausalLM` folder does not say that it reranks: it is taken for a reranker when its path has "rerank" in it, as those
+of the published models have, or when `models.yaml` says `family: causal_reranker`.
+"""
+
+import json
+from collections.abc import Collection, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor
+from transformers import AutoModelForCausalLM, AutoModelForSequenceClassification, AutoTokenizer
+
+from shared.model_card import ModelCard
+from shared.model_config import ConfigurationError, ModelConfig
+from shared.queues import Operation
+from shared.results import Kind
+from workers.encoder import Encoder
+from workers.family import Family
+from workers.input_format import InputFormat
+from workers.packed import longest_input
+from workers.rows import BatchRows, Rows
+from workers.sequences import Sequences
+
+
+@dataclass(frozen=True)
+class _Recipe:
+    """How one kind of model is asked, and what answers."""
+
+    template: Sequence[str]
+    #: Words for and (perhaps) against.
+    words: Sequence[str]
+    default_instruction: str = ""
+
+
+_QWEN3 = _Recipe(
+    template=(
+        "<|im_start|>system\nJudge whether the Document meets the requirements based on the Query and the Instruct "
+        'provided. Note that the answer can only be "yes" or "no".<|im_end|>\n<|im_start|>user\n',
+        "<Instruct>: {instruction}\n<Query>: {query}\n<Document>: {document}",
+        "<|im_end|>\n<|im_start|>assistant\n<think>\n\n</think>\n\n",
+    ),
+    words=("yes", "no"),
+    default_instruction="Given a web search query, retrieve relevant passages that answer the query",
+)
+_MXBAI = _Recipe(
+    template=(
+        "<|im_start|>system\nYou are Qwen, created by Alibaba Cloud. You are a helpful assistant.<|im_end|>\n"
+        "<|im_start|>user\n",
+        "query: {query}",
+        "\n",
+        "document: {document}",
+        "\n",
+        "You are a search relevance expert who evaluates how well documents match search queries. For each "
+        "query-document pair, carefully analyze the semantic relationship between them, then provide your binary "
+        "relevance judgment (0 for not relevant, 1 for relevant).\nRelevance:",
+        "<|im_end|>\n<|im_start|>assistant\n",
+    ),
+    words=("1", "0"),
+)
+_BGE = _Recipe(
+    template=(
+        "<bos>",
+        "A: {query}",
+        "\n",
+        "B: {document}",
+        "\n",
+        "Given a query A and a passage B, determine whether the passage contains an answer to the query by providing a "
+        "prediction of either 'Yes' or 'No'.",
+    ),
+    words=("Yes",),
+)
+_RECIPES = {"qwen3": _QWEN3, "qwen2": _MXBAI, "gemma": _BGE, "gemma2": _BGE}
+#: Deepest folders of a path that may name a model: the hub's cache keeps its name three above the files.
+_NAMING_FOLDERS = 3
+
+
+class CausalReranker:
+    """One loaded reranker. Its rows are logits; the worker applies the sigmoid."""
+
+    def __init__(self, config: ModelConfig, folder: Path, device: torch.device, dtype: torch.dtype) -> None:
+        tokenizer = AutoTokenizer.from_pretrained(folder, local_files_only=True)
+        if not getattr(tokenizer, "is_fast", False):
+            raise ConfigurationError(f"model {config.name} has no fast tokenizer (tokenizer.json)")
+        options: dict[str, Any] = {"local_files_only": True, "dtype": dtype, "use_safetensors": True}
+        loader = AutoModelForSequenceClassification if _is_classifier(folder) else AutoModelForCausalLM
+        model = loader.from_pretrained(folder, **options).to(device).eval()
+        recipe = _RECIPES.get(model.config.model_type)
+        if recipe is None:
+            known = ", ".join(_RECIPES)
+            raise ConfigurationError(
+                f"model {config.name}: no reranking template is known for {model.config.model_type}, only for {known}"
+            )
+        self._device = device
+        self.base_model = model.base_model
+        self._encoder = Encoder(self.base_model, tokenizer, device)
+        self._weight = _answer_weight(model, tokenizer, recipe.words, config.name)
+        # What the wrapper would do to its logits; none of the classifiers does it.
+        self._softcap: float | None = getattr(model.config, "final_logit_softcapping", None)
+        max_tokens = longest_input(self.base_model, min(int(tokenizer.model_max_length), _positions(model.config)))
+        self.input_format = InputFormat(
+            tokenizer_json=tokenizer.backend_tokenizer.to_str(),
+            max_tokens=max_tokens,
+            pairs="template",
+            template=list(recipe.template),
+            default_instruction=recipe.default_instruction,
+        )
+        self.card = ModelCard(
+            name=config.name,
+            operations=[Operation.RERANK],
+            model_type="reranker",
+            scoring="logit",
+            max_tokens=max_tokens,
+            pooling="lasttoken",
+            dtype=str(dtype).removeprefix("torch."),
+            packed=self._encoder.packed,
+            max_batch_tokens=1,
+            tokens_per_s=0.0,
+            architecture=type(model).__name__,
+        )
+
+    def forward(self, sequences: Sequences, kinds: Collection[Kind]) -> BatchRows:  # noqa: ARG002 - it has one kind
+        """Logits, shape (pairs, 1)."""
+        logits = self._encoder(sequences).last().float() @ self._weight.T
+        if self._softcap is not None:
+            logits = torch.tanh(logits / self._softcap) * self._softcap
+        score = logits[:, :1] - logits[:, 1:] if logits.shape[1] > 1 else logits
+        return {Kind.SCORES: Rows(score.cpu().numpy())}
+
+
+def _is_classifier(folder: Path) -> bool:
+    architectures = json.loads((folder / "config.json").read_text()).get("architectures") or [""]
+    return str(architectures[0]).endswith("ForSequenceClassification")
+
+
+def _answer_weight(model: Any, tokenizer: Any, words: Sequence[str], name: str) -> Tensor:
+    """The output rows that make the score, shape (words, hidden), float32."""
+    if hasattr(model, "score"):
+        weight: Tensor = model.score.weight.detach().float()
+        return weight
+    ids = [tokenizer.encode(word, add_special_tokens=False) for word in words]
+    if any(len(word_ids) == 0 for word_ids in ids):
+        raise ConfigurationError(f"model {name}: its tokenizer does not know the words {', '.join(words)}")
+    rows: Tensor = model.get_output_embeddings().weight.detach()[[word_ids[0] for word_ids in ids]].float()
+    return rows
+
+
+def _positions(config: Any) -> int:
+    return int(getattr(config, "max_position_embeddings", 0) or 1 << 30)
+
+
+class CausalRerankerFamily:
+    """Language models that rerank, and classifiers made of Qwen3-Reranker."""
+
+    name = "causal_reranker"
+    priority = 10
+
+    def serves(self, folder: Path, config: Mapping[str, Any]) -> bool:
+        """A known model type, a fitting class, and "rerank" in the folder's name."""
+        architecture = str((config.get("architectures") or [""])[0])
+        named = any("rerank" in part.lower() for part in folder.parts[-_NAMING_FOLDERS:])
+        if not named or config.get("model_type") not in _RECIPES:
+            return False
+        labels = config.get("id2label") or {}
+        one_label = architecture == "Qwen3ForSequenceClassification" and len(labels) == 1
+        return architecture.endswith("ForCausalLM") or one_label
+
+    def load(self, config: ModelConfig, folder: Path, device: torch.device, dtype: torch.dtype) -> CausalReranker:
+        """Load a reranker."""
+        return CausalReranker(config, folder, device, dtype)
+
+
+PLUGIN: Family = CausalRerankerFamily()
