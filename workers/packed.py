@@ -24,7 +24,7 @@ from workers.sequences import Sequences
 ATTENTION = "millrace_packed"
 
 #: Model types whose packed forward is compared with the reference in `tests/parity`.
-_ENCODERS = frozenset(
+ENCODERS = frozenset(
     {
         "albert",
         "bert",
@@ -50,7 +50,7 @@ _BATCH_DEPENDENT_ROPE = frozenset({"dynamic", "longrope"})
 
 def packs(config: Any) -> bool:
     """Whether a model with this configuration can run packed, with numbers equal to its own on each sequence alone."""
-    if config.model_type not in _ENCODERS | DECODERS:
+    if config.model_type not in ENCODERS | DECODERS:
         return False
     if getattr(config, "attn_logit_softcapping", None) is not None:
         return False  # no kernel here caps scores
