@@ -10,7 +10,7 @@ import numpy.typing as npt
 import orjson
 
 from shared.errors import EmptyInput, MillraceError
-from shared.results import Output
+from shared.results import Output, Ragged
 
 Float32Array = npt.NDArray[np.float32]
 Int32Array = npt.NDArray[np.int32]
@@ -26,10 +26,25 @@ def sparse_rows(output: Output) -> list[tuple[Int32Array, Float32Array]]:
     ragged = output.sparse
     if ragged is None or ragged.indices is None:
         raise ValueError("the output has no sparse vectors")
-    ends = np.cumsum(np.frombuffer(ragged.counts, "<i4"))[:-1]
-    indices = np.split(np.frombuffer(ragged.indices, "<i4"), ends)
-    values = np.split(np.frombuffer(ragged.values, "<f4").reshape(-1, 1), ends)
-    return list(zip(indices, values, strict=True))
+    indices = np.split(np.frombuffer(ragged.indices, "<i4"), _ends(ragged))
+    return list(zip(indices, _values(ragged), strict=True))
+
+
+def token_rows(output: Output) -> list[Float32Array]:
+    """The multi-vector of each item, shape (its tokens, width)."""
+    if output.multivector is None:
+        raise ValueError("the output has no multi-vectors")
+    return _values(output.multivector)
+
+
+def _values(ragged: Ragged) -> list[Float32Array]:
+    return np.split(np.frombuffer(ragged.values, "<f4").reshape(-1, ragged.width), _ends(ragged))
+
+
+def _ends(ragged: Ragged) -> Int32Array:
+    """Where each item but the last ends."""
+    ends: Int32Array = np.cumsum(np.frombuffer(ragged.counts, "<i4"))[:-1]
+    return ends
 
 
 def dumps(value: Any) -> bytes:

@@ -91,25 +91,38 @@ class Encoder:
                 self._lone = trace_lone_sequence(model, names, first_position=first_position)
             model.set_attn_implementation(ATTENTION)
 
-    def __call__(self, sequences: Sequences) -> Hidden:
-        """Run a batch."""
+    def __call__(self, sequences: Sequences, *, visible: npt.NDArray[np.bool_] | None = None) -> Hidden:
+        """Run a batch.
+
+        Args:
+            sequences: The batch.
+            visible: Which tokens others attend to, shape (total,); all when None. Packed models only.
+        """
         batch = collate(sequences, self._device, padding_idx=self._padding_idx)
         if self.packed:
             inputs: dict[str, Any] = {"input_ids": batch.input_ids, "position_ids": batch.position_ids}
             if self._takes_types:
                 inputs["token_type_ids"] = batch.token_type_ids
-            if self._lone is not None and len(sequences.lengths) == 1:
+            if self._lone is not None and len(sequences.lengths) == 1 and visible is None:
                 states = self._lone(inputs)[0]
             else:
-                states = self._packed_states(inputs, batch, sequences)
+                states = self._packed_states(inputs, batch, sequences, visible)
         else:
             padded = pad(sequences, self._pad_id, self._device, types=self._takes_types)
             states = self._model(**padded, **self._options).last_hidden_state[padded["attention_mask"].bool()]
         return Hidden(states, batch.input_ids[0], batch.cu_seq_lens, batch.seq_idx[0])
 
-    def _packed_states(self, inputs: dict[str, Any], batch: PackedBatch, sequences: Sequences) -> Tensor:
+    def _packed_states(
+        self,
+        inputs: dict[str, Any],
+        batch: PackedBatch,
+        sequences: Sequences,
+        visible: npt.NDArray[np.bool_] | None,
+    ) -> Tensor:
         arguments = batch.attention_arguments()
-        shared = shared_prefix(sequences) if self._causal else None
+        if visible is not None:
+            arguments["packed_visible"] = torch.from_numpy(visible).to(self._device)
+        shared = shared_prefix(sequences) if self._causal and visible is None else None
         if shared is None:
             states: Tensor = self._model(**inputs, **self._options, **arguments).last_hidden_state[0]
             return states

@@ -25,6 +25,15 @@ class InputFormat:
     prompts: Mapping[str, str] = field(default_factory=dict)
     #: The prompt of a text for which none was asked.
     default_prompt_name: str | None = None
+    #: What texts are when a request does not say: `query` or `document`.
+    default_input_type: str | None = None
+    #: Longest query and longest document, where the model has limits of their own for them.
+    query_max_tokens: int | None = None
+    document_max_tokens: int | None = None
+    #: Queries are filled up with this token (late interaction's query expansion) ...
+    expansion_token: int | None = None
+    #: ... to so many tokens.
+    expansion_tokens: int = 0
     #: Whether pooling leaves the prompt's tokens out (INSTRUCTOR).
     skip_prompt: bool = False
 
@@ -41,7 +50,9 @@ class InputFormat:
             return prompt
         if prompt_name is not None:
             return self.prompts[prompt_name]
-        candidates = {"query": ("query",), "document": ("document", "passage", "corpus")}.get(input_type or "", ())
+        candidates = {"query": ("query",), "document": ("document", "passage", "corpus")}.get(
+            input_type or self.default_input_type or "", ()
+        )
         for name in candidates:
             if name in self.prompts:
                 return self.prompts[name]

@@ -192,6 +192,7 @@ def packed_attention(
     max_length_q: int | None = None,
     packed_expand: Tensor | None = None,
     packed_compact: Tensor | None = None,
+    packed_visible: Tensor | None = None,
     **_: Any,
 ) -> tuple[Tensor, None]:
     """Attention within each sequence of a packed batch.
@@ -211,6 +212,7 @@ def packed_attention(
         max_length_q: Longest sequence.
         packed_expand: Where prefixes are shared: for each token of the batch its node; the states are then the nodes'.
         packed_compact: For each node one token that it stands for.
+        packed_visible: Which tokens others see, shape (total,), bool; all when None.
 
     Returns:
         Shape (1, total or nodes, heads, head size), and no attention weights.
@@ -222,10 +224,10 @@ def packed_attention(
     if softcap is not None:
         raise ValueError("packed attention has no soft cap on its scores")
     causal = bool(getattr(module, "is_causal", False) if is_causal is None else is_causal)
-    if query.is_cuda and query.dtype in (torch.float16, torch.bfloat16):
+    if query.is_cuda and query.dtype in (torch.float16, torch.bfloat16) and packed_visible is None:
         attended = _varlen(query, key, value, cu_seq_lens_q, max_length_q, scaling, causal, sliding_window)
     else:
-        attended = _by_runs(query, key, value, packed_runs, scaling, causal, sliding_window)
+        attended = _by_runs(query, key, value, packed_runs, scaling, causal, sliding_window, packed_visible)
     return attended if packed_compact is None else attended.index_select(1, packed_compact), None
 
 
@@ -237,6 +239,7 @@ def _by_runs(
     scaling: float | None,
     causal: bool,
     sliding_window: int | None,
+    visible: Tensor | None,
 ) -> Tensor:
     """One call for each run of equal lengths."""
     heads, total = query.shape[1:3]
@@ -247,13 +250,17 @@ def _by_runs(
         def cut(x: Tensor, start: int = start, end: int = end, count: int = count, length: int = length) -> Tensor:
             return x[0, :, start:end].reshape(x.shape[1], count, length, x.shape[-1]).transpose(0, 1)
 
-        windowed = sliding_window is not None and length > sliding_window
+        mask = None
+        if visible is not None or (sliding_window is not None and length > sliding_window):
+            mask = _seen(length, sliding_window, causal, query.device)
+            if visible is not None:
+                mask = mask & visible[start:end].reshape(count, 1, 1, length)
         attended = functional.scaled_dot_product_attention(
             cut(query),
             cut(key),
             cut(value),
-            attn_mask=_window(length, sliding_window, causal, query.device) if windowed else None,
-            is_causal=causal and not windowed,
+            attn_mask=mask,
+            is_causal=causal and mask is None,
             scale=scaling,
             enable_gqa=key.shape[1] != heads,
         )
@@ -261,7 +268,7 @@ def _by_runs(
     return out[None]
 
 
-def _window(length: int, window: int | None, causal: bool, device: torch.device) -> Tensor:
+def _seen(length: int, window: int | None, causal: bool, device: torch.device) -> Tensor:
     """Which keys (columns) each query (rows) sees, shape (length, length)."""
     at = torch.arange(length, device=device)
     distance = at[:, None] - at[None, :]

@@ -71,6 +71,8 @@ def sigmoid(logits: Float32Array) -> Float32Array:
 
 def _best(query: Piece, document: Piece) -> float:
     """Late interaction (Khattab and Zaharia 2020): for each vector of the query its best match, summed."""
+    if not len(document.values):
+        return 0.0  # nothing in it takes part
     return float((query.values @ document.values.T).max(axis=1).sum())
 
 

@@ -2,7 +2,7 @@
 
 import re
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from itertools import chain
 
 from tokenizers import Encoding, Tokenizer
@@ -34,6 +34,13 @@ class ModelTokenizer:
     def __init__(self, input_format: InputFormat) -> None:
         self._format = input_format
         self._tokenizer = _cutting(input_format, "longest_first")
+        self._by_type = {
+            input_type: _cutting(replace(input_format, max_tokens=most), "longest_first") if most else self._tokenizer
+            for input_type, most in (
+                ("query", input_format.query_max_tokens),
+                ("document", input_format.document_max_tokens),
+            )
+        }
         # Of a query and its document only the document is cut: a truncated query would change what every document is
         # scored against.
         self._rerank_tokenizer = _cutting(input_format, "only_second")
@@ -83,11 +90,21 @@ class ModelTokenizer:
         most = self._most_characters
         prefix = self._format.prompt_for(input_type=input_type, prompt_name=prompt_name, prompt=prompt)
         skip = self._prompt_tokens(prefix) if self._format.skip_prompt else 0
-        encodings = self._tokenizer.encode_batch_fast([prefix + text[:most] for text in texts])
-        return [
+        input_type = input_type or self._format.default_input_type
+        tokenizer = self._by_type.get(input_type or "", self._tokenizer)
+        encodings = tokenizer.encode_batch_fast([prefix + text[:most] for text in texts])
+        tokens = [
             _tokens(encoding, beyond=len(text) > most, pair=False, is_query=input_type == "query", skip=skip)
             for encoding, text in zip(encodings, texts, strict=True)
         ]
+        return [self._expanded(entry) for entry in tokens] if input_type == "query" else tokens
+
+    def _expanded(self, query: Tokens) -> Tokens:
+        missing = self._format.expansion_tokens - len(query.ids)
+        if self._format.expansion_token is None or missing <= 0:
+            return query
+        ids = query.ids + [self._format.expansion_token] * missing
+        return replace(query, ids=ids, full_length=max(query.full_length, len(ids)))
 
     def encode_pairs(self, firsts: Sequence[str], seconds: Sequence[str], *, cut_both: bool) -> list[Tokens]:
         """Tokenise pairs of texts.

@@ -1,4 +1,4 @@
-"""Text Embeddings Inference: `/embed`, `/rerank` with `texts`, `/info`."""
+"""Text Embeddings Inference: `/embed`, `/embed_sparse`, `/embed_all`, `/rerank` with `texts`, `/predict`, `/info`."""
 
 from collections.abc import Mapping, Sequence
 from typing import Annotated, Any, Literal
@@ -49,13 +49,13 @@ class RerankBody(BaseModel):
     model: str | None = Field(None, description="Name of the model; the default reranker when absent.")
 
 
-class EmbedSparseBody(BaseModel):
-    """Request of `POST /embed_sparse`."""
+class EmbedKindBody(BaseModel):
+    """Request of `POST /embed_sparse` and `POST /embed_all`."""
 
     inputs: str | list[str] = Field(description="One text or a list of texts.")
     truncate: bool | None = Field(None, description="Cut over-long texts (default) or refuse them.")
     prompt_name: str | None = Field(None, description="One of the model's prompts, put in front of each text.")
-    model: str | None = Field(None, description="Name of the model; the first that makes sparse vectors when absent.")
+    model: str | None = Field(None, description="Name of the model; the first that makes such vectors when absent.")
 
 
 Text = Annotated[str, Field(description="One text.")]
@@ -105,7 +105,10 @@ class Rank(BaseModel):
     text: str | None = None
 
 
-Body = EmbedBody | EmbedSparseBody | PredictBody | RerankBody
+#: What the routes make that are named for it.
+_KINDS = {"/embed_sparse": Kind.SPARSE, "/embed_all": Kind.MULTIVECTOR}
+
+Body = EmbedBody | EmbedKindBody | PredictBody | RerankBody
 
 #: Status and `error_type` by error class; the first match in this order counts.
 _ERROR_TYPES: tuple[tuple[type[MillraceError], int, str], ...] = (
@@ -143,9 +146,17 @@ class Tei:
         Route(
             path="/embed_sparse",
             operation=Operation.EMBED,
-            body=EmbedSparseBody,
+            body=EmbedKindBody,
             response=list[list[SparseValue]],
             summary="Sparse vectors of texts (TEI)",
+            example={"inputs": ["The weather is lovely today."]},
+        ),
+        Route(
+            path="/embed_all",
+            operation=Operation.EMBED,
+            body=EmbedKindBody,
+            response=list[list[list[float]]],
+            summary="A vector for each token (TEI)",
             example={"inputs": ["The weather is lovely today."]},
         ),
         Route(
@@ -165,23 +176,23 @@ class Tei:
         """A body with `texts` or `inputs`."""
         return "texts" in body or "inputs" in body
 
-    def parse(self, route: Route, body: Body, context: Context) -> Job:  # noqa: ARG002
+    def parse(self, route: Route, body: Body, context: Context) -> Job:
         """Read a request."""
         truncate = body.truncate is not False
         if isinstance(body, PredictBody):
             return Job(model=body.model, request=_classify_request(body, context))
-        if isinstance(body, EmbedSparseBody):
+        if isinstance(body, EmbedKindBody):
             texts = [body.inputs] if isinstance(body.inputs, str) else body.inputs
             wire.refuse_empty(texts, "inputs")
-            sparse = EmbedRequest(
+            other = EmbedRequest(
                 request_id=context.request_id,
                 deadline=context.deadline,
                 texts=texts,
                 truncate=truncate,
-                kinds=[Kind.SPARSE],
+                kinds=[_KINDS[route.path]],
                 prompt_name=body.prompt_name,
             )
-            return Job(model=body.model, request=sparse)
+            return Job(model=body.model, request=other)
         if isinstance(body, EmbedBody):
             texts = [body.inputs] if isinstance(body.inputs, str) else body.inputs
             wire.refuse_empty(texts, "inputs")
@@ -214,12 +225,8 @@ class Tei:
         """A bare list: of vectors, of sparse vectors, of labels best first for each text, or of ranks best first."""
         if isinstance(body, EmbedBody):
             return wire.dumps(wire.rows(output))
-        if isinstance(body, EmbedSparseBody):
-            vectors = [
-                [{"index": int(index), "value": value} for index, value in zip(indices, values[:, 0], strict=True)]
-                for indices, values in wire.sparse_rows(output)
-            ]
-            return wire.dumps(vectors)
+        if isinstance(body, EmbedKindBody):
+            return wire.dumps(wire.token_rows(output) if output.multivector else _sparse_vectors(output))
         if isinstance(body, PredictBody):
             answer = [
                 [{"score": score, "label": output.labels[index]} for index, score in wire.ranking(scores, None)]
@@ -246,6 +253,13 @@ class Tei:
         message = error.message
         body = {"error": message, "error_type": error_type, "detail": message, "message": message}
         return status, {**body, "type": error_type, "code": error.code}
+
+
+def _sparse_vectors(output: Output) -> list[list[dict[str, Any]]]:
+    return [
+        [{"index": int(index), "value": value} for index, value in zip(indices, values[:, 0], strict=True)]
+        for indices, values in wire.sparse_rows(output)
+    ]
 
 
 def _classify_request(body: PredictBody, context: Context) -> ClassifyRequest:

@@ -14,7 +14,7 @@ from hypothesis import strategies as st
 from api.dispatch import _chunks, _estimate_tokens, _merge, _resolve, _split, _take, _Waiting
 from shared.errors import DeadlineExceeded, InferenceFailed, WorkerLost
 from shared.jobs import EmbedRequest, RerankRequest, estimated_tokens
-from shared.results import Output, Timings
+from shared.results import Output, Ragged, Timings
 from tests.helpers.outputs import output
 
 TEXTS = st.lists(st.integers(0, 300).map(lambda length: "x" * length), min_size=1, max_size=20)
@@ -201,3 +201,34 @@ def test_a_request_cut_and_put_together_is_the_same_request_answered(texts: list
     # Then
     assert np.frombuffer(merged.data, "<f4").tolist() == [len(text) for text in texts]
     assert merged.tokens == len(texts)
+
+
+def test_sparse_and_token_vectors_of_a_split_request_are_joined_in_order() -> None:
+    # Given two parts, the first with a text that has no entry
+    def part(counts: list[int]) -> Output:
+        rows = sum(counts)
+        return Output(
+            shape=(len(counts), 0),
+            data=b"",
+            tokens=rows,
+            sparse=Ragged(
+                counts=np.array(counts, "<i4").tobytes(),
+                values=np.full(rows, 0.5, "<f4").tobytes(),
+                width=1,
+                indices=np.arange(rows, dtype="<i4").tobytes(),
+            ),
+            multivector=Ragged(
+                counts=np.array(counts, "<i4").tobytes(), values=np.zeros((rows, 3), "<f4").tobytes(), width=3
+            ),
+        )
+
+    # When
+    whole = _merge([part([2, 0]), part([1])])
+
+    # Then
+    assert whole.sparse is not None
+    assert whole.multivector is not None
+    assert np.frombuffer(whole.sparse.counts, "<i4").tolist() == [2, 0, 1]
+    assert np.frombuffer(whole.sparse.indices or b"", "<i4").tolist() == [0, 1, 0]
+    assert len(whole.multivector.values) == 3 * 3 * 4
+    assert (whole.shape, whole.tokens) == ((3, 0), 3)

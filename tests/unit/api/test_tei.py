@@ -236,3 +236,15 @@ def test_sparse_vectors_are_lists_of_entries_and_may_be_empty() -> None:
 
 def test_a_request_for_sparse_vectors_asks_for_them_only() -> None:
     assert list(_parse(EMBED_SPARSE, inputs="a").kinds) == [Kind.SPARSE]
+
+
+def test_a_vector_for_each_token_is_a_list_of_lists() -> None:
+    # Given two texts of two tokens and one
+    vectors = Ragged(counts=np.array([2, 1], "<i4").tobytes(), values=np.arange(6, dtype="<f4").tobytes(), width=2)
+
+    # Then
+    answer = _render(
+        ROUTES["/embed_all"], Output(shape=(2, 0), data=b"", tokens=3, multivector=vectors), inputs=["a", "b"]
+    )
+    assert answer == [[[0.0, 1.0], [2.0, 3.0]], [[4.0, 5.0]]]
+    assert list(_parse(ROUTES["/embed_all"], inputs="a").kinds) == [Kind.MULTIVECTOR]

@@ -1,0 +1,122 @@
+"""Late-interaction models give sentence-transformers' token vectors and MaxSim scores."""
+
+import string
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+import pytest
+import torch
+from sentence_transformers import MultiVectorEncoder
+from sentence_transformers.base.modules import Dense, Transformer
+from sentence_transformers.multi_vector_encoder.modules import MultiVectorMask
+from sentence_transformers.sentence_transformer.modules import Normalize
+
+from shared.jobs import EmbedRequest
+from shared.results import Kind
+from tests.helpers.texts import TEXTS
+from tests.helpers.through_engine import Served
+from tests.helpers.tiny_models import DIMENSIONS, embedding_model
+
+TOLERANCE = 1e-5
+WIDTH = 24
+QUERY = "what turns the wheel?"
+#: Name → (architecture, query expansion, lengths of query and document, prompts)
+MODELS: dict[str, tuple[str, dict[str, Any] | None, dict[str, int], dict[str, str]]] = {
+    "expansion unseen": (
+        "bert",
+        {"strategy": "fixed", "attend": False, "length": 16},
+        {"document_length": 30},
+        {"query": "[unused0] ", "document": "[unused1] "},
+    ),
+    "expansion seen": ("bert", {"strategy": "fixed", "attend": True, "length": 16}, {}, {}),
+    "at least": ("modernbert", {"strategy": "min", "attend": True, "length": 8}, {"query_length": 20}, {}),
+    "no expansion": ("xlm-roberta", None, {"query_length": 12, "document_length": 40}, {"query": "q: "}),
+}
+
+
+@dataclass(frozen=True)
+class Pair:
+    """One model twice: as we serve it, and as the reference runs it."""
+
+    served: Served
+    reference: MultiVectorEncoder
+
+    def vectors(self, texts: list[str], **options: Any) -> list[npt.NDArray[np.float32]]:
+        """Ours, of texts that share a batch."""
+        request = EmbedRequest(request_id="r", deadline=0, texts=texts, kinds=[Kind.MULTIVECTOR], **options)
+        ragged = self.served.answer(request).multivector
+        assert ragged is not None
+        ends = np.cumsum(np.frombuffer(ragged.counts, "<i4"))[:-1]
+        return np.split(np.frombuffer(ragged.values, "<f4").reshape(-1, ragged.width), ends)
+
+
+@pytest.fixture(scope="module", params=MODELS)
+def pair(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Pair:
+    architecture, expansion, lengths, prompts = MODELS[request.param]
+    folder = tmp_path_factory.mktemp("late")
+    embedding_model(folder, architecture)
+    torch.manual_seed(5)
+    dense = Dense(DIMENSIONS, WIDTH, bias=False, activation_function=None, module_input_name="token_embeddings")
+    modules = [
+        Transformer(str(folder / "bare"), query_expansion=expansion, **lengths),
+        dense,
+        MultiVectorMask(skiplist_words=list(string.punctuation)),
+        Normalize(module_input_name="token_embeddings"),
+    ]
+    made = MultiVectorEncoder(modules=modules, prompts=prompts, device="cpu")
+    made.save_pretrained(str(folder / "saved"), create_model_card=False)
+    reference = MultiVectorEncoder(str(folder / "saved"), device="cpu")
+    return Pair(Served(folder / "saved"), reference)
+
+
+def _close(ours: list[npt.NDArray[np.float32]], theirs: Any) -> None:
+    assert [len(vectors) for vectors in ours] == [len(vectors) for vectors in theirs]
+    for mine, other in zip(ours, theirs, strict=True):
+        np.testing.assert_allclose(mine, np.asarray(other), atol=TOLERANCE)
+
+
+def test_the_card_tells_what_it_makes(pair: Pair) -> None:
+    card = pair.served.card
+
+    assert (card.kinds, card.scoring, card.dimensions, card.packed) == (["multivector"], "maxsim", WIDTH, True)
+
+
+@pytest.mark.parametrize("together", [True, False], ids=["in one batch", "alone"])
+def test_documents_have_the_references_vectors(pair: Pair, together: bool) -> None:
+    expected = pair.reference.encode_document(TEXTS, batch_size=1, show_progress_bar=False)
+
+    groups = [TEXTS] if together else [[text] for text in TEXTS]
+    _close([row for group in groups for row in pair.vectors(group, input_type="document")], expected)
+
+
+@pytest.mark.parametrize("together", [True, False], ids=["in one batch", "alone"])
+def test_queries_have_the_references_vectors(pair: Pair, together: bool) -> None:
+    expected = pair.reference.encode_query(TEXTS, batch_size=1, show_progress_bar=False)
+
+    groups = [TEXTS] if together else [[text] for text in TEXTS]
+    _close([row for group in groups for row in pair.vectors(group, input_type="query")], expected)
+
+
+def test_texts_of_no_kind_are_documents(pair: Pair) -> None:
+    _close(pair.vectors(TEXTS[:4]), pair.vectors(TEXTS[:4], input_type="document"))
+
+
+def test_documents_are_scored_by_the_references_maxsim(pair: Pair) -> None:
+    documents = [text for text in TEXTS if text.strip()]
+    query = pair.reference.encode_query([QUERY], show_progress_bar=False)
+    against = pair.reference.encode_document(documents, batch_size=1, show_progress_bar=False)
+    expected = np.asarray(pair.reference.similarity(query, against))[0]
+
+    scores = pair.served.rerank(QUERY, documents, raw_scores=True)
+
+    np.testing.assert_allclose(scores, expected, atol=1e-4)
+    assert (np.argsort(-pair.served.rerank(QUERY, documents)) == np.argsort(-scores)).all()
+
+
+def test_a_document_without_any_vector_is_ranked_last(pair: Pair) -> None:
+    # Given a text of nothing but skipped tokens, which may leave only markers
+    scores = pair.served.rerank(QUERY, ["...", "the wheel"])
+
+    assert np.isfinite(scores).all()
