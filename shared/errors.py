@@ -115,6 +115,13 @@ class InferenceFailed(MillraceError):
     status = 500
 
 
+class OutOfMemory(InferenceFailed):
+    """The input does not fit into the memory of the worker's device, not even alone; shorten it."""
+
+    code = "out_of_memory"
+    status = 413
+
+
 class WorkerLost(InferenceFailed):
     """Workers died repeatedly while holding this request; it is kept in the dead-letter list."""
 

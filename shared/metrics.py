@@ -85,6 +85,8 @@ METRICS: tuple[Metric, ...] = (
     Metric("millrace_batch_duration_seconds", _H, _WK, "Time of one forward pass.", ("model",), _SECONDS),
     Metric("millrace_batch_items", _H, _WK, "Items per forward pass.", ("model",), _SIZES),
     Metric("millrace_batch_tokens", _H, _WK, "Tokens per forward pass.", ("model",), _TOKENS),
+    Metric("millrace_max_batch_tokens", _G, _WK, "Token budget of one forward pass, as learned.", ("model",)),
+    Metric("millrace_out_of_memory_total", _C, _WK, "Batches that did not fit into memory.", ("model",)),
     Metric("millrace_held_tokens", _G, _WK, "Tokens taken from the queue and not yet computed.", _ML),
     Metric("millrace_expired_requests_total", _C, _WK, "Requests dropped before the forward pass.", _ML),
     Metric("millrace_failed_requests_total", _C, _WK, "Requests answered with an error.", ("model", "code")),

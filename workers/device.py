@@ -57,6 +57,17 @@ def set_threads(threads: int) -> None:
     torch.set_num_threads(threads)
 
 
+def is_out_of_memory(error: BaseException) -> bool:
+    """Whether an error means that the device's or the host's memory is full. PyTorch's CPU allocator has no class for it."""
+    return isinstance(error, (torch.OutOfMemoryError, MemoryError)) or "can't allocate memory" in str(error)
+
+
+def give_back_memory(device: torch.device) -> None:
+    """Return cached blocks to the device, so that smaller ones can be cut anew."""
+    if device.type == "cuda":
+        torch.cuda.empty_cache()
+
+
 def name(device: torch.device) -> str:
     """What to call the device in cards and logs."""
     return f"{device} ({torch.cuda.get_device_name(device)})" if device.type == "cuda" else "cpu"

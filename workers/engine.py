@@ -178,13 +178,15 @@ class _Server:
     def _answer(self, batch: Batch) -> None:
         started = time.perf_counter()
         sequences = batch.sequences
-        rows, error = None, None
+        rows, error, out_of_memory = None, None, False
         try:
             rows = self._engine.run(batch.model, sequences, batch.kinds, alone=batch.alone)
         except Exception as err:  # noqa: BLE001 - whatever a batch does, the worker is told and splits it
             log.warning("batch_failed", sequences=len(sequences.lengths), tokens=len(sequences.ids), error=str(err))
-            error = f"{type(err).__name__}: {err}"
-        result = BatchResult(batch.number, rows, time.perf_counter() - started, error)
+            error, out_of_memory = f"{type(err).__name__}: {err}", devices.is_out_of_memory(err)
+        if out_of_memory:
+            devices.give_back_memory(self._engine.device)  # only now: the exception's frames held the batch's tensors
+        result = BatchResult(batch.number, rows, time.perf_counter() - started, error, out_of_memory)
         with self._sending:
             send_result(self._connection, result)
 

@@ -82,6 +82,8 @@ class BatchResult:
     rows: BatchRows | None
     seconds: float
     error: str | None = None
+    #: Whether it failed because the device's memory was full: smaller batches may fit.
+    out_of_memory: bool = False
 
 
 def send_options(connection: Connection, options: EngineOptions) -> None:
@@ -133,14 +135,14 @@ def receive_batch(connection: Connection) -> Batch:
 def send_result(connection: Connection, result: BatchResult) -> None:
     """Engine to worker."""
     rows = None if result.rows is None else {str(kind): _to_wire(rows) for kind, rows in result.rows.items()}
-    connection.send_bytes(msgpack.packb((result.batch, rows, result.seconds, result.error)))
+    connection.send_bytes(msgpack.packb((result.batch, rows, result.seconds, result.error, result.out_of_memory)))
 
 
 def receive_result(connection: Connection) -> BatchResult:
     """The other end of `send_result`."""
-    batch, data, seconds, error = msgpack.unpackb(connection.recv_bytes())
+    batch, data, seconds, error, out_of_memory = msgpack.unpackb(connection.recv_bytes())
     rows = None if data is None else {Kind(kind): Rows(**_from_wire(arrays)) for kind, arrays in data.items()}
-    return BatchResult(batch, rows, seconds, error)
+    return BatchResult(batch, rows, seconds, error, out_of_memory)
 
 
 def _to_wire(record: Sequences | Rows) -> dict[str, Any]:

@@ -17,7 +17,7 @@ from itertools import chain, count
 
 import numpy as np
 
-from shared.errors import DeadlineExceeded, InferenceFailed, MillraceError, ModelNotFound
+from shared.errors import DeadlineExceeded, InferenceFailed, MillraceError, ModelNotFound, OutOfMemory
 from shared.logging import get_logger
 from shared.metrics import Metrics
 from shared.queues import Lane, queue_name
@@ -106,6 +106,8 @@ class Pipeline:
         """Start the threads."""
         self._metrics.gauge("millrace_engine_ready").set_function(lambda: float(self.engine_ready))
         for model in self._models:
+            budget = self._metrics.gauge("millrace_max_batch_tokens", model=model.card.name)
+            budget.set_function(partial(getattr, model.lanes, "max_batch_tokens"))
             for lane in Lane:
                 gauge = self._metrics.gauge("millrace_held_tokens", model=model.card.name, lane=str(lane))
                 gauge.set_function(partial(self._held.__getitem__, (model.card.name, lane)))
@@ -268,8 +270,11 @@ class Pipeline:
         outcome = "failed" if rows is None or error else "ok"
         self._metrics.counter("millrace_batches_total", model=model.card.name, outcome=outcome).inc()
         if rows is None or error:
-            self._split(model, items, error or "no rows")
+            if result.out_of_memory:
+                self._make_smaller_batches(model, items)
+            self._split(model, items, error or "no rows", out_of_memory=result.out_of_memory)
             return
+        model.ran_clean()
         by_kind = [[(kind, piece) for piece in of_kind.pieces()] for kind, of_kind in rows.items()]
         for item, pieces in zip(items, zip(*by_kind, strict=True), strict=True):
             item.work.rows[item.index] = dict(pieces)
@@ -292,10 +297,24 @@ class Pipeline:
             lane = str(work.task.lane)
             self._metrics.histogram("millrace_queue_wait_seconds", model=name, lane=lane).observe(work.queue_s)
 
-    def _split(self, model: ServedModel, items: list[Item], reason: str) -> None:
+    def _make_smaller_batches(self, model: ServedModel, items: Sequence[Item]) -> None:
+        tokens = sum(item.tokens for item in items)
+        model.ran_out_of_memory(tokens)
+        log.warning(
+            "out_of_memory", model=model.card.name, tokens=tokens, max_batch_tokens=model.lanes.max_batch_tokens
+        )
+        self._metrics.counter("millrace_out_of_memory_total", model=model.card.name).inc()
+
+    def _split(self, model: ServedModel, items: list[Item], reason: str, *, out_of_memory: bool = False) -> None:
         """Run the halves of a failed batch on their own; an input that fails alone is answered with the error."""
         if len(items) == 1:
-            self._fail(items[0].work, InferenceFailed(f"the model failed on this input: {reason}"))
+            error = InferenceFailed(f"the model failed on this input: {reason}")
+            if out_of_memory:
+                error = OutOfMemory(
+                    f"input {items[0].index} with its {items[0].tokens} tokens does not fit into the memory of the worker's "
+                    "device, not even alone; shorten it"
+                )
+            self._fail(items[0].work, error)
             self._settle(items[0])
             return
         middle = len(items) // 2

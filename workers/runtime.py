@@ -126,9 +126,7 @@ class Runtime:
             pid=os.getpid(),
             device=ready.device,
             state=state,
-            models=[
-                model.card.model_copy(update={"tokens_per_s": round(model.tokens_per_s, 1)}) for model in self._models
-            ],
+            models=[model.card_now() for model in self._models],
         )
 
     def close(self) -> None:

@@ -4,6 +4,7 @@ from collections.abc import Sequence
 
 from shared.errors import InputTooLong, InvalidRequest, WrongTask
 from shared.jobs import EmbedRequest, operation_of
+from shared.model_card import ModelCard
 from shared.queues import Lane
 from workers.batching import Lanes
 from workers.engine_protocol import EngineModel
@@ -12,6 +13,12 @@ from workers.work import Item, RequestWork
 
 #: Weight of the newest batch in the running estimate of the engine's speed.
 _SPEED_WEIGHT = 0.2
+#: The budget after a batch that did not fit into memory, as a share of that batch; its least value, in tokens.
+_AFTER_FAILURE = 0.8
+_LEAST_BATCH_TOKENS = 256
+#: So many batches that fitted make the budget grow by this factor.
+_CLEAN_BATCHES = 100
+_GROWTH = 1.05
 #: Batches below this many tokens say little about speed.
 _SPEED_MIN_TOKENS = 256
 
@@ -36,10 +43,12 @@ class ServedModel:
         self.tokenizer = ModelTokenizer(model.input_format)
         self._bulk_batch_s = bulk_batch_s / parallel
         self._parallel = parallel
+        self._clean_batches = 0
         self.tokens_per_s = model.card.tokens_per_s
         self.lanes: Lanes[Item] = Lanes(
-            max_batch_tokens=model.card.max_batch_tokens, bulk_batch_tokens=self._bulk_batch_tokens(), aging_s=aging_s
+            max_batch_tokens=model.card.max_batch_tokens, bulk_batch_tokens=1, aging_s=aging_s
         )
+        self.lanes.bulk_batch_tokens = self._bulk_batch_tokens()
 
     def sequences_of(self, work: RequestWork) -> list[Tokens]:
         """Check and tokenise a request; notes in `work` how many inputs had to be cut.
@@ -72,6 +81,29 @@ class ServedModel:
         if tokens >= _SPEED_MIN_TOKENS and seconds > 0:
             self.tokens_per_s += _SPEED_WEIGHT * (tokens / seconds - self.tokens_per_s)
             self.lanes.bulk_batch_tokens = self._bulk_batch_tokens()
+
+    def ran_out_of_memory(self, tokens: int) -> None:
+        """Make smaller batches than the one of `tokens` that did not fit."""
+        budget = max(_LEAST_BATCH_TOKENS, int(_AFTER_FAILURE * tokens))
+        self.lanes.max_batch_tokens = min(self.lanes.max_batch_tokens, budget)
+        self._clean_batches = 0
+        self.lanes.bulk_batch_tokens = self._bulk_batch_tokens()
+
+    def ran_clean(self) -> None:
+        """Grow the batches again after many that fitted, up to the configured budget."""
+        if self.lanes.max_batch_tokens >= self.card.max_batch_tokens:
+            return
+        self._clean_batches += 1
+        if self._clean_batches >= _CLEAN_BATCHES:
+            self._clean_batches = 0
+            grown = int(self.lanes.max_batch_tokens * _GROWTH) + 1
+            self.lanes.max_batch_tokens = min(grown, self.card.max_batch_tokens)
+            self.lanes.bulk_batch_tokens = self._bulk_batch_tokens()
+
+    def card_now(self) -> ModelCard:
+        """Its card with what has been learned since it was loaded."""
+        learned = {"tokens_per_s": round(self.tokens_per_s, 1), "max_batch_tokens": self.lanes.max_batch_tokens}
+        return self.card.model_copy(update=learned)
 
     def held_limit(self, lane: Lane) -> int:
         """Tokens that a lane may hold before it is closed.
@@ -106,4 +138,4 @@ class ServedModel:
             )
 
     def _bulk_batch_tokens(self) -> int:
-        return max(1, min(self.card.max_batch_tokens, int(self.tokens_per_s * self._bulk_batch_s)))
+        return max(1, min(self.lanes.max_batch_tokens, int(self.tokens_per_s * self._bulk_batch_s)))

@@ -171,3 +171,28 @@ def test_one_bad_input_fails_alone(poisoned: Service, word: str) -> None:
     statuses = [response.status_code for response in responses]
     assert statuses == [200] * 4 + [424] + [200] * 4, [response.text for response in responses]
     assert responses[4].json()["error_type"] == "Backend"
+
+
+def test_a_batch_that_does_not_fit_into_memory_is_run_in_parts_and_later_ones_are_smaller(poisoned: Service) -> None:
+    # Given a device with room for 100 tokens, a request of some 700, and an input that does not fit alone
+    texts = [f"memory number {number} of the mill race" for number in range(64)]
+    texts[20] = "memory " * 150
+
+    # When
+    with poisoned.client(timeout_s=130) as client:
+        before = client.get(f"http://127.0.0.1:{poisoned.metrics_port}/metrics").text
+        whole = client.post("/embed", json={"inputs": [text for text in texts if len(text) < 100]})
+        too_long = client.post("/embed", json={"inputs": texts[20]})
+        after = client.get(f"http://127.0.0.1:{poisoned.metrics_port}/metrics").text
+
+    # Then
+    assert whole.status_code == 200, whole.text
+    assert len(whole.json()) == 63
+    assert too_long.status_code == 413
+    assert "does not fit into the memory" in too_long.json()["error"]
+    assert _budget(after) == 256 < _budget(before)
+
+
+def _budget(metrics: str) -> float:
+    line = next(line for line in metrics.splitlines() if line.startswith("millrace_max_batch_tokens{"))
+    return float(line.rsplit(" ", 1)[1])

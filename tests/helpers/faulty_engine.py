@@ -7,12 +7,16 @@ from collections.abc import Collection
 from dataclasses import replace
 
 import numpy as np
+import torch
 
 from shared.results import Kind
 from workers import engine
 from workers.rows import BatchRows, Rows
 from workers.sequences import Sequences
 from workers.tokenization import ModelTokenizer
+
+#: Tokens of a batch with the word "memory" in it that this device has room for.
+MEMORY_TOKENS = 100
 
 _real_run = engine.Engine.run
 
@@ -31,6 +35,8 @@ def run(
         raise RuntimeError("CUDA error: an illegal memory access was encountered")
     if _marker(self, "murder") in sequences.ids:
         os.kill(os.getpid(), signal.SIGKILL)
+    if _marker(self, "memory") in sequences.ids and len(sequences.ids) > MEMORY_TOKENS:
+        torch.empty(1 << 50)  # what PyTorch's own allocator says when there is no more
     if _marker(self, "sleep") in sequences.ids:
         time.sleep(3600)
     rows = _real_run(self, model, sequences, kinds, alone=alone)
