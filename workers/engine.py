@@ -10,10 +10,11 @@ import signal
 import sys
 import threading
 import time
-from collections.abc import Collection, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from multiprocessing.connection import Connection
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import torch
@@ -93,9 +94,11 @@ class Engine:
     def _load(self, config: ModelConfig) -> LoadedModel:
         started = time.perf_counter()
         folder = local_folder(config)
-        dtype = devices.choose_dtype(config.dtype or self._default_dtype, self.device)
         try:
-            model: LoadedModel = self._family(config, folder).load(config, folder, self.device, dtype)
+            described = json.loads((folder / "config.json").read_text())
+            wanted = config.dtype or self._default_dtype
+            dtype = devices.choose_dtype(wanted, self.device, str(described.get("model_type", "")))
+            model: LoadedModel = self._family(config, folder, described).load(config, folder, self.device, dtype)
         except (OSError, ValueError, KeyError, RuntimeError, SafetensorError) as err:
             reason = str(err).strip().splitlines()[0] if str(err).strip() else type(err).__name__
             raise ConfigurationError(f"model {config.name}: {folder} cannot be loaded: {reason}") from err
@@ -113,14 +116,13 @@ class Engine:
         )
         return model
 
-    def _family(self, config: ModelConfig, folder: Path) -> Family:
+    def _family(self, config: ModelConfig, folder: Path, described: Mapping[str, Any]) -> Family:
         if config.family is not None:
             if config.family not in self._families:
                 known = ", ".join(self._families)
                 raise ConfigurationError(f"model {config.name}: there is no family {config.family}; there are: {known}")
             chosen: Family = self._families[config.family]
             return chosen
-        described = json.loads((folder / "config.json").read_text())
         able = [family for family in self._families.values() if family.serves(folder, described)]
         if not able:
             architecture = (described.get("architectures") or ["(none)"])[0]
