@@ -14,6 +14,7 @@ from torch import Tensor
 from workers.lone import LoneSequence, trace_lone_sequence
 from workers.packed import ATTENTION, DECODERS, PackedBatch, collate, is_causal, learned_position_padding, packs
 from workers.padded import pad
+from workers.relative_bias import BIASED, RelativeBias, prepare
 from workers.sequences import Sequences
 from workers.shared_prefix import shared_prefix
 
@@ -77,19 +78,23 @@ class Encoder:
         """
         self._model = model
         self._device = device
-        self.packed = packs(model.config)
+        has_bias = model.config.model_type in BIASED and device.type == "cpu"
+        self.packed = packs(model.config) or has_bias
         self._options: dict[str, Any] = {"use_cache": False} if model.config.model_type in DECODERS else {}
         self._causal = self.packed and is_causal(model.config)
         self._takes_types = "token_type_ids" in tokenizer.model_input_names
         self._padding_idx = learned_position_padding(model)
         self._pad_id = tokenizer.pad_token_id or 0
         self._lone: LoneSequence | None = None
+        self._biases: list[RelativeBias] = []
         if self.packed:
-            if trace_lone and device.type == "cpu" and not self._options:
+            if trace_lone and device.type == "cpu" and not self._options and not has_bias:
                 names = ["input_ids", "position_ids", *(["token_type_ids"] if self._takes_types else [])]
                 first_position = 0 if self._padding_idx is None else self._padding_idx + 1
                 self._lone = trace_lone_sequence(model, names, first_position=first_position)
             model.set_attn_implementation(ATTENTION)
+            if has_bias:
+                self._model, self._biases = prepare(model)
 
     def __call__(self, sequences: Sequences, *, visible: npt.NDArray[np.bool_] | None = None) -> Hidden:
         """Run a batch.
@@ -99,6 +104,8 @@ class Encoder:
             visible: Which tokens others attend to, shape (total,); all when None. Packed models only.
         """
         batch = collate(sequences, self._device, padding_idx=self._padding_idx)
+        for bias in self._biases:
+            bias.reach(batch.max_length)
         if self.packed:
             inputs: dict[str, Any] = {"input_ids": batch.input_ids, "position_ids": batch.position_ids}
             if self._takes_types:

@@ -193,6 +193,7 @@ def packed_attention(
     packed_expand: Tensor | None = None,
     packed_compact: Tensor | None = None,
     packed_visible: Tensor | None = None,
+    position_bias: Tensor | None = None,
     **_: Any,
 ) -> tuple[Tensor, None]:
     """Attention within each sequence of a packed batch.
@@ -213,6 +214,7 @@ def packed_attention(
         packed_expand: Where prefixes are shared: for each token of the batch its node; the states are then the nodes'.
         packed_compact: For each node one token that it stands for.
         packed_visible: Which tokens others see, shape (total,), bool; all when None.
+        position_bias: Added to the scores, shape (1, heads, longest or more, the same), by position in the sequence.
 
     Returns:
         Shape (1, total or nodes, heads, head size), and no attention weights.
@@ -224,10 +226,13 @@ def packed_attention(
     if softcap is not None:
         raise ValueError("packed attention has no soft cap on its scores")
     causal = bool(getattr(module, "is_causal", False) if is_causal is None else is_causal)
-    if query.is_cuda and query.dtype in (torch.float16, torch.bfloat16) and packed_visible is None:
+    has_mask = packed_visible is not None or position_bias is not None
+    if query.is_cuda and query.dtype in (torch.float16, torch.bfloat16) and not has_mask:
         attended = _varlen(query, key, value, cu_seq_lens_q, max_length_q, scaling, causal, sliding_window)
     else:
-        attended = _by_runs(query, key, value, packed_runs, scaling, causal, sliding_window, packed_visible)
+        attended = _by_runs(
+            query, key, value, packed_runs, scaling, causal, sliding_window, packed_visible, position_bias
+        )
     return attended if packed_compact is None else attended.index_select(1, packed_compact), None
 
 
@@ -240,6 +245,7 @@ def _by_runs(
     causal: bool,
     sliding_window: int | None,
     visible: Tensor | None,
+    bias: Tensor | None,
 ) -> Tensor:
     """One call for each run of equal lengths."""
     heads, total = query.shape[1:3]
@@ -255,6 +261,10 @@ def _by_runs(
             mask = _seen(length, sliding_window, causal, query.device)
             if visible is not None:
                 mask = mask & visible[start:end].reshape(count, 1, 1, length)
+        if bias is not None:
+            if mask is not None:
+                raise ValueError("packed attention takes a bias or a mask, not both")
+            mask = bias[:, :, :length, :length].to(query.dtype)
         attended = functional.scaled_dot_product_attention(
             cut(query),
             cut(key),

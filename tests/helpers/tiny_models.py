@@ -83,6 +83,10 @@ from transformers import (
     RobertaForSequenceClassification,
     RobertaModel,
     RobertaTokenizer,
+    T5Config,
+    T5EncoderModel,
+    UMT5Config,
+    UMT5EncoderModel,
     XLMRobertaConfig,
     XLMRobertaForMaskedLM,
     XLMRobertaForSequenceClassification,
@@ -251,6 +255,12 @@ def _deberta(vocabulary: int) -> Any:
     )
 
 
+def _t5(config: Any) -> Callable[[int], Any]:
+    sizes = {"d_model": DIMENSIONS, "d_kv": 8, "d_ff": 64, "num_layers": 3, "num_heads": 4}
+    buckets = {"relative_attention_num_buckets": 8, "relative_attention_max_distance": 20}
+    return lambda vocabulary: config(vocab_size=vocabulary, pad_token_id=0, eos_token_id=0, **sizes, **buckets)
+
+
 def _both(
     name: str, tokenizer: Callable[[], Any], encoder: Any, classifier: Any, config: Callable[[int], Any]
 ) -> Architecture:
@@ -363,6 +373,8 @@ ARCHITECTURES = {
             ),
             None,
         ),
+        Architecture("t5", _decoder_tokenizer, _of(T5EncoderModel, _t5(T5Config)), None),
+        Architecture("umt5", _decoder_tokenizer, _of(UMT5EncoderModel, _t5(UMT5Config)), None),
         # These do not pack: they show the padded path, with segments, with positions that skip padding, and with a kernel
         # that is missing.
         _both("deberta-v2", _bert_tokenizer, DebertaV2Model, DebertaV2ForSequenceClassification, _deberta),
@@ -371,7 +383,7 @@ ARCHITECTURES = {
     )
 }
 #: Those that run packed.
-PACKED = frozenset(ARCHITECTURES) - {"deberta-v2", "mpnet", "gemma2-softcap"}
+PACKED = frozenset(ARCHITECTURES) - {"deberta-v2", "gemma2-softcap"}
 
 
 def embedding_model(

@@ -49,6 +49,8 @@ MODELS: list[tuple[str, Literal["mean", "cls", "lasttoken"], bool]] = [
     ("gemma", "lasttoken", True),
     ("gemma2", "lasttoken", True),
     ("embedding-gemma", "mean", True),
+    ("t5", "mean", True),
+    ("umt5", "mean", True),
     ("deberta-v2", "mean", True),
     ("mpnet", "mean", True),
     ("gemma2-softcap", "lasttoken", True),
