@@ -1,6 +1,7 @@
 """Which models this deployment should serve: `models.yaml`, or MILLRACE_MODEL, or the default model from its package."""
 
 import re
+from collections import Counter
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Literal
@@ -70,7 +71,7 @@ def configured_models(model: str, models_file: Path | None) -> list[ModelConfig]
         ConfigurationError: The file is missing or wrong, or two models share a name.
     """
     if model.strip():
-        models = [_from_id(part.strip()) for part in model.split(",") if part.strip()]
+        models = _without_clashes([_from_id(part.strip()) for part in model.split(",") if part.strip()])
     else:
         path = models_file or Path("models.yaml")
         if path.exists():
@@ -93,6 +94,15 @@ def _from_id(source: str) -> ModelConfig:
         return ModelConfig(name=name, source=source, aliases=(short,) if short != name else ())
     except ValidationError as err:
         raise ConfigurationError(f"MILLRACE_MODEL: {err.errors()[0]['msg']}") from err
+
+
+def _without_clashes(models: Sequence[ModelConfig]) -> list[ModelConfig]:
+    """The same models without the short names that would mean two of them; nobody asked for those."""
+    named = Counter(name for config in models for name in (config.name, *config.aliases))
+    return [
+        config.model_copy(update={"aliases": tuple(alias for alias in config.aliases if named[alias] == 1)})
+        for config in models
+    ]
 
 
 def _from_file(path: Path) -> list[ModelConfig]:

@@ -187,3 +187,9 @@ def test_names_of_hub_models_are_fine_as_queue_names(name: str) -> None:
 def test_names_that_would_break_a_key_or_a_script_are_not(name: str) -> None:
     with pytest.raises(ValueError, match="may hold letters"):
         ModelConfig(name=name, source="s")
+
+
+def test_a_short_name_that_would_mean_two_models_means_neither() -> None:
+    one, other, third = configured_models("org/embedder,rival/embedder,org/reranker", None)
+
+    assert (one.aliases, other.aliases, third.aliases) == ((), (), ("reranker",))
