@@ -64,7 +64,7 @@ class Catalog:
         if able:
             return able[0][0]
         if all(card is not None for _, card in cards):
-            what = f"makes {', '.join(kinds)} vectors" if kinds else f"does {operation}"
+            what = f"makes {', '.join(kinds)} vectors" if kinds else f"can {operation}"
             raise WrongTask(f"no served model {what}")
         # Some model has no worker yet: it may be the one. Its queue keeps the request until the deadline.
         return next(name for name, card in cards if card is None)

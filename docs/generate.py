@@ -87,9 +87,8 @@ models:
     revision: a5beb1e3e68b9ab74eb54cfd186867f64f240e1a
 ```
 
-Without either, the default model is all-MiniLM-L6-v2, carried by a Python package, so nothing is downloaded. What a folder is
-(embedder, reranker, classifier, sparse or multi-vector encoder) is told by its own files: [models](../models.md);
-`family`
+Without either, the default model is all-MiniLM-L6-v2, carried by a Python package, so nothing is downloaded. What a folder
+is (embedder, reranker, classifier, sparse or multi-vector encoder) is told by its own files: [models](../models.md); `family`
 overrules them. Remote code is never run and only safetensors weights are loaded.
 """
 

@@ -65,7 +65,7 @@ def test_without_a_reranker_an_embedding_model_reranks() -> None:
 def test_without_a_name_and_without_any_model_that_can_the_task_is_refused() -> None:
     catalog = Catalog([config("rank")], fleet_of(card("rank", "reranker")))
 
-    with pytest.raises(WrongTask, match="no served model does embed"):
+    with pytest.raises(WrongTask, match="no served model can embed"):
         catalog.resolve(None, EMBED)
 
 
