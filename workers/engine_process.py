@@ -1,5 +1,6 @@
 """The worker's handle on its engine process: start, submit, receive, replace."""
 
+import os
 import select
 import subprocess
 import sys
@@ -21,6 +22,11 @@ from workers.engine_protocol import (
 )
 
 log = get_logger("millrace.engine")
+
+
+#: After a forward pass OpenMP's threads spin for more, by default for milliseconds in which the result's way out has a core
+#: less. Long enough for the pauses between operators: 0.5 ms less for a lone request, the same throughput.
+_ENVIRONMENT = {"GOMP_SPINCOUNT": "20000"}
 
 
 class EngineStartError(Exception):
@@ -53,7 +59,9 @@ class EngineProcess:
         ours, theirs = Pipe()
         with theirs:
             self._process = subprocess.Popen(
-                [sys.executable, "-m", self._module, str(theirs.fileno())], pass_fds=[theirs.fileno()]
+                [sys.executable, "-m", self._module, str(theirs.fileno())],
+                pass_fds=[theirs.fileno()],
+                env={**_ENVIRONMENT, **os.environ},
             )
         self._connection = ours
         send_options(ours, self._options)
