@@ -88,8 +88,8 @@ models:
 ```
 
 Without either, the default model is all-MiniLM-L6-v2, carried by a Python package, so nothing is downloaded. What a folder
-is (embedder, reranker, classifier, sparse or multi-vector encoder) is told by its own files: [models](../models.md); `family`
-overrules them. Remote code is never run and only safetensors weights are loaded.
+is (embedder, reranker, classifier, sparse or multi-vector encoder) is told by its own files: [models](../models.md);
+`family` overrules them. Remote code is never run and only safetensors weights are loaded.
 """
 
 _HEADERS = """## Request headers
