@@ -2,9 +2,8 @@
 
 Gathering is adaptive and has no timer (Nagle's idea): with fewer than W tasks of a queue in flight a request leaves at
 once; otherwise it waits for the next reply and leaves with all others that wait. W is `tasks_in_flight_per_worker` times
-the live workers of the model: while a worker computes two, the next two are on their way. Through HTTP with a null engine
-this
-turned 919 requests/s into 7,177 at concurrency 64, at no cost when idle.
+the live workers of the model: while a worker computes two, the next two are on their way. Through HTTP with a null
+engine this turned 919 requests/s into 7,177 at concurrency 64, at no cost when idle.
 """
 
 import asyncio

@@ -34,7 +34,11 @@ def main() -> int:
     parser.add_argument("--json", type=Path)
     arguments = parser.parse_args()
     folder = str(arguments.model or local_folder(DEFAULT_MODEL))
-    where = machine.facts() | {"model": folder, "dtype": arguments.dtype, "rounds": arguments.rounds}
+    where = machine.facts() | {
+        "model": arguments.model.name if arguments.model else DEFAULT_MODEL.name,
+        "dtype": arguments.dtype,
+        "rounds": arguments.rounds,
+    }
     try:
         with tempfile.TemporaryDirectory(prefix="millrace-bench-") as logs, ExitStack() as stack:
 
