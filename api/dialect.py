@@ -19,6 +19,11 @@ EMBEDDINGS_PATHS = ("/v1/embeddings", "/embeddings", "/openai/v1/embeddings", "/
 RERANK_PATHS = ("/v1/rerank", "/rerank", "/v2/rerank", "/openai/v1/rerank", "/v3/rerank")
 
 
+def led_by(path: str, paths: Sequence[str]) -> tuple[str, ...]:
+    """The same paths with another canonical one."""
+    return (path, *(other for other in paths if other != path))
+
+
 @dataclass(frozen=True, slots=True)
 class Context:
     """What a dialect needs to know beyond the body."""

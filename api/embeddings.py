@@ -4,13 +4,13 @@ They agree on `input`, `model` and the shape of the answer and add options of th
 one body serves them all, on the shared paths and under each one's prefix.
 """
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any, Literal
 
 from pydantic import BaseModel, Field
 
 from api import wire
-from api.dialect import Answer, Context, Job
+from api.dialect import EMBEDDINGS_PATHS, Answer, Context, Job, Route
 from api.inputs import MixedInput, TextsOrTokens, separated
 from api.prompts import PromptFields
 from api.synonyms import agreed
@@ -18,6 +18,7 @@ from api.truncation import TruncationFields
 from api.vector_format import FormatName, VectorFormat, refuse_for_multivectors
 from shared.errors import EmptyInput, TokenInputUnsupported
 from shared.jobs import EmbedRequest
+from shared.queues import Operation
 from shared.results import Kind, Precision
 
 
@@ -137,6 +138,24 @@ class EmbeddingsResponse(BaseModel):
     data: list[Embedding]
     model: str
     usage: wire.Usage
+
+
+def own_route(
+    summary: str, example: Mapping[str, Any], *, paths: Sequence[str] = EMBEDDINGS_PATHS, key: str = ""
+) -> Route:
+    """The route under a provider's own prefix, where no other dialect can be meant."""
+    return Route(
+        paths=paths,
+        operation=Operation.EMBED,
+        body=EmbeddingsBody,
+        response=EmbeddingsResponse,
+        summary=summary,
+        example=example,
+        parse=parse,
+        render=render,
+        key=key,
+        prefix_only=True,
+    )
 
 
 def parse(body: EmbeddingsBody, context: Context) -> Job:

@@ -2,9 +2,9 @@
 
 import asyncio
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Coroutine, Mapping, Sequence
 from dataclasses import replace
-from typing import Any
+from typing import Any, TypeVar
 
 import orjson
 from starlette.requests import Request as HttpRequest
@@ -33,6 +33,8 @@ from shared.results import Output
 log = get_logger("millrace.endpoint")
 
 JSON = "application/json"
+
+ResultT = TypeVar("ResultT")
 
 #: Statuses below 500 after which OpenAI's clients try again by themselves, unless a header says otherwise.
 _RETRIED = frozenset({408, 409, 429})
@@ -160,15 +162,9 @@ class Endpoint:
     async def _dispatch(self, models: Sequence[str], lane: Lane, requests: Sequence[Request]) -> list[Output]:
         if len(requests) == 1:
             return [await self._dispatcher.run(models[0], lane, requests[0])]
-        try:
-            async with asyncio.TaskGroup() as group:
-                running = [
-                    group.create_task(self._dispatcher.run(model, lane, request))
-                    for model, request in zip(models, requests, strict=True)
-                ]
-        except ExceptionGroup as errors:
-            raise errors.exceptions[0] from None  # the first; the group has given up the others
-        return [task.result() for task in running]
+        return await _together(
+            [self._dispatcher.run(model, lane, request) for model, request in zip(models, requests, strict=True)]
+        )
 
     async def _with_images(self, job: Job) -> Sequence[Request]:
         """The requests, with the bytes of images."""
@@ -188,16 +184,11 @@ class Endpoint:
                 raise type(err)(f"input {index}: {err.message}", param="input") from err
 
         try:
-            async with (
-                asyncio.timeout(max(0.0, deadlines.remaining_s(request.deadline))),
-                asyncio.TaskGroup() as group,
-            ):
-                reading = [group.create_task(read(index, image)) for index, image in enumerate(job.images)]
+            async with asyncio.timeout(max(0.0, deadlines.remaining_s(request.deadline))):
+                images = await _together([read(index, image) for index, image in enumerate(job.images)])
         except TimeoutError:
             raise DeadlineExceeded("the images were not fetched before the deadline") from None
-        except ExceptionGroup as errors:
-            raise errors.exceptions[0] from None  # the first; the group has given up the others
-        return [replace(request, images=[task.result() for task in reading])]
+        return [replace(request, images=images)]
 
     def _observe(self, model: str, operation: Operation, output: Output) -> None:
         self._metrics.counter("millrace_tokens_total", model=model, operation=str(operation)).inc(output.tokens)
@@ -216,6 +207,16 @@ class Endpoint:
             self._metrics.histogram("te_request_duration").observe(seconds)
         else:
             self._metrics.gauge("te_request_failure", err=_TE_ERR.get(code, "validation")).inc()
+
+
+async def _together(coroutines: Sequence[Coroutine[Any, Any, ResultT]]) -> list[ResultT]:
+    """Their results; the first error gives up the others and is raised by itself."""
+    try:
+        async with asyncio.TaskGroup() as group:
+            running = [group.create_task(coroutine) for coroutine in coroutines]
+    except ExceptionGroup as errors:
+        raise errors.exceptions[0] from None
+    return [task.result() for task in running]
 
 
 def choose(contenders: Sequence[tuple[Dialect, Route]], data: Mapping[str, Any]) -> tuple[Dialect, Route]:

@@ -11,6 +11,7 @@ import ipaddress
 import re
 import socket
 from collections.abc import Awaitable, Callable, Collection, Iterable, Sequence
+from functools import cached_property
 
 import httpcore
 import httpx
@@ -150,17 +151,22 @@ class ImageFetcher:
         self._max_bytes = max_bytes
         self._timeout_s = timeout_s
         self._enabled = enabled
-        self._pool = httpcore.AsyncConnectionPool(
-            # Made once: reading the certificates takes tens of milliseconds, and the pool would do it per connection.
-            ssl_context=httpcore.default_ssl_context(),
+        self._network = GuardedNetwork(allowed_hosts, resolver)
+
+    @cached_property
+    def _pool(self) -> httpcore.AsyncConnectionPool:
+        """Made with the first image: reading the certificates takes tens of milliseconds, and most gateways fetch none."""
+        return httpcore.AsyncConnectionPool(
+            ssl_context=httpcore.default_ssl_context(),  # or the pool would read them for each connection
             max_connections=MAX_CONNECTIONS,
             keepalive_expiry=5,
-            network_backend=GuardedNetwork(allowed_hosts, resolver),
+            network_backend=self._network,
         )
 
     async def aclose(self) -> None:
         """Close the connections."""
-        await self._pool.aclose()
+        if "_pool" in self.__dict__:
+            await self._pool.aclose()
 
     async def read(self, reference: str) -> bytes:
         """The image that a reference contains or leads to.

@@ -169,8 +169,7 @@ def refuse_empty(texts: Sequence[str], param: str, images: Sequence[str | None] 
     Raises:
         EmptyInput: With the position of the first empty text.
     """
-    if not texts:
-        raise EmptyInput(f"`{param}` cannot be empty", param=param)
+    refuse_none(texts, param)
     for index, text in enumerate(texts):
         if not text and (images is None or not images[index]):
             where = f"`{param}[{index}]`" if len(texts) > 1 else f"`{param}`"

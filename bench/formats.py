@@ -49,10 +49,7 @@ class Contender:
             device="cpu",
             dtype=dtype,
             threads=1,
-            max_batch_tokens=0,
             batches_in_flight=1,
-            log_level="warning",
-            log_format="text",
         )
         self._engine = Engine(options)
         (model,) = self._engine.models

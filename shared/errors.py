@@ -151,3 +151,9 @@ def from_wire(data: Mapping[str, Any]) -> MillraceError:
     """The error that `to_wire` described; an unknown code from a newer worker becomes a plain `MillraceError`."""
     error = _tree(MillraceError).get(str(data.get("code")), MillraceError)
     return error(str(data.get("message", "")), param=data.get("param"))
+
+
+def first_line(err: BaseException) -> str:
+    """What another library's error says, in one line; its type where it says nothing."""
+    lines = str(err).strip().splitlines()
+    return lines[0] if lines else type(err).__name__

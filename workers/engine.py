@@ -10,7 +10,7 @@ import sys
 import threading
 import time
 import traceback
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 from multiprocessing.connection import Connection
@@ -19,11 +19,11 @@ from typing import Any
 
 import numpy as np
 import torch
-from tokenizers import Tokenizer
 from torch import Tensor
 from transformers.utils import logging as transformers_logging
 
 import workers.families
+from shared.errors import first_line
 from shared.logging import configure_logging, get_logger
 from shared.model_card import ModelCard
 from shared.model_config import ConfigurationError, ModelConfig
@@ -90,7 +90,7 @@ class Engine:
             try:
                 self._warm_up(index, config, memory_bytes)
             except (RuntimeError, ValueError, TypeError, IndexError) as err:
-                raise ConfigurationError(f"model {config.name} cannot be run: {_first_line(err)}") from err
+                raise ConfigurationError(f"model {config.name} cannot be run: {first_line(err)}") from err
         self.int8_ranges = [
             _int8_ranges(config, model.card) for config, model in zip(options.models, self.models, strict=True)
         ]
@@ -127,7 +127,7 @@ class Engine:
         except ConfigurationError:
             raise
         except Exception as err:
-            raise ConfigurationError(f"model {config.name}: {folder} cannot be loaded: {_first_line(err)}") from err
+            raise ConfigurationError(f"model {config.name}: {folder} cannot be loaded: {first_line(err)}") from err
         log.info(
             "model_loaded",
             model=config.name,
@@ -136,7 +136,7 @@ class Engine:
             packed=model.card.packed,
             seconds=round(time.perf_counter() - started, 1),
         )
-        _note_vocabulary(model)
+        _note_embeddings(model)
         return model
 
     def _warm_up(self, index: int, config: ModelConfig, memory_bytes: int) -> None:
@@ -219,25 +219,20 @@ class Started:
         return self._finished | {kind: Rows(values, self._chunk_counts) for kind, values in arrived.items()}
 
 
-def _first_line(err: Exception) -> str:
-    return str(err).strip().splitlines()[0] if str(err).strip() else type(err).__name__
-
-
 def _short(err: Exception) -> str:
     """The error for a caller: without the traces that some libraries put into their messages."""
     lines = [line for line in str(err).strip().splitlines() if line.strip()] or [""]
     return lines[-1 if "Traceback" in str(err) else 0][:_LONGEST_REASON]
 
 
-def _note_vocabulary(model: LoadedModel) -> None:
-    """Have the worker refuse ids beyond the embedding table: on a GPU one would be a fault of the device."""
+def _note_embeddings(model: LoadedModel) -> None:
+    """Tell the worker how many ids have an embedding: on a GPU one beyond them would be a fault of the device."""
     base: Any = getattr(model, "base_model", None)
     try:
-        known = int(base.get_input_embeddings().num_embeddings)
+        embeddings = int(base.get_input_embeddings().num_embeddings)
     except (AttributeError, NotImplementedError):
         return  # a model of several towers, say, whose own processor comes with its weights
-    if Tokenizer.from_str(model.input_format.tokenizer_json).get_vocab_size(with_added_tokens=True) > known:
-        model.input_format = replace(model.input_format, known_tokens=known)
+    model.input_format = replace(model.input_format, embeddings=embeddings)
 
 
 def _int8_ranges(config: ModelConfig, card: ModelCard) -> Float32Array | None:
@@ -262,6 +257,10 @@ def _int8_ranges(config: ModelConfig, card: ModelCard) -> Float32Array | None:
     return ranges
 
 
+def _now(function: Callable[..., None], *arguments: Any) -> None:
+    function(*arguments)
+
+
 class _Server:
     """Answers batches until the worker closes the connection."""
 
@@ -283,17 +282,11 @@ class _Server:
         with ThreadPoolExecutor(threads, thread_name_prefix="batch") as pool:
             while (batch := self._receive()) is not None:
                 if is_gpu:
-                    began = time.perf_counter()
-                    try:
-                        started = self._engine.start(batch.model, batch.sequences, batch.kinds)
-                    except Exception as err:  # noqa: BLE001 - whatever a batch does, the worker is told and splits it
-                        pool.submit(self._failed, batch, began, err)
-                    else:
-                        pool.submit(self._finish, batch, began, started)
+                    self._start(batch, pool.submit)
                 elif batch.alone or not self._engine.parallel:
-                    self._answer(batch)
+                    self._start(batch, _now)
                 else:
-                    pool.submit(self._answer, batch)
+                    pool.submit(self._start, batch, _now)
 
     def _receive(self) -> Batch | None:
         try:
@@ -301,14 +294,15 @@ class _Server:
         except EOFError:
             return None
 
-    def _answer(self, batch: Batch) -> None:
+    def _start(self, batch: Batch, then: Callable[..., Any]) -> None:
+        """Start a batch, and hand what came of it to `then`: a function with its arguments."""
         began = time.perf_counter()
         try:
             started = self._engine.start(batch.model, batch.sequences, batch.kinds, alone=batch.alone)
-        except Exception as err:  # noqa: BLE001
-            self._failed(batch, began, err)
+        except Exception as err:  # noqa: BLE001 - whatever a batch does, the worker is told and splits it
+            then(self._failed, batch, began, err)
         else:
-            self._finish(batch, began, started)
+            then(self._finish, batch, began, started)
 
     def _finish(self, batch: Batch, began: float, started: Started) -> None:
         try:

@@ -22,15 +22,16 @@ class EngineOptions:
     """What an engine process is told at its start."""
 
     models: Sequence[ModelConfig]
-    device: str
-    dtype: str
-    threads: int
+    device: str = "auto"
+    dtype: str = "auto"
+    #: 0 is all cores.
+    threads: int = 0
     #: 0 lets the engine choose by device.
-    max_batch_tokens: int
+    max_batch_tokens: int = 0
     #: Batches that the worker hands over at a time; 0 lets the engine choose by device.
-    batches_in_flight: int
-    log_level: str
-    log_format: str
+    batches_in_flight: int = 0
+    log_level: str = "warning"
+    log_format: str = "text"
 
 
 @dataclass(frozen=True, slots=True)

@@ -18,6 +18,16 @@ from workers.sequences import Sequences
 Outputs = Mapping[Kind, Tensor | Rows]
 
 
+def library_options(device: torch.device, dtype: torch.dtype) -> dict[str, Any]:
+    """How sentence-transformers loads a folder for us: what is there, without its code, from safetensors only."""
+    return {
+        "device": str(device),
+        "local_files_only": True,
+        "trust_remote_code": False,
+        "model_kwargs": {"dtype": dtype, "use_safetensors": True},
+    }
+
+
 class LoadedModel(Protocol):
     """A model on its device."""
 

@@ -14,6 +14,7 @@ import torch
 from torch import Tensor
 from torch.nn import functional
 
+from shared.errors import first_line
 from shared.logging import get_logger
 from workers import device as devices
 from workers.packed import HostBatch, PackedBatch
@@ -95,7 +96,7 @@ def graphs_of(forward: Forward, device: torch.device, *, padding_idx: int | None
     try:
         return Graphs(forward, device, padding_idx=padding_idx, longest=longest)
     except Exception as err:  # noqa: BLE001 - what a model does under capture is up to it; the eager path always works
-        log.info("graphs_not_used", reason=str(err).strip().splitlines()[0])
+        log.info("graphs_not_used", reason=first_line(err))
         return None
 
 

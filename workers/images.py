@@ -6,8 +6,7 @@ out of cropping, one byte a channel; scaling them is the device's work.
 
 import io
 import warnings
-from collections.abc import Callable, Sequence
-from concurrent.futures import ThreadPoolExecutor
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -95,18 +94,3 @@ def _decoded(data: bytes) -> Image.Image:
         Image.DecompressionBombError,
     ) as err:  # what Pillow raises on damaged files
         raise InvalidRequest(f"the image is damaged: {err}") from err
-
-
-class PixelThreads:
-    """Threads that read the images of requests."""
-
-    def __init__(self, threads: int) -> None:
-        self._pool = ThreadPoolExecutor(threads, thread_name_prefix="pixels")
-
-    def submit(self, job: Callable[[], None]) -> None:
-        """Run a job when a thread is free."""
-        self._pool.submit(job)
-
-    def stop(self) -> None:
-        """Drop what has not begun."""
-        self._pool.shutdown(wait=False, cancel_futures=True)

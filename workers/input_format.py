@@ -44,8 +44,8 @@ class InputFormat:
     expansion_tokens: int = 0
     #: Whether pooling leaves the prompt's tokens out (INSTRUCTOR).
     skip_prompt: bool = False
-    #: Token ids from here on have no embedding; 0 where all have one.
-    known_tokens: int = 0
+    #: How many token ids have an embedding; None where all have one, as far as is known.
+    embeddings: int | None = None
     #: Every text is computed at this length, whatever its own; 0 where it is not.
     padded_to: int = 0
     #: Folder of the image processor, where the model takes images ...

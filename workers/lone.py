@@ -12,6 +12,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from shared.errors import first_line
 from shared.logging import get_logger
 
 log = get_logger("millrace.engine")
@@ -73,7 +74,7 @@ def trace_lone_sequence(model: Any, names: Sequence[str], *, first_position: int
                     log.info("trace_not_used", reason=f"differs by {difference:.1e} at length {length}")
                     return None
     except Exception as err:  # noqa: BLE001 - what a model does under tracing is up to it; the eager path always works
-        log.info("trace_not_used", reason=str(err).strip().splitlines()[0])
+        log.info("trace_not_used", reason=first_line(err))
         return None
     return LoneSequence(trace, names)
 

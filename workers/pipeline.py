@@ -11,6 +11,7 @@ import threading
 import time
 from collections import Counter, deque
 from collections.abc import Callable, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from functools import partial
 from itertools import accumulate, chain, count
@@ -28,7 +29,6 @@ from shared.results import Reply
 from workers.delivery import Delivery, Finished
 from workers.engine_process import EngineLost, EngineProcess, EngineStartError
 from workers.engine_protocol import Batch, BatchResult
-from workers.images import PixelThreads
 from workers.sequences import Sequences
 from workers.served_model import ServedModel
 from workers.tokenization import Tokens
@@ -88,7 +88,7 @@ class Pipeline:
         self._on_started, self._on_finished, self._on_flow = on_started, on_finished, on_flow
         self._inbox: deque[tuple[TaskWork, int]] = deque()
         self._outbox: queue.SimpleQueue[TaskWork | None] = queue.SimpleQueue()
-        self._pixels = PixelThreads(len(os.sched_getaffinity(0)))
+        self._pixels = ThreadPoolExecutor(len(os.sched_getaffinity(0)), thread_name_prefix="pixels")
         #: Readable while the inference thread has been called.
         self._bell = os.eventfd(0, os.EFD_NONBLOCK | os.EFD_CLOEXEC)
         self._stopping = threading.Event()
@@ -126,7 +126,7 @@ class Pipeline:
             self._unfinished += 1
         self._hold(task.task.model, task.lane, estimated_tokens)
         if any(_has_images(work) for work in task.requests):
-            self._pixels.submit(partial(self._read_images, task, estimated_tokens))
+            self._pixels.submit(self._read_images, task, estimated_tokens)
         else:
             self._arrive(task, estimated_tokens)
 
@@ -157,7 +157,7 @@ class Pipeline:
     def stop(self) -> None:
         """End the threads and the engine. What is not delivered stays unacknowledged."""
         self._stopping.set()
-        self._pixels.stop()
+        self._pixels.shutdown(wait=False, cancel_futures=True)
         os.eventfd_write(self._bell, 1)
         self._delivery.give_up.set()
         self._outbox.put(None)

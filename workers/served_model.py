@@ -56,7 +56,9 @@ class ServedModel:
         form = model.input_format
         self.tokenizer = ChatTokenizer(form) if form.chat else ModelTokenizer(form)
         self.int8_ranges = model.int8_ranges
-        self._known_tokens = model.input_format.known_tokens
+        #: The first token id without an embedding, where the tokenizer knows such.
+        known = form.embeddings
+        self._first_unknown = known if known is not None and self.tokenizer.vocabulary_size > known else None
         self._padded_to = form.padded_to
         #: Whether an input can be an image with a text beside it.
         self._reads_both = bool(form.chat_image)
@@ -121,9 +123,9 @@ class ServedModel:
             raise InputTooLong(
                 f"the query alone fills the {card.max_tokens} tokens that {card.name} takes", param="query"
             ) from err
-        if self._known_tokens:
+        if self._first_unknown is not None:
             for index, entry in enumerate(tokens):
-                if max(entry.ids, default=0) >= self._known_tokens:
+                if max(entry.ids, default=0) >= self._first_unknown:
                     raise InvalidRequest(
                         f"input {index} has a token that {card.name} has no embedding for: its folder's tokenizer "
                         "knows more tokens than its weights",

@@ -157,11 +157,17 @@ class ModelTokenizer:
         ]
         if input_type == "query":
             tokens = [self._expanded(entry) for entry in tokens]
-        images = pixels or [None] * len(tokens)
+        if not pixels:
+            return tokens
         return [
             entry if image is None else Tokens([], None, 0, pixels=image)
-            for entry, image in zip(tokens, images, strict=True)
+            for entry, image in zip(tokens, pixels, strict=True)
         ]
+
+    @property
+    def vocabulary_size(self) -> int:
+        """How many token ids it knows."""
+        return int(self._plain.get_vocab_size(with_added_tokens=True))
 
     def encode_ids(self, request: EmbedRequest, inputs: Sequence[Sequence[int]]) -> list[Tokens]:
         """Take token ids as they are; where a prompt goes in front, as the text that they stand for.
@@ -169,7 +175,7 @@ class ModelTokenizer:
         Raises:
             InvalidRequest: One of them is no token of the model.
         """
-        size = self._plain.get_vocab_size(with_added_tokens=True)
+        size = self.vocabulary_size
         for number, ids in enumerate(inputs):
             if (wrong := next((token for token in ids if not 0 <= token < size), None)) is not None:
                 raise InvalidRequest(

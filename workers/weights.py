@@ -5,6 +5,7 @@ from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
+from shared.errors import first_line
 from shared.model_config import PACKAGE_SCHEME, ConfigurationError, ModelConfig
 
 #: What a model needs. Of pickled files only bge-m3's two small heads are fetched, and they are loaded as weights only.
@@ -83,7 +84,7 @@ def _hub_folder(config: ModelConfig) -> Path:
     try:
         return Path(snapshot_download(config.source, revision=config.revision, allow_patterns=_HUB_FILES))
     except (HfHubHTTPError, HFValidationError, LocalEntryNotFoundError, OSError) as err:
-        reason = str(err).strip().splitlines()[0]
+        reason = first_line(err)
         raise ConfigurationError(
             f"model {config.name}: {config.source!r} is not a folder here and cannot be fetched from the hub ({reason})"
         ) from err

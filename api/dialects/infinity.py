@@ -6,8 +6,7 @@ from typing import Any, Literal
 from pydantic import BaseModel, Field
 
 from api import embeddings, reranking, wire
-from api.dialect import EMBEDDINGS_PATHS, RERANK_PATHS, Answer, Context, Dialect, Job, Route, View
-from api.embeddings import EmbeddingsBody, EmbeddingsResponse
+from api.dialect import EMBEDDINGS_PATHS, RERANK_PATHS, Answer, Context, Dialect, Job, Route, View, led_by
 from api.reranking import RerankBody, returned_text
 from shared.jobs import ClassifyRequest
 from shared.queues import Operation
@@ -89,19 +88,13 @@ class Infinity(wire.NestedErrors):
     name = "infinity"
     prefix: str | None = "infinity"
     routes: Sequence[Route] = (
-        Route(
-            paths=("/embeddings", *(path for path in EMBEDDINGS_PATHS if path != "/embeddings")),
-            operation=Operation.EMBED,
-            body=EmbeddingsBody,
-            response=EmbeddingsResponse,
-            summary="Embed texts or images (Infinity)",
-            example={"input": ["The weather is lovely today."], "modality": "text"},
-            parse=embeddings.parse,
-            render=embeddings.render,
-            prefix_only=True,
+        embeddings.own_route(
+            "Embed texts or images (Infinity)",
+            {"input": ["The weather is lovely today."], "modality": "text"},
+            paths=led_by("/embeddings", EMBEDDINGS_PATHS),
         ),
         Route(
-            paths=("/rerank", *(path for path in RERANK_PATHS if path != "/rerank")),
+            paths=led_by("/rerank", RERANK_PATHS),
             operation=Operation.RERANK,
             body=RerankBody,
             response=InfinityRerankResponse,

@@ -7,8 +7,7 @@ import numpy as np
 from pydantic import BaseModel, Field
 
 from api import embeddings, reranking, wire
-from api.dialect import EMBEDDINGS_PATHS, RERANK_PATHS, Answer, Context, Dialect, Job, Route, View
-from api.embeddings import EmbeddingsBody, EmbeddingsResponse
+from api.dialect import RERANK_PATHS, Answer, Context, Dialect, Job, Route, View
 from api.inputs import MixedInput, separated
 from api.prompts import purpose_of
 from api.reranking import RerankBody, RerankResult, returned_object
@@ -119,20 +118,13 @@ class Jina(wire.NestedErrors):
             claims=claims,
             precedence=10,
         ),
-        Route(
-            paths=EMBEDDINGS_PATHS,
-            operation=Operation.EMBED,
-            body=EmbeddingsBody,
-            response=EmbeddingsResponse,
-            summary="Embed texts (Jina)",
-            example={
+        embeddings.own_route(
+            "Embed texts (Jina)",
+            {
                 "input": ["The weather is lovely today."],
                 "task": "retrieval.passage",
                 "embedding_type": "ubinary",
             },
-            parse=embeddings.parse,
-            render=embeddings.render,
-            prefix_only=True,
         ),
         Route(
             paths=RERANK_PATHS,

@@ -6,7 +6,7 @@ from typing import Any
 from pydantic import BaseModel, Field
 
 from api import wire
-from api.dialect import EMBEDDINGS_PATHS, RERANK_PATHS, Answer, Context, Dialect, Job, Route, View
+from api.dialect import EMBEDDINGS_PATHS, RERANK_PATHS, Answer, Context, Dialect, Job, Route, View, led_by
 from api.kinds import Vectors, hybrid_job
 from api.truncation_warnings import TruncationWarning, truncation_warnings
 from shared.jobs import RerankRequest
@@ -180,7 +180,7 @@ class SmartEmbedder(wire.NestedErrors):
     prefix: str | None = None
     routes: Sequence[Route] = (
         Route(
-            paths=("/embeddings", *(path for path in EMBEDDINGS_PATHS if path != "/embeddings")),
+            paths=led_by("/embeddings", EMBEDDINGS_PATHS),
             operation=Operation.EMBED,
             body=EmbeddingsBody,
             response=EmbeddingsResponse,
@@ -191,7 +191,7 @@ class SmartEmbedder(wire.NestedErrors):
             key="sentences",
         ),
         Route(
-            paths=("/rerank", *(path for path in RERANK_PATHS if path != "/rerank")),
+            paths=led_by("/rerank", RERANK_PATHS),
             operation=Operation.RERANK,
             body=RerankBody,
             response=RerankResponse,

@@ -8,7 +8,7 @@ from pydantic import BaseModel, Field
 
 from api import tei_bodies
 from api.catalog import Catalog
-from api.dialect import RERANK_PATHS, Dialect, Route, View
+from api.dialect import RERANK_PATHS, Dialect, Route, View, led_by
 from api.settings import ApiSettings
 from shared import __version__
 from shared.errors import MillraceError
@@ -59,7 +59,7 @@ class Tei:
             render=tei_bodies.render_embed,
         ),
         Route(
-            paths=("/rerank", *(path for path in RERANK_PATHS if path != "/rerank")),
+            paths=led_by("/rerank", RERANK_PATHS),
             operation=Operation.RERANK,
             body=tei_bodies.RERANK.body,
             response=tei_bodies.RERANK.response,

@@ -8,7 +8,7 @@ from pydantic import BaseModel, Field
 
 from api import embeddings, messages, reranking, wire
 from api.dialect import EMBEDDINGS_PATHS, RERANK_PATHS, Answer, Context, Dialect, Job, Route, View
-from api.embeddings import EmbeddingsBody, EmbeddingsResponse, VectorFields
+from api.embeddings import EmbeddingsResponse, VectorFields
 from api.inputs import TextsOrTokens, only_texts
 from api.messages import MessagesBody
 from api.pairs import SIDES, Side, paired
@@ -260,17 +260,8 @@ class Vllm(wire.NestedErrors):
             render=messages.render,
             key="messages",
         ),
-        Route(
-            paths=EMBEDDINGS_PATHS,
-            operation=Operation.EMBED,
-            body=EmbeddingsBody,
-            response=EmbeddingsResponse,
-            summary="Embed texts (vLLM)",
-            example={"input": ["The weather is lovely today."], "truncate_prompt_tokens": -1},
-            parse=embeddings.parse,
-            render=embeddings.render,
-            key="input",
-            prefix_only=True,
+        embeddings.own_route(
+            "Embed texts (vLLM)", {"input": ["The weather is lovely today."], "truncate_prompt_tokens": -1}, key="input"
         ),
         Route(
             paths=RERANK_PATHS,

@@ -6,8 +6,7 @@ from typing import Any, Literal
 from pydantic import BaseModel, Field
 
 from api import embeddings, reranking, wire
-from api.dialect import EMBEDDINGS_PATHS, RERANK_PATHS, Answer, Context, Dialect, Job, Route, View
-from api.embeddings import EmbeddingsBody, EmbeddingsResponse
+from api.dialect import RERANK_PATHS, Answer, Context, Dialect, Job, Route, View
 from api.reranking import RerankBody, returned_text
 from api.synonyms import agreed
 from shared.queues import Operation
@@ -95,16 +94,9 @@ class Voyage(wire.NestedErrors):
             claims=claims,
             precedence=10,
         ),
-        Route(
-            paths=EMBEDDINGS_PATHS,
-            operation=Operation.EMBED,
-            body=EmbeddingsBody,
-            response=EmbeddingsResponse,
-            summary="Embed texts (Voyage)",
-            example={"input": ["The weather is lovely today."], "input_type": "document", "output_dtype": "int8"},
-            parse=embeddings.parse,
-            render=embeddings.render,
-            prefix_only=True,
+        embeddings.own_route(
+            "Embed texts (Voyage)",
+            {"input": ["The weather is lovely today."], "input_type": "document", "output_dtype": "int8"},
         ),
     )
     views: Sequence[View] = ()

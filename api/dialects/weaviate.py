@@ -7,7 +7,7 @@ from pydantic import BaseModel, Field
 
 from api import wire
 from api.catalog import Catalog
-from api.dialect import RERANK_PATHS, Answer, Context, Dialect, Job, Route, View
+from api.dialect import RERANK_PATHS, Answer, Context, Dialect, Job, Route, View, led_by
 from api.settings import ApiSettings
 from shared import __version__
 from shared.errors import MillraceError, Unavailable
@@ -176,7 +176,7 @@ class Weaviate:
             key="texts",
         ),
         Route(
-            paths=("/rerank", *(path for path in RERANK_PATHS if path != "/rerank")),
+            paths=led_by("/rerank", RERANK_PATHS),
             operation=Operation.RERANK,
             body=RerankBody,
             response=RerankResponse,

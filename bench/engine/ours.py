@@ -43,11 +43,6 @@ class Ours:
                 models=[ModelConfig(name="model", source=folder)],
                 device=device,
                 dtype=dtype,
-                threads=0,
-                max_batch_tokens=0,
-                batches_in_flight=0,
-                log_level="warning",
-                log_format="text",
             )
         )
         # A family's own class: it has more than the engine asks of it.

@@ -112,10 +112,6 @@ def test_a_batch_of_any_size_gives_what_it_gives_as_a_part_of_a_large_one(device
             device=device,
             dtype=dtype,
             threads=1,
-            max_batch_tokens=0,
-            batches_in_flight=0,
-            log_level="warning",
-            log_format="text",
         )
     )
     dice = random.Random(5)

@@ -44,10 +44,7 @@ class Served:
                 dtype=dtype,
                 # On cores that others use too, threads that wait for each other are far slower than one.
                 threads=1,
-                max_batch_tokens=0,
                 batches_in_flight=1,
-                log_level="warning",
-                log_format="text",
             )
         )
         (self._model,) = self._engine.models

@@ -16,8 +16,8 @@ from workers.sequences import Sequences
 
 
 def _engine(*models: ModelConfig, **options: Any) -> Engine:
-    defaults = {"device": "cpu", "dtype": "auto", "threads": 1, "max_batch_tokens": 0, "batches_in_flight": 1}
-    return Engine(EngineOptions(models=models, log_level="warning", log_format="text", **{**defaults, **options}))
+    defaults = {"device": "cpu", "threads": 1, "batches_in_flight": 1}
+    return Engine(EngineOptions(models=models, **{**defaults, **options}))
 
 
 @pytest.fixture(scope="module")

@@ -35,7 +35,7 @@ from shared.queues import Operation
 from shared.results import Kind
 from workers.chat_template import UnsupportedTemplate, cross_encoder_format, is_templated
 from workers.encoder import Encoder
-from workers.family import Family, Outputs
+from workers.family import Family, Outputs, library_options
 from workers.input_format import InputFormat
 from workers.packed import DECODERS, longest_input
 from workers.sequences import Sequences
@@ -164,13 +164,7 @@ def _by_recipe(config: ModelConfig, folder: Path, device: torch.device, dtype: t
 
 def _by_modules(config: ModelConfig, folder: Path, device: torch.device, dtype: torch.dtype) -> _Loaded:
     """A sentence-transformers `CrossEncoder` of a language model and a `LogitScore`."""
-    encoder = CrossEncoder(
-        str(folder),
-        device=str(device),
-        local_files_only=True,
-        trust_remote_code=False,
-        model_kwargs={"dtype": dtype, "use_safetensors": True},
-    ).eval()
+    encoder = CrossEncoder(str(folder), **library_options(device, dtype)).eval()
     transformer, *others = encoder
     model, tokenizer = transformer.model, transformer.tokenizer
     if len(others) != 1 or not isinstance(others[0], LogitScore) or transformer.transformer_task != "text-generation":

@@ -22,7 +22,7 @@ from shared.model_config import ConfigurationError, ModelConfig
 from shared.queues import Operation
 from shared.results import Kind
 from workers.encoder import Encoder
-from workers.family import Family, Outputs
+from workers.family import Family, Outputs, library_options
 from workers.input_format import InputFormat
 from workers.packed import longest_input
 from workers.rows import Rows
@@ -42,13 +42,7 @@ class LateInteraction:
     """One loaded model."""
 
     def __init__(self, config: ModelConfig, folder: Path, device: torch.device, dtype: torch.dtype) -> None:
-        model = MultiVectorEncoder(
-            str(folder),
-            device=str(device),
-            local_files_only=True,
-            trust_remote_code=False,
-            model_kwargs={"dtype": dtype, "use_safetensors": True},
-        ).eval()
+        model = MultiVectorEncoder(str(folder), **library_options(device, dtype)).eval()
         transformer = model[0]
         modules = list(model)[1:]
         mask = next((module for module in modules if isinstance(module, MultiVectorMask)), None)

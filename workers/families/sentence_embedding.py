@@ -18,7 +18,7 @@ from shared.model_config import ConfigurationError, ModelConfig
 from shared.queues import Operation
 from shared.results import Kind
 from workers.encoder import Encoder
-from workers.family import Family, Outputs
+from workers.family import Family, Outputs, library_options
 from workers.input_format import InputFormat
 from workers.packed import longest_input
 from workers.sequences import Sequences
@@ -31,13 +31,7 @@ class SentenceEmbedding:
     """One loaded embedding model."""
 
     def __init__(self, config: ModelConfig, folder: Path, device: torch.device, dtype: torch.dtype) -> None:
-        model = SentenceTransformer(
-            str(folder),
-            device=str(device),
-            local_files_only=True,
-            trust_remote_code=False,
-            model_kwargs={"dtype": dtype, "use_safetensors": True},
-        ).eval()
+        model = SentenceTransformer(str(folder), **library_options(device, dtype)).eval()
         tokenizer = model.tokenizer
         # Half precision is for the transformer: what follows is little work, and its rounding would be the vector's.
         modules = list(model)[1:]

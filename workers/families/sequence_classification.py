@@ -33,7 +33,7 @@ from shared.queues import Operation
 from shared.results import Kind
 from workers.chat_template import UnsupportedTemplate, cross_encoder_format, is_templated
 from workers.encoder import Encoder, Hidden
-from workers.family import Family, Outputs
+from workers.family import Family, Outputs, library_options
 from workers.input_format import InputFormat
 from workers.padded import pad
 from workers.sequences import Sequences
@@ -119,13 +119,7 @@ class SequenceClassifier:
     """One loaded classifier. Its rows are logits; the worker turns them into scores."""
 
     def __init__(self, config: ModelConfig, folder: Path, device: torch.device, dtype: torch.dtype) -> None:
-        encoder = CrossEncoder(
-            str(folder),
-            device=str(device),
-            local_files_only=True,
-            trust_remote_code=False,
-            model_kwargs={"dtype": dtype, "use_safetensors": True},
-        ).eval()
+        encoder = CrossEncoder(str(folder), **library_options(device, dtype)).eval()
         transformer, *tail = encoder
         self._device = device
         self._model = transformer.model

@@ -25,7 +25,7 @@ from shared.model_config import ConfigurationError, ModelConfig
 from shared.queues import Operation
 from shared.results import Kind
 from workers.encoder import Encoder
-from workers.family import Family, Outputs
+from workers.family import Family, Outputs, library_options
 from workers.input_format import InputFormat
 from workers.packed import longest_input
 from workers.rows import Piece, Rows
@@ -51,13 +51,7 @@ class Splade:
     """One loaded model."""
 
     def __init__(self, config: ModelConfig, folder: Path, device: torch.device, dtype: torch.dtype) -> None:
-        model = SparseEncoder(
-            str(folder),
-            device=str(device),
-            local_files_only=True,
-            trust_remote_code=False,
-            model_kwargs={"dtype": dtype, "use_safetensors": True},
-        ).eval()
+        model = SparseEncoder(str(folder), **library_options(device, dtype)).eval()
         of_queries, of_documents, default_route = _routes(model)
         masked: Any = getattr(of_documents[0], "model", None)
         head = _HEADS.get(masked.config.model_type) if masked is not None else None
