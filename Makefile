@@ -3,12 +3,12 @@ PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
 STAMPS := $(VENV)/.stamps
-EXTRAS := worker,flower,embedded
+EXTRAS := worker,callbacks,ingest,flower,embedded
 # Client packages contradict each other: each set of them that agrees has a file and an environment of its own.
 CLIENT_SETS := $(notdir $(basename $(wildcard tests/conformance/requirements/*.txt)))
 
 .DEFAULT_GOAL := help
-.PHONY: help serve test check format conformance conformance-pins bench bench-engine bench-peers bench-gpu docs constraints clean
+.PHONY: help serve test check format conformance conformance-pins fuzz bench bench-engine bench-peers bench-gpu docs constraints clean
 
 help: ## Show this list
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-16s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -35,6 +35,10 @@ conformance: $(STAMPS)/dev $(CLIENT_SETS:%=$(STAMPS)/clients-%) ## Run real clie
 conformance-pins: $(STAMPS)/dev ## Pin the newest client packages
 	$(BIN)/python -m pip install --quiet uv
 	$(BIN)/python -m tests.conformance.pins
+
+# FUZZ="--examples 20" is the short form: two minutes instead of half an hour.
+fuzz: $(STAMPS)/dev $(STAMPS)/fuzz ## Try every route with thousands of requests, good and bad
+	$(BIN)/python -m tests.fuzz $(FUZZ)
 
 bench: $(STAMPS)/dev ## Measure the service against the bare model on this machine
 	$(BIN)/python -m bench
@@ -88,4 +92,9 @@ $(STAMPS)/infinity: $(STAMPS)/pip bench/infinity.txt
 $(STAMPS)/clients-%: tests/conformance/requirements/%.txt $(STAMPS)/pip
 	$(PYTHON) -m venv --clear $(VENV)/conformance/$*
 	$(VENV)/conformance/$*/bin/pip install --quiet --no-deps -r $<
+	@touch $@
+
+$(STAMPS)/fuzz: tests/fuzz/requirements.txt $(STAMPS)/pip
+	$(PYTHON) -m venv --clear $(VENV)/fuzz
+	$(VENV)/fuzz/bin/pip install --quiet --no-deps -r $<
 	@touch $@

@@ -1,7 +1,7 @@
 """What a dialect is: the routes of one wire format, each parsed into common requests and rendered from common outputs."""
 
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any, Protocol
 
 from pydantic import BaseModel
@@ -16,7 +16,15 @@ from shared.results import Output
 #: The paths at which clients look for embeddings ...
 EMBEDDINGS_PATHS = ("/v1/embeddings", "/embeddings", "/openai/v1/embeddings", "/v3/embeddings")
 #: ... and for scores of documents; every dialect's body is understood on each of them.
-RERANK_PATHS = ("/v1/rerank", "/rerank", "/v2/rerank", "/openai/v1/rerank", "/v3/rerank")
+RERANK_PATHS = (
+    "/v1/rerank",
+    "/rerank",
+    "/v2/rerank",
+    "/openai/v1/rerank",
+    "/v3/rerank",
+    "/v1/reranking",
+    "/reranking",
+)
 
 
 def led_by(path: str, paths: Sequence[str]) -> tuple[str, ...]:
@@ -86,7 +94,7 @@ class Route:
     Each path is served with and without a trailing slash, and again under `/<dialect's prefix>`.
     """
 
-    #: The first is the canonical one.
+    #: The first is the canonical one. One with `{model}` in it names the model, which may have slashes.
     paths: Sequence[str]
     operation: Operation
     body: type[BaseModel]
@@ -104,8 +112,19 @@ class Route:
     #: ... and of the routes that share it, the first by precedence (highest first) that claims the body answers.
     claims: Callable[[Mapping[str, Any]], bool] = _any_body
     precedence: int = 0
+    #: The fields by which it claims a body, for the documentation: of the routes that it goes before, none has them.
+    marks: Sequence[str] = ()
     #: Served under the dialect's prefix only: elsewhere another dialect answers the same body in its own way.
     prefix_only: bool = False
+
+    def for_model(self, model: str) -> "Route":
+        """The same route for a model that the path names (`{model}`); what the body says of it counts no more."""
+
+        def parse(body: Any, context: Context) -> Job:
+            body.model = model
+            return self.parse(body, context)
+
+        return replace(self, parse=parse)
 
 
 @dataclass(frozen=True, slots=True)

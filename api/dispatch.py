@@ -14,6 +14,7 @@ from dataclasses import dataclass, field, replace
 from itertools import chain, count
 
 from api.fleet import Fleet
+from api.long_texts import shortened
 from api.replies import Outcome, PendingTask, Replies
 from shared import deadline as deadlines
 from shared.celery_message import encode_task
@@ -35,6 +36,8 @@ from shared.results import QUERY, Output, Ragged, Reply, Timings, Truncation
 
 #: Token budget of a task while no worker has said what its batch takes.
 DEFAULT_BATCH_TOKENS = 4096
+#: Parts of a request that are cut before others have a turn.
+_PARTS_AT_ONCE = 64
 #: How long after its deadline a request still waits for the worker's own answer, in seconds.
 GRACE_S = 0.25
 
@@ -98,12 +101,16 @@ class Dispatcher:
                 f"{self.pending_items} inputs are waiting already and {self._max_pending_items} is the most",
                 retry_after_s=1,
             )
+        card = self._fleet.card(model)
+        if card is not None:
+            request = shortened(request, card.max_tokens)
         loop = asyncio.get_running_loop()
         stream = self._stream(model, lane, operation_of(request))
-        parts = [
-            _Waiting(part, loop.create_future(), _estimate_tokens(part))
-            for part in _split(request, self._batch_tokens(model))
-        ]
+        parts: list[_Waiting] = []
+        for piece in _split(request, self._batch_tokens(model)):
+            parts.append(_Waiting(piece, loop.create_future(), _estimate_tokens(piece)))
+            if len(parts) % _PARTS_AT_ONCE == 0:
+                await asyncio.sleep(0)  # thousands would hold others up for a tenth of a second
         stream.waiting.extend(parts)
         if not stream.pump_scheduled:
             # After this turn of the event loop, so that what arrived together leaves together.

@@ -1,12 +1,29 @@
 """Documents to rerank: texts, or objects of which some fields are read."""
 
 from collections.abc import Sequence
-from typing import Any
+from typing import Annotated, Any
 
-from shared.errors import InvalidRequest
+from pydantic import WithJsonSchema
+
+from shared.errors import ContradictoryFields, InvalidRequest
 
 #: A text, or an object: with a `text` (Cohere, Jina), with a `content` of parts (vLLM), or with fields of the caller's own.
 Document = str | dict[str, Any]
+
+_TEXT = {"type": "string", "minLength": 1}
+_HAS_TEXT = {"type": "object", "required": ["text"], "properties": {"text": _TEXT}}
+_HAS_CONTENT = {
+    "type": "object",
+    "required": ["content"],
+    "properties": {
+        "text": {"type": "null"},
+        "content": {"type": "array", "minItems": 1, "maxItems": 1, "items": _HAS_TEXT},
+    },
+}
+#: A document, or a query, that has its text where it is always read.
+TextDocument = Annotated[Document, WithJsonSchema({"anyOf": [_TEXT, _HAS_TEXT, _HAS_CONTENT]})]
+#: One of which the request names the fields that are read.
+FieldsDocument = Annotated[Document, WithJsonSchema({"anyOf": [_TEXT, {"type": "object", "minProperties": 1}]})]
 
 
 def text_of(document: Document, where: str, rank_fields: Sequence[str] | None = None) -> str:
@@ -19,17 +36,19 @@ def text_of(document: Document, where: str, rank_fields: Sequence[str] | None = 
 
     Raises:
         InvalidRequest: It has no text.
+        ContradictoryFields: It has none in the fields that are read.
     """
     if isinstance(document, str):
         return document
     param = where.split("[")[0]
     if rank_fields:
         values = [document[name] for name in rank_fields if document.get(name) is not None]
-        if not values or not all(isinstance(value, (str, int, float)) for value in values):
-            raise InvalidRequest(
+        joined = "\n".join(str(value) for value in values if isinstance(value, (str, int, float)))
+        if not joined or not all(isinstance(value, (str, int, float)) for value in values):
+            raise ContradictoryFields(
                 f"`{where}` has no text or number in the `rank_fields` {list(rank_fields)}", param=param
             )
-        return "\n".join(map(str, values))
+        return joined
     text = document.get("text")
     if text is None and isinstance(document.get("content"), list):
         text = _text_of_parts(document["content"])

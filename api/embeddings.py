@@ -11,25 +11,26 @@ from pydantic import BaseModel, Field
 
 from api import wire
 from api.dialect import EMBEDDINGS_PATHS, Answer, Context, Job, Route
-from api.inputs import MixedInput, TextsOrTokens, separated
+from api.fields import Dimensions, OnlyTrue, RequestFields
+from api.inputs import MixedInput, MixedInputs, TextsOrTokens, separated
 from api.prompts import PromptFields
 from api.synonyms import agreed
 from api.truncation import TruncationFields
 from api.vector_format import FormatName, VectorFormat, refuse_for_multivectors
-from shared.errors import EmptyInput, TokenInputUnsupported
+from shared.errors import EmptyInput
 from shared.jobs import EmbedRequest
 from shared.queues import Operation
 from shared.results import Kind, Precision
 
 
-class VectorFields(BaseModel):
+class VectorFields(RequestFields):
     """Fields of a request about the vectors themselves and how they are written down."""
 
     encoding_format: Literal["float", "base64"] | None = Field(
         None, description="`base64`: little-endian bytes, what the OpenAI clients ask for by themselves."
     )
-    dimensions: int | None = Field(
-        None, ge=0, le=2**31 - 1, description="Keep the first so many dimensions and normalise again; 0 means all."
+    dimensions: Dimensions | None = Field(
+        None, description="Keep the first so many dimensions and normalise again; 0 means all."
     )
     embed_dtype: Literal["float32", "float16"] | None = Field(
         None, description="Number format of base64 (vLLM); numbers in JSON stay float32."
@@ -68,11 +69,11 @@ class VectorFields(BaseModel):
 class EmbeddingsBody(TruncationFields, PromptFields, VectorFields):
     """Request of `POST /v1/embeddings`. Unknown fields are ignored, null means absent."""
 
-    input: TextsOrTokens | MixedInput | list[str | MixedInput] = Field(
+    input: TextsOrTokens | MixedInput | MixedInputs = Field(
         description="One text or a list of texts; for some models also images. Token ids are refused with a clear error."
     )
     model: str | None = Field(None, description="Name of the model; the default model when absent.")
-    output_dimension: int | None = Field(None, ge=0, le=2**31 - 1, description="`dimensions` (Voyage).")
+    output_dimension: Dimensions | None = Field(None, description="`dimensions` (Voyage).")
     output_dtype: Literal["float", "float32", "float16", "int8", "uint8", "binary", "ubinary"] | None = Field(
         None,
         description="Number format of the vectors: `float16`; one byte a dimension; or one bit, eight to a byte, as int8 "
@@ -91,7 +92,7 @@ class EmbeddingsBody(TruncationFields, PromptFields, VectorFields):
     modality: Literal["text", "image"] | None = Field(
         None, description="`image` (Infinity): every plain string is an image, a URL or base64."
     )
-    add_special_tokens: Literal[True] | None = Field(
+    add_special_tokens: OnlyTrue | None = Field(
         None, description="Always true: a model's vectors are those of its own special tokens (vLLM)."
     )
     user: str | None = Field(None, description="Ignored, as `priority`, `request_id` and `cache_salt` are.")
@@ -233,7 +234,7 @@ def _token_ids(body: EmbeddingsBody, context: Context) -> list[list[int]] | None
     config = context.catalog.find(body.model) if body.model else context.catalog.models[0]
     if config is None or config.token_input != "native":  # noqa: S105
         # cl100k ids read with another vocabulary give plausible vectors of other words: the worst way to fail.
-        raise TokenInputUnsupported(param="input")
+        raise wire.token_ids_refused("input")
     if (empty := next((index for index, ids in enumerate(token_ids) if not ids), None)) is not None:
         raise EmptyInput(f"`input[{empty}]` has no token ids", param="input")
     return token_ids
@@ -243,7 +244,7 @@ def _inputs(body: EmbeddingsBody) -> Sequence[str | MixedInput]:
     given = [body.input] if isinstance(body.input, (str, MixedInput)) else body.input
     inputs = [entry for entry in given if isinstance(entry, (str, MixedInput))]
     if len(inputs) != len(given):  # token ids among texts
-        raise TokenInputUnsupported(param="input")
+        raise wire.token_ids_refused("input")
     if body.modality == "image":
         return [MixedInput(image=entry) if isinstance(entry, str) else entry for entry in inputs]
     return inputs

@@ -3,7 +3,7 @@
 import asyncio
 import time
 from collections.abc import Coroutine, Mapping, Sequence
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from typing import Any, TypeVar
 
 import orjson
@@ -34,6 +34,8 @@ log = get_logger("millrace.endpoint")
 
 JSON = "application/json"
 
+_CRASHED = "internal error; the request id names it in the logs"
+
 ResultT = TypeVar("ResultT")
 
 #: Statuses below 500 after which OpenAI's clients try again by themselves, unless a header says otherwise.
@@ -50,6 +52,17 @@ _TE_ERR = {
 
 #: What TEI counts inputs under, by operation; it does not count what only its tokenizer answers.
 _TE_COUNTED = {Operation.EMBED: "te_embed", Operation.RERANK: "te_predict", Operation.CLASSIFY: "te_predict"}
+
+
+@dataclass(slots=True)
+class Exchange:
+    """A request on its way: what is known of it so far, for its answer or its error."""
+
+    #: Of those that serve its path the first, until the body has said which one it is.
+    dialect: Dialect
+    route: Route
+    operation: Operation
+    answer: Answer | None = None
 
 
 class Endpoint:
@@ -72,8 +85,7 @@ class Endpoint:
     async def __call__(self, request: HttpRequest, contenders: Sequence[tuple[Dialect, Route]]) -> Response:
         """Answer a request on a path that these dialects serve."""
         started = time.perf_counter()
-        dialect, route = contenders[0]
-        operation = route.operation
+        exchange = _exchange(contenders)
         headers: dict[str, str] = {}
         code = "ok"
         try:
@@ -85,35 +97,80 @@ class Endpoint:
                 limit_bytes=self._settings.body_limit_bytes,
                 most_inputs=4 * self._settings.max_client_batch_size,
             )
-            if len(contenders) > 1:
-                dialect, route = choose(contenders, data)
-            operation = route.operation
-            body = wire.validated(route.body, data)
             context = self._context(request, given)
-            job = route.parse(body, context)
-            operation = operation_of(job.requests[0])  # on a route for a model's main task, only the job says which
-            models, outputs = await self._run(job, _lane(given))
-            answer = Answer(context.request_id, models[0], outputs, time.perf_counter() - started, models)
-            content = wire.dumps(route.render(body, answer))
-            headers = _headers(job, answer)
+            content, headers = await self._converse(exchange, contenders, data, context, _lane(given), started)
             status = 200
         except MillraceError as error:
             code = error.code
-            status, problem = dialect.render_error(error)
+            status, problem = exchange.dialect.render_error(error)
             content = orjson.dumps(problem)
             if error.status in _RETRIED or error.status >= 500:
                 headers["x-should-retry"] = str(error.retryable).lower()
             if error.retry_after_s is not None:
                 headers["retry-after"] = str(max(1, round(error.retry_after_s)))
             if error.status >= 500:
-                log.warning("request_failed", dialect=dialect.name, code=error.code, reason=error.message)
+                log.warning("request_failed", dialect=exchange.dialect.name, code=error.code, reason=error.message)
         except Exception:
             code = MillraceError.code
-            log.exception("request_crashed", dialect=dialect.name, path=route.paths[0])
-            status, problem = dialect.render_error(MillraceError("internal error; the request id names it in the logs"))
+            log.exception("request_crashed", dialect=exchange.dialect.name, path=exchange.route.paths[0])
+            status, problem = exchange.dialect.render_error(MillraceError(_CRASHED))
             content = orjson.dumps(problem)
-        self._count(dialect, operation, code, time.perf_counter() - started)
+        self._count(exchange, code, time.perf_counter() - started)
         return Response(content, status_code=status, headers=headers, media_type=JSON)
+
+    async def answer(
+        self, contenders: Sequence[tuple[Dialect, Route]], data: Mapping[str, Any], context: Context, lane: Lane
+    ) -> tuple[int, bytes, int]:
+        """Answer a body that did not come as an HTTP request of its own: a line of a batch.
+
+        Returns:
+            What its status and body would have been, and the tokens that the model read for it.
+
+        Raises:
+            MillraceError: It could not be answered now; the same body may be later.
+        """
+        started = time.perf_counter()
+        exchange = _exchange(contenders)
+        code = "ok"
+        try:
+            content, _ = await self._converse(exchange, contenders, data, context, lane, started)
+        except MillraceError as error:
+            code = error.code
+            if error.retryable:
+                raise
+            status, problem = exchange.dialect.render_error(error)
+            return status, orjson.dumps(problem), 0
+        except Exception:
+            code = MillraceError.code
+            log.exception("line_crashed", dialect=exchange.dialect.name, path=exchange.route.paths[0])
+            status, problem = exchange.dialect.render_error(MillraceError(_CRASHED))
+            return status, orjson.dumps(problem), 0
+        finally:
+            self._count(exchange, code, time.perf_counter() - started)
+        return 200, content, exchange.answer.tokens if exchange.answer else 0
+
+    async def _converse(
+        self,
+        exchange: Exchange,
+        contenders: Sequence[tuple[Dialect, Route]],
+        data: Mapping[str, Any],
+        context: Context,
+        lane: Lane,
+        started: float,
+    ) -> tuple[bytes, dict[str, str]]:
+        """Body and headers of the answer; what is found out on the way is noted in `exchange`."""
+        if len(contenders) > 1:
+            exchange.dialect, exchange.route = choose(contenders, data)
+        route = exchange.route
+        exchange.operation = route.operation
+        body = wire.validated(route.body, data)
+        job = route.parse(body, context)
+        # On a route for a model's main task, only the job says which.
+        exchange.operation = operation_of(job.requests[0])
+        models, outputs = await self._run(job, lane)
+        answer = Answer(context.request_id, models[0], outputs, time.perf_counter() - started, models)
+        exchange.answer = answer
+        return wire.dumps(route.render(body, answer)), _headers(job, answer)
 
     def _context(self, request: HttpRequest, headers: Mapping[bytes, bytes]) -> Context:
         timeout_s = self._settings.request_timeout_s
@@ -199,14 +256,19 @@ class Endpoint:
         self._metrics.histogram("te_request_queue_duration").observe(timings.queue_s)
         self._metrics.histogram("te_request_inference_duration").observe(timings.inference_s)
 
-    def _count(self, dialect: Dialect, operation: Operation, code: str, seconds: float) -> None:
-        labels = {"dialect": dialect.name, "operation": str(operation)}
+    def _count(self, exchange: Exchange, code: str, seconds: float) -> None:
+        labels = {"dialect": exchange.dialect.name, "operation": str(exchange.operation)}
         self._metrics.counter("millrace_requests_total", **labels, code=code).inc()
         self._metrics.histogram("millrace_request_duration_seconds", **labels).observe(seconds)
         if code == "ok":
             self._metrics.histogram("te_request_duration").observe(seconds)
         else:
             self._metrics.gauge("te_request_failure", err=_TE_ERR.get(code, "validation")).inc()
+
+
+def _exchange(contenders: Sequence[tuple[Dialect, Route]]) -> Exchange:
+    dialect, route = contenders[0]
+    return Exchange(dialect, route, route.operation)
 
 
 async def _together(coroutines: Sequence[Coroutine[Any, Any, ResultT]]) -> list[ResultT]:

@@ -13,7 +13,7 @@ from fastapi import FastAPI
 from pydantic import BaseModel, Field
 from redis.asyncio import Redis
 from redis.exceptions import RedisError
-from starlette.responses import JSONResponse, Response
+from starlette.responses import JSONResponse, PlainTextResponse, Response
 
 from api.catalog import Catalog
 from api.dispatch import Dispatcher
@@ -110,13 +110,26 @@ def add_health_routes(
     _add(app, LIVENESS_PATHS, is_alive, "Is this process alive?", Liveness)
     _add(app, ready_paths, is_ready, "Has every configured model a worker that ran it?", Readiness)
     _add(app, ["/stats"], show_stats, "What this gateway has done (Smart-Embedder)", Stats)
-    _add(app, ["/metrics"], show_metrics, "Prometheus metrics", str)
+    _add(app, ["/metrics"], show_metrics, "Prometheus metrics", str, PlainTextResponse)
 
 
-def _add(app: FastAPI, paths: Any, show: Callable[[], Any], summary: str, response: Any) -> None:
+def _add(
+    app: FastAPI,
+    paths: Any,
+    show: Callable[[], Any],
+    summary: str,
+    response: Any,
+    response_class: type[Response] = JSONResponse,
+) -> None:
     for path in paths:
         app.add_api_route(
-            path, show, summary=summary, tags=[*_TAGS], response_model=None, responses={200: {"model": response}}
+            path,
+            show,
+            summary=summary,
+            tags=[*_TAGS],
+            response_model=None,
+            responses={200: {"model": response}},
+            response_class=response_class,
         )
         for other in {path, f"{path.rstrip('/')}/"}:
             app.add_api_route(other, show, methods=["GET", "HEAD"], include_in_schema=False, response_model=None)

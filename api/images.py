@@ -1,26 +1,22 @@
 """Images by reference: base64 in the request itself, or a URL that leads to a public address.
 
-A URL comes from a stranger and is followed from inside the operator's network. So the guard sits where connections are
-made: every address, of every redirect too, is looked up once, checked, and connected to as it was checked. The bytes come
-through httpcore's own pool, the only public way to give it a guarded network; it knows no proxies, cookies or credentials.
+A URL comes from a stranger and is followed from inside the operator's network: every address, of every redirect too, is
+checked where the connection is made (`shared.addresses`). The bytes come through httpcore's own pool, the only public way
+to give it a guarded network; it knows no proxies, cookies or credentials.
 """
 
 import asyncio
 import base64
-import ipaddress
 import re
-import socket
-from collections.abc import Awaitable, Callable, Collection, Iterable, Sequence
+from collections.abc import Collection
 from functools import cached_property
 
 import httpcore
 import httpx
 
 from shared import __version__
-from shared.errors import ImageUnavailable, InvalidRequest
-
-#: Looks up the addresses of a host.
-Resolver = Callable[[str], Awaitable[Sequence[str]]]
+from shared.addresses import AllowedHosts, GuardedNetwork, Refused, Resolver, resolve
+from shared.errors import ImageUnavailable, InvalidImage
 
 MAX_REDIRECTS = 3
 #: Images that one gateway fetches at the same time; further ones wait.
@@ -34,20 +30,12 @@ _SIGNATURE = re.compile(
     re.DOTALL,
 )
 _FORMATS = "PNG, JPEG, WebP, GIF, BMP or TIFF"
+#: base64's alphabet for URLs, in terms of the usual one.
+_URL_SAFE = str.maketrans("-_", "+/")
+#: A longer URL is shortened in sentences to its beginning: enough to know it again.
+_MOST_SHOWN = 200
 #: What object stores call files that were uploaded without a type; the bytes then speak for themselves.
 _UNTYPED = ("application/octet-stream", "binary/octet-stream")
-
-#: The part of IPv6 that is handed out. Outside lie the forms that wrap an IPv4 address (mapped, NAT64) and site-local ones.
-_IPV6_UNICAST = ipaddress.ip_network("2000::/3")
-#: Global to `ipaddress` (of some Python versions), and yet a way to somewhere internal.
-_NOT_PUBLIC = [
-    ipaddress.ip_network("168.63.129.16/32"),  # Azure's agent on every virtual machine
-    ipaddress.ip_network("192.0.0.0/24"),  # protocol assignments; 192.0.0.192 has Oracle's instance metadata
-    ipaddress.ip_network("192.88.99.0/24"),  # 6to4 relays
-    ipaddress.ip_network("2001::/32"),  # Teredo, wraps IPv4
-    ipaddress.ip_network("2002::/16"),  # 6to4, wraps IPv4
-    ipaddress.ip_network("3fff::/20"),  # documentation
-]
 
 
 class _Unusable(Exception):
@@ -59,19 +47,11 @@ def is_image(data: bytes) -> bool:
     return _SIGNATURE.match(data) is not None
 
 
-def is_public(address: str) -> bool:
-    """Whether an IP address is reachable by everybody, so that reaching it from here gives nothing away."""
-    ip = ipaddress.ip_address(address)
-    if ip.version == 6 and ip not in _IPV6_UNICAST:
-        return False
-    return ip.is_global and not ip.is_multicast and not any(ip in network for network in _NOT_PUBLIC)
-
-
 def decode_image(reference: str) -> bytes | None:
     """The image that a reference contains; None when it is a URL, to be fetched.
 
     Raises:
-        InvalidRequest: It is neither, or the bytes are not an image.
+        InvalidImage: It is neither, or the bytes are not an image.
     """
     if reference[:8].lower().startswith(("http://", "https://")):
         return None
@@ -79,53 +59,22 @@ def decode_image(reference: str) -> bytes | None:
     if reference[:5].lower() == "data:":
         head, _, payload = reference.partition(",")
         if not re.fullmatch(r"data:image/[^,]*;base64", head, re.IGNORECASE):
-            raise InvalidRequest("a data URI of an image must begin with data:image/...;base64,")
+            raise InvalidImage("a data URI of an image must begin with data:image/...;base64,")
     try:
-        # Many encoders break lines.
-        data = base64.b64decode("".join(payload.split()), validate=True)
+        data = base64.b64decode(_plain(payload), validate=True)
     except ValueError:
-        raise InvalidRequest("an image must be an http(s) URL, a data:image/...;base64, URI or valid base64") from None
+        raise InvalidImage("an image must be an http(s) URL, a data:image/...;base64, URI or valid base64") from None
     if not is_image(data):
-        raise InvalidRequest(f"the base64 data is not an image; send {_FORMATS}")
+        raise InvalidImage(f"the base64 data is not an image; send {_FORMATS}")
     return data
 
 
-async def resolve(host: str) -> list[str]:
-    """The addresses of a host, as the system finds them; an address in any spelling is its own."""
-    found = await asyncio.get_running_loop().getaddrinfo(host, None, type=socket.SOCK_STREAM)
-    return [str(address[0]) for *_, address in found]
-
-
-class GuardedNetwork(httpcore.AnyIOBackend):
-    """Connects to public addresses, and to internal ones of the hosts that the operator named."""
-
-    def __init__(self, allowed_hosts: Collection[str], resolver: Resolver) -> None:
-        self._allowed_hosts = {host.lower() for host in allowed_hosts}
-        self._resolver = resolver
-
-    async def connect_tcp(
-        self,
-        host: str,
-        port: int,
-        timeout: float | None = None,  # noqa: ASYNC109 - httpcore's signature
-        local_address: str | None = None,
-        socket_options: Iterable[httpcore.SOCKET_OPTION] | None = None,
-    ) -> httpcore.AsyncNetworkStream:
-        """Connect to the first address of `host` that answers; all of them must be allowed."""
-        try:
-            addresses = await self._resolver(host)
-        except (OSError, UnicodeError) as err:  # UnicodeError: no name at all, for example with a label of 64 letters
-            raise _Unusable("leads to a host that cannot be found") from err
-        name = f"[{host}]" if ":" in host else host
-        if self._allowed_hosts.isdisjoint({name, f"{name}:{port}"}) and not all(map(is_public, addresses)):
-            raise _Unusable("leads to an address that is not public; an operator can allow its host")
-        failure: Exception = httpcore.ConnectError(f"{host} has no address")
-        for address in addresses:
-            try:
-                return await super().connect_tcp(address, port, timeout, local_address, socket_options)
-            except (httpcore.ConnectError, httpcore.ConnectTimeout) as err:
-                failure = err
-        raise failure
+def _plain(payload: str) -> str:
+    """Base64 in its usual alphabet: many encoders break lines, others write it for URLs, often without the padding."""
+    joined = "".join(payload.split())
+    if "+" in joined or "/" in joined:
+        return joined
+    return joined.translate(_URL_SAFE) + "=" * (-len(joined) % 4)
 
 
 class ImageFetcher:
@@ -134,7 +83,8 @@ class ImageFetcher:
     Args:
         max_bytes: Size of the largest image.
         timeout_s: How long fetching one image may take, redirects and all, in seconds.
-        allowed_hosts: Hosts that may have internal addresses, as they stand in URLs: `host`, `host:port`, `[::1]:port`.
+        allowed_hosts: Hosts that may have internal addresses, as they stand in URLs: `host`, `host:port`,
+            `[::1]:port`, or networks.
         enabled: Whether URLs are fetched at all.
         resolver: Looks up hosts.
     """
@@ -151,7 +101,7 @@ class ImageFetcher:
         self._max_bytes = max_bytes
         self._timeout_s = timeout_s
         self._enabled = enabled
-        self._network = GuardedNetwork(allowed_hosts, resolver)
+        self._network = GuardedNetwork(AllowedHosts(allowed_hosts), resolver)
 
     @cached_property
     def _pool(self) -> httpcore.AsyncConnectionPool:
@@ -172,14 +122,14 @@ class ImageFetcher:
         """The image that a reference contains or leads to.
 
         Raises:
-            InvalidRequest: The reference is no reference, or not to an image, or the image is too large.
+            InvalidImage: The reference is no reference, or not to an image, or the image is too large.
             ImageUnavailable: The image could not be fetched.
         """
         data = decode_image(reference)
         if data is None:
             return await self.fetch(reference)
         if len(data) > self._max_bytes:
-            raise InvalidRequest(f"an image of {len(data)} bytes is larger than {self._max_bytes}; send a smaller one")
+            raise InvalidImage(f"an image of {len(data)} bytes is larger than {self._max_bytes}; send a smaller one")
         return data
 
     async def fetch(self, url: str) -> bytes:
@@ -193,10 +143,10 @@ class ImageFetcher:
         shown = "the image's URL"
         try:
             target = _target(url)
-            shown = str(target.copy_with(query=None, fragment=None))
+            shown = _shown(target)
             async with asyncio.timeout(self._timeout_s):
                 return await self._get(target)
-        except _Unusable as err:
+        except (_Unusable, Refused) as err:
             raise ImageUnavailable(f"{shown} {err}") from err
         except TimeoutError as err:
             raise ImageUnavailable(f"{shown} took longer than {self._timeout_s:g} s") from err
@@ -231,6 +181,12 @@ class ImageFetcher:
         if not is_image(image):
             raise _Unusable(f"is not an image by its first bytes; send {_FORMATS}")
         return image
+
+
+def _shown(target: httpx.URL) -> str:
+    """A URL for a sentence: without its query, which may be secret, and not endless."""
+    url = str(target.copy_with(query=None, fragment=None))
+    return url if len(url) <= _MOST_SHOWN else f"{url[:_MOST_SHOWN]}…"
 
 
 def _target(url: str, base: httpx.URL | None = None) -> httpx.URL:

@@ -1,34 +1,45 @@
 """Inputs that are texts, images or both, in the words of the clients that send them."""
 
 from collections.abc import Sequence
+from typing import Annotated
 
-from pydantic import BaseModel, Field
+from pydantic import Field
 
 from api import wire
-from shared.errors import InvalidRequest, TokenInputUnsupported
+from api.fields import Documented, RequestFields, Text, Texts, TokenIds, either
+from shared.errors import ContradictoryFields, InvalidRequest
 
 #: A text, empty where there is none, and the reference of an image (a URL, a data URI or base64), None where there is none.
 TextAndImage = tuple[str, str | None]
 
 #: One text or a list of texts; or token ids of one or of several texts, as LangChain's client for OpenAI sends them.
-TextsOrTokens = str | list[str] | list[int] | list[list[int]]
+TextsOrTokens = Text | Texts | TokenIds | Annotated[list[TokenIds], Documented(minItems=1)]
+
+_GIVEN = {"type": "string", "minLength": 1}
+#: A URL, a data URI or base64: a format of our own, and no one else's.
+ImageReference = Annotated[str, Documented(minLength=1, format="image-reference")]
 
 
-class ImageUrl(BaseModel):
+class ImageUrl(RequestFields):
     """An image as OpenAI's messages have it."""
 
-    url: str
+    url: ImageReference
 
 
-class MixedInput(BaseModel):
+class MixedInput(RequestFields):
     """A text, an image or both as an object: `{"text": ...}`, `{"image": ...}` (Jina), or with a `type` (OpenAI)."""
+
+    model_config = either(
+        *({"required": [name], "properties": {name: _GIVEN}} for name in ("text", "value", "image", "url")),
+        {"required": ["image_url"], "properties": {"image_url": {"type": ["string", "object"]}}},
+    )
 
     type: str | None = Field(None, description="`text`, `image` or `image_url`; may be left out.")
     text: str | None = Field(None, description="A text.")
     value: str | None = Field(None, description="The same.")
-    image: str | None = Field(None, description="An image: an http(s) URL, a data URI, or base64.")
-    url: str | None = Field(None, description="The same.")
-    image_url: str | ImageUrl | None = Field(None, description='The same, also as `{"url": ...}`.')
+    image: ImageReference | None = Field(None, description="An image: an http(s) URL, a data URI, or base64.")
+    url: ImageReference | None = Field(None, description="The same.")
+    image_url: ImageReference | ImageUrl | None = Field(None, description='The same, also as `{"url": ...}`.')
 
     def text_and_image(self, param: str = "input") -> TextAndImage:
         """What it holds.
@@ -42,10 +53,14 @@ class MixedInput(BaseModel):
         return together([self], param)
 
 
-class ContentInput(BaseModel):
+#: Texts, and images among them; an empty text has no place here either.
+MixedInputs = Annotated[list[Text | MixedInput], Documented(minItems=1)]
+
+
+class ContentInput(RequestFields):
     """One input made of parts: at most one text and one image (Cohere's `inputs`, OpenAI's messages)."""
 
-    content: str | list[MixedInput] = Field(description="A text, or its parts.")
+    content: Text | Annotated[list[MixedInput], Documented(minItems=1)] = Field(description="A text, or its parts.")
 
     def text_and_image(self, param: str = "input") -> TextAndImage:
         """What it holds.
@@ -79,7 +94,7 @@ def together(parts: Sequence[MixedInput], param: str) -> TextAndImage:
     if not texts and not images:
         raise InvalidRequest('an input object has a "text" or an "image" (a URL, a data URI or base64)', param=param)
     if len(texts) > 1 or len(images) > 1:
-        raise InvalidRequest("one input has at most one text and one image", param=param)
+        raise ContradictoryFields("one input has at most one text and one image", param=param)
     return texts[0] if texts else "", images[0] if images else None
 
 
@@ -106,6 +121,6 @@ def only_texts(given: TextsOrTokens) -> list[str]:
     entries = [given] if isinstance(given, str) else given
     texts = [entry for entry in entries if isinstance(entry, str)]
     if len(texts) != len(entries):
-        raise TokenInputUnsupported(param="input")
+        raise wire.token_ids_refused("input")
     wire.refuse_empty(texts, "input")
     return texts

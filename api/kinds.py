@@ -9,11 +9,12 @@ from typing import Any
 
 from api import wire
 from api.dialect import Context, Job
+from shared import arrays
 from shared.errors import WrongTask
 from shared.jobs import EmbedRequest
 from shared.results import Kind, Output
 
-Sparse = tuple[wire.Int32Array, wire.Float32Array]
+Sparse = tuple[arrays.Int32Array, wire.Float32Array]
 
 
 def hybrid_job(
@@ -70,7 +71,7 @@ class Vectors:
     def dense(self) -> wire.Float32Array | None:
         """Dense vectors, one row an input."""
         output = self._output(Kind.DENSE)
-        return wire.rows(output) if output is not None else None
+        return arrays.rows(output) if output is not None else None
 
     @cached_property
     def sparse(self) -> list[Sparse] | None:
@@ -78,13 +79,13 @@ class Vectors:
         output = self._output(Kind.SPARSE)
         if output is None:
             return None
-        return [(indices, weights[:, 0]) for indices, weights in wire.sparse_rows(output)]
+        return [(indices, weights[:, 0]) for indices, weights in arrays.sparse_rows(output)]
 
     @cached_property
     def multivector(self) -> list[wire.Float32Array] | None:
         """For each input a vector for each token, shape (tokens, width)."""
         output = self._output(Kind.MULTIVECTOR)
-        return wire.token_rows(output) if output is not None else None
+        return arrays.token_rows(output) if output is not None else None
 
     def _output(self, kind: Kind) -> Output | None:
         return next((output for made, _, output in self._outputs if made == kind), None)

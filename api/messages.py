@@ -1,16 +1,17 @@
 """A conversation as one input to embed: what the system says is the instruction, what the user says the input."""
 
 from collections.abc import Sequence
-from typing import Any
+from typing import Annotated, Any
 
 from pydantic import Field
 
 from api import wire
 from api.dialect import Answer, Context, Job
 from api.embeddings import VectorFields
-from api.inputs import ContentInput
+from api.fields import Documented, either
+from api.inputs import ContentInput, MixedInput
 from api.truncation import TruncationFields
-from shared.errors import InvalidRequest
+from shared.errors import ContradictoryFields
 from shared.jobs import EmbedRequest
 
 #: Who may speak, in which order. The assistant is there to be told where it would begin, and says nothing.
@@ -20,7 +21,13 @@ _ROLES = (("user",), ("user", "assistant"), ("system", "user"), ("system", "user
 class Message(ContentInput):
     """One turn of a conversation."""
 
-    role: str
+    model_config = either(
+        {"properties": {"role": {"enum": ["system", "assistant"]}}},
+        {"properties": {"content": {"anyOf": [{"type": "string", "minLength": 1}, {"type": "array"}]}}},
+    )
+
+    content: str | Annotated[list[MixedInput], Documented(minItems=1)] = Field(description="A text, or its parts.")
+    role: Annotated[str, Documented(enum=["system", "user", "assistant"])]
 
 
 class MessagesBody(TruncationFields, VectorFields):
@@ -30,7 +37,7 @@ class MessagesBody(TruncationFields, VectorFields):
     text and an image in the user's. For other models the system's words are a prompt in front of the text.
     """
 
-    messages: list[Message] = Field(
+    messages: Annotated[list[Message], Documented(minItems=1, maxItems=3)] = Field(
         description="Perhaps a message of the `system`, one of the `user`, perhaps an empty one of the `assistant`."
     )
     model: str | None = Field(None, description="Name of the model; the default model when absent.")
@@ -42,7 +49,7 @@ def parse(body: MessagesBody, context: Context) -> Job:
     """The job of a body.
 
     Raises:
-        InvalidRequest: It is another conversation than one input needs, or options contradict each other.
+        ContradictoryFields: It is another conversation than one input needs, or options contradict each other.
     """
     instruction, text, image = one_input(body.messages)
     request = EmbedRequest(
@@ -73,17 +80,17 @@ def one_input(messages: Sequence[Message]) -> tuple[str | None, str, str | None]
     """The instruction, if there is one, and the text and the reference of the image of the input.
 
     Raises:
-        InvalidRequest: It is another conversation than one input needs, or there is nothing in it.
+        ContradictoryFields: It is another conversation than one input needs, or there is nothing in it.
     """
     if tuple(message.role for message in messages) not in _ROLES:
-        raise InvalidRequest(
+        raise ContradictoryFields(
             "`messages` must be one of the user, perhaps after one of the system and before one of the assistant",
             param="messages",
         )
     said = {message.role: message.text_and_image("messages") for message in messages}
     instruction, picture = said.get("system", (None, None))
     if picture is not None or any(said.get("assistant", ())):
-        raise InvalidRequest(
+        raise ContradictoryFields(
             "in `messages` only the user has an image, and the assistant says nothing", param="messages"
         )
     text, image = said["user"]

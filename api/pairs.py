@@ -1,16 +1,25 @@
 """Pairs of texts to score, under the names that vLLM has given to their two sides."""
 
 from collections.abc import Mapping
+from typing import Annotated, Any
 
 from api import wire
-from api.documents import Document, text_of
-from shared.errors import InvalidRequest
+from api.documents import TextDocument, text_of
+from api.fields import Documented
+from shared.errors import ContradictoryFields, InvalidRequest
 
 #: One side of the pairs: a text or a list of them.
-Side = Document | list[Document]
+Side = TextDocument | Annotated[list[TextDocument], Documented(minItems=1)]
 
 #: Names of the two sides.
 SIDES = (("queries", "documents"), ("queries", "items"), ("text_1", "text_2"), ("data_1", "data_2"))
+
+
+def two_sides(names: tuple[str, str]) -> dict[str, Any]:
+    """The JSON schema of a request that has these two sides and no other."""
+    others = {name: {"type": "null"} for sides in SIDES for name in sides if name not in names}
+    given = {name: {"not": {"type": "null"}} for name in names}
+    return {"required": list(names), "properties": {**others, **given}}
 
 
 def paired(given: Mapping[str, Side | None]) -> list[tuple[str, list[str]]]:
@@ -20,7 +29,8 @@ def paired(given: Mapping[str, Side | None]) -> list[tuple[str, list[str]]]:
         given: The sides by their names; None where a request does not have one.
 
     Raises:
-        InvalidRequest: They are not named as sides are, not texts, or not as many.
+        InvalidRequest: They are not named as sides are, or not texts.
+        ContradictoryFields: They are not as many.
     """
     named = {name for name, side in given.items() if side is not None}
     names = next((names for names in SIDES if named == set(names)), None)
@@ -31,7 +41,7 @@ def paired(given: Mapping[str, Side | None]) -> list[tuple[str, list[str]]]:
     if len(firsts) == 1:
         return [(firsts[0], seconds)]
     if len(firsts) != len(seconds):
-        raise InvalidRequest(
+        raise ContradictoryFields(
             f"{len(firsts)} `{names[0]}` do not go with {len(seconds)} `{names[1]}`; send one, or as many",
             param=names[0],
         )

@@ -6,10 +6,11 @@ Jina `task`, sentence-transformers and TEI name a prompt, others send its words.
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import Annotated, Any
 
-from pydantic import BaseModel, Field
+from pydantic import Field
 
+from api.fields import Documented, RequestFields
 from api.synonyms import agreed
 from shared.errors import InvalidRequest
 
@@ -62,6 +63,10 @@ PURPOSES: dict[str, Purpose] = {
 }
 
 
+#: A client's word for a purpose.
+PurposeName = Annotated[str, Documented(enum=list(PURPOSES))]
+
+
 def purpose_of(word: str | None, param: str) -> Purpose:
     """What a client's word means.
 
@@ -79,15 +84,15 @@ def purpose_of(word: str | None, param: str) -> Purpose:
     return PURPOSES[word]
 
 
-class PromptFields(BaseModel):
+class PromptFields(RequestFields):
     """Fields of a request that choose the prompt in front of each text."""
 
-    input_type: str | None = Field(
+    input_type: PurposeName | None = Field(
         None,
         description="What the texts are, for models that have a prompt for it: `query`, `document` (Voyage), "
         "`search_query`, `search_document`, `classification`, `clustering` (Cohere).",
     )
-    task: str | None = Field(
+    task: PurposeName | None = Field(
         None, description="The same in Jina's words: `retrieval.query`, `retrieval.passage`, `text-matching`, …"
     )
     prompt_name: str | None = Field(None, description="One of the model's prompts by its name; goes before a purpose.")

@@ -79,6 +79,8 @@ class Replies:
         self.subscribed = asyncio.Event()
         self._heard_at = 0.0
         self._outgoing: list[PendingTask] = []
+        #: Results that have been received and need not wait for their time in Redis to end.
+        self._received: list[str] = []
         self._publishing: asyncio.Task[None] | None = None
 
     def publish(self, task: PendingTask) -> None:
@@ -129,6 +131,7 @@ class Replies:
             await asyncio.sleep(SWEEP_INTERVAL_S)
             self._abandon()
             with suppress(RedisError, OSError):  # the fleet logs the outage; the next sweep tries again
+                await self._forget_received()
                 await self._republish(await self._sweep(min_age_s=SWEEP_AGE_S))
 
     async def _receive(self, connection: AbstractConnection) -> None:
@@ -166,8 +169,15 @@ class Replies:
         if outcome is None:
             return
         del self._pending[task_id]
+        self._received.append(keys.result(task_id))
         self._metrics.counter("millrace_replies_total", way=way).inc()
         task.on_outcome(outcome)
+
+    async def _forget_received(self) -> None:
+        """Give back the memory of results: a bulk job's would take gigabytes until their time ends by itself."""
+        received, self._received = self._received, []
+        if received:
+            await self._redis.unlink(*received)
 
     async def _sweep(self, *, min_age_s: float) -> list[PendingTask]:
         """Resolve what Redis has answers for; return the old tasks that it has none for."""

@@ -5,17 +5,38 @@ with a superset; each dialect's own prefix answers as its provider does where th
 """
 
 from collections.abc import Callable
-from typing import Any, Literal
+from typing import Annotated, Any
 
-from pydantic import BaseModel, Field
+from pydantic import AfterValidator, BaseModel, Field, TypeAdapter, WithJsonSchema
 
 from api import wire
 from api.dialect import Answer, Context, Job
-from api.documents import Document, as_object, text_of
+from api.documents import Document, FieldsDocument, TextDocument, as_object, text_of
+from api.fields import Documented, Integer, Switch, either
 from api.synonyms import agreed
 from api.truncation import TruncationFields
+from shared import arrays
 from shared.errors import InvalidRequest
 from shared.jobs import RerankRequest
+
+
+def _zero(value: int) -> int:
+    if value:
+        raise ValueError("can only be 0: the query is never cut")
+    return value
+
+
+_Zero = Annotated[Integer, AfterValidator(_zero), Documented(const=0)]
+_TemplateFields = Annotated[
+    dict[str, Any],
+    WithJsonSchema(
+        {
+            "type": "object",
+            "properties": {"instruction": {"type": ["string", "null"]}},
+            "additionalProperties": False,
+        }
+    ),
+]
 
 
 class ScoringFields(TruncationFields):
@@ -27,13 +48,13 @@ class ScoringFields(TruncationFields):
     )
     use_activation: bool | None = Field(None, description="The opposite (vLLM): false gives the model's own scores.")
     instruction: str | None = Field(None, description="The task in words, for models whose template takes it (vLLM).")
-    chat_template_kwargs: dict[str, Any] | None = Field(
+    chat_template_kwargs: _TemplateFields | None = Field(
         None, description="May have an `instruction`, which goes before the field of that name (vLLM)."
     )
-    max_tokens_per_doc: int | None = Field(
+    max_tokens_per_doc: Integer | None = Field(
         None, description="Tolerated: a document is cut where it and the query fill the model's longest input."
     )
-    max_tokens_per_query: Literal[0] | None = Field(None, description="Always 0 (vLLM): the query is never cut.")
+    max_tokens_per_query: _Zero | None = Field(None, description="Always 0 (vLLM): the query is never cut.")
 
     def scoring(self) -> dict[str, Any]:
         """What a rerank request says of it.
@@ -56,12 +77,22 @@ class ScoringFields(TruncationFields):
 class RerankBody(ScoringFields):
     """Request of `POST /v1/rerank`. Unknown fields are ignored, null means absent."""
 
-    query: Document = Field(description='A text, or `{"text": ...}`.')
-    documents: list[Document] = Field(
+    model_config = either(
+        {
+            "properties": {
+                "rank_fields": {"type": ["array", "null"], "maxItems": 0},
+                "documents": TypeAdapter(list[TextDocument]).json_schema(),
+            }
+        },
+        {"required": ["rank_fields"], "properties": {"rank_fields": {"type": "array", "minItems": 1}}},
+    )
+
+    query: TextDocument = Field(description='A text, or `{"text": ...}`.')
+    documents: Annotated[list[FieldsDocument], Documented(minItems=1)] = Field(
         description="Texts, or objects with a `text` or with fields that `rank_fields` names."
     )
-    top_n: int | None = Field(None, description="Return only the best so many; null, 0 or too many mean all.")
-    return_documents: bool | None = Field(None, description="Repeat each document in its result; false when absent.")
+    top_n: Integer | None = Field(None, description="Return only the best so many; null, 0 or too many mean all.")
+    return_documents: Switch | None = Field(None, description="Repeat each document in its result; false when absent.")
     rank_fields: list[str] | None = Field(
         None, description="Fields of objects that are read, in this order (Cohere v1); `text` when absent."
     )
@@ -137,7 +168,7 @@ def results(
     """
     texts = body.texts() if returned is not None else []
     found: list[dict[str, Any]] = []
-    for index, score in wire.ranking(wire.rows(answer.output), best):
+    for index, score in wire.ranking(arrays.rows(answer.output), best):
         result: dict[str, Any] = {"index": index, "relevance_score": score}
         if returned is not None:
             result["document"] = returned(body.documents[index], texts[index])

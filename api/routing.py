@@ -7,17 +7,16 @@ from typing import Any, Union
 
 from fastapi import FastAPI, Request
 from fastapi.responses import Response
-from pydantic import BaseModel
-from starlette.responses import PlainTextResponse
+from starlette.exceptions import HTTPException
 from starlette.routing import BaseRoute, Match
 from starlette.types import Receive, Scope, Send
 
-from api import wire
+from api import schemas, wire
 from api.catalog import Catalog
 from api.dialect import Dialect, Route, View
 from api.endpoint import Endpoint
 from api.settings import ApiSettings
-from shared.errors import MillraceError
+from shared.errors import MethodNotAllowed, MillraceError, PathNotFound
 
 _ERRORS: dict[int | str, dict[str, Any]] = {
     400: {"description": "The request is not valid."},
@@ -32,6 +31,11 @@ _ERRORS: dict[int | str, dict[str, Any]] = {
 _PARAMETER = re.compile(r"\{(\w+)(?::\w+)?\}")
 
 
+#: Where callers find what there is.
+_WHERE = "the paths are listed at /docs and in /openapi.json"
+#: Longest path that is repeated in an error.
+_MOST_SHOWN = 200
+
 Respond = Callable[[Request], Awaitable[Response]]
 
 
@@ -40,20 +44,31 @@ class PostRoutes(BaseRoute):
 
     def __init__(self) -> None:
         self._responds: dict[str, Respond] = {}
+        #: Of paths with parameters, which are few.
+        self._patterns: list[tuple[re.Pattern[str], Respond]] = []
 
     def add(self, path: str, respond: Respond) -> None:
         """Serve a path, with and without a trailing slash."""
-        self._responds[path] = self._responds[path.rstrip("/") + "/"] = respond
+        if "{" in path:
+            self._patterns.append((re.compile(_PARAMETER.sub(r"(?P<\1>.+)", path) + "/?"), respond))
+        else:
+            self._responds[path] = self._responds[path.rstrip("/") + "/"] = respond
 
     def matches(self, scope: Scope) -> tuple[Match, Scope]:  # noqa: D102 - Starlette's
-        if scope["type"] != "http" or scope["path"] not in self._responds:
+        if scope["type"] != "http":
             return Match.NONE, {}
-        return (Match.FULL if scope["method"] == "POST" else Match.PARTIAL), {}
+        match = Match.FULL if scope["method"] == "POST" else Match.PARTIAL
+        if (respond := self._responds.get(scope["path"])) is not None:
+            return match, {"respond": respond}
+        for pattern, respond in self._patterns:
+            if (found := pattern.fullmatch(scope["path"])) is not None:
+                return match, {"respond": respond, "path_params": found.groupdict()}
+        return Match.NONE, {}
 
     async def handle(self, scope: Scope, receive: Receive, send: Send) -> None:  # noqa: D102 - Starlette's
-        response: Response = PlainTextResponse("Method Not Allowed", status_code=405, headers={"allow": "POST"})
-        if scope["method"] == "POST":
-            response = await self._responds[scope["path"]](Request(scope, receive, send))
+        if scope["method"] != "POST":
+            raise HTTPException(405, headers={"allow": "POST"})
+        response = await scope["respond"](Request(scope, receive, send))
         await response(scope, receive, send)
 
 
@@ -61,22 +76,31 @@ def add_routes(
     app: FastAPI, dialects: Mapping[str, Dialect], endpoint: Endpoint, catalog: Catalog, settings: ApiSettings
 ) -> None:
     """Add every dialect's routes, each with and without a trailing slash (clients do not follow a redirected POST)."""
+    for dialect in dialects.values():
+        for view in dialect.views:
+            _add_view(app, dialect, view, catalog, settings)
+    routes = PostRoutes()
+    for path, contenders in contenders_by_path(dialects, settings).items():
+        is_canonical = any(path == served_paths(dialect, route)[0] for dialect, route in contenders)
+        _add_route(app, routes, path, contenders, endpoint, documented=is_canonical)
+    _add_error_handlers(app)
+    # In front of FastAPI's own, whose dependency solver has nothing to do here and costs 0.1 ms a request.
+    app.router.routes.insert(0, routes)
+
+
+def contenders_by_path(
+    dialects: Mapping[str, Dialect], settings: ApiSettings
+) -> dict[str, list[tuple[Dialect, Route]]]:
+    """The routes that serve each path, without those that end in a slash."""
     by_path: dict[str, list[tuple[Dialect, Route]]] = defaultdict(list)
     for dialect in dialects.values():
         for route in dialect.routes:
             for path in served_paths(dialect, route):
                 by_path[path].append((dialect, route))
-        for view in dialect.views:
-            _add_view(app, dialect, view, catalog, settings)
     if settings.vertex_predict_route:
         # All that comes on a path that Vertex AI has chosen is in its envelope, whatever else is served there.
         by_path[settings.vertex_predict_route] = by_path["/vertex"]
-    routes = PostRoutes()
-    for path, contenders in by_path.items():
-        is_canonical = any(path == served_paths(dialect, route)[0] for dialect, route in contenders)
-        _add_route(app, routes, path, contenders, endpoint, documented=is_canonical)
-    # In front of FastAPI's own, whose dependency solver has nothing to do here and costs 0.1 ms a request.
-    app.router.routes.insert(0, routes)
+    return dict(by_path)
 
 
 def served_paths(dialect: Dialect, route: Route) -> list[str]:
@@ -95,6 +119,9 @@ def _add_route(
     documented: bool,
 ) -> None:
     async def respond(request: Request) -> Response:
+        model = request.path_params.get("model")
+        if model is not None:
+            return await endpoint(request, [(dialect, route.for_model(model)) for dialect, route in contenders])
         return await endpoint(request, contenders)
 
     routes.add(path, respond)
@@ -104,8 +131,6 @@ def _add_route(
 
 def _document(app: FastAPI, path: str, contenders: Sequence[tuple[Dialect, Route]], respond: Respond) -> None:
     """Describe a path in the OpenAPI document, by a route of FastAPI's that is never reached."""
-    schemas = [_schema(route.body) for _, route in contenders]
-    body_schema = schemas[0] if len(schemas) == 1 else {"anyOf": schemas}
     examples = {route.summary: {"value": dict(route.example)} for _, route in contenders}
     # Without the prefixes, which are all alike.
     served = [served_paths(dialect, route)[: len(route.paths)] for dialect, route in contenders]
@@ -121,10 +146,11 @@ def _document(app: FastAPI, path: str, contenders: Sequence[tuple[Dialect, Route
         response_model=None,
         responses={**_ERRORS, 200: {"model": Union[tuple(route.response for _, route in contenders)]}},  # noqa: UP007
         openapi_extra={
+            "parameters": _path_parameters(path),
             "requestBody": {
                 "required": True,
-                "content": {"application/json": {"schema": body_schema, "examples": examples}},
-            }
+                "content": {"application/json": {"schema": body_schema(contenders), "examples": examples}},
+            },
         },
     )
 
@@ -144,9 +170,7 @@ def _add_view(app: FastAPI, dialect: Dialect, view: View, catalog: Catalog, sett
         if is_canonical and view.response is not None:
             options["responses"] = {200: {"model": view.response}, **({404: _ERRORS[404]} if names else {})}
         if is_canonical and names:
-            schema = {"type": "string"}
-            parameters = [{"name": name, "in": "path", "required": True, "schema": schema} for name in names]
-            options["openapi_extra"] = {"parameters": parameters}
+            options["openapi_extra"] = {"parameters": _path_parameters(path)}
         app.add_api_route(path, show, methods=["GET"], response_model=None, include_in_schema=is_canonical, **options)
         # Probes come as HEAD too.
         hidden = [path] if path == "/" else [path, f"{path}/"]
@@ -154,17 +178,58 @@ def _add_view(app: FastAPI, dialect: Dialect, view: View, catalog: Catalog, sett
             app.add_api_route(other, show, methods=["GET", "HEAD"], include_in_schema=False, response_model=None)
 
 
-def _schema(body: type[BaseModel]) -> dict[str, Any]:
-    """The body's JSON schema with its definitions inlined, so that it stands alone in the route's documentation."""
-    schema = body.model_json_schema()
-    definitions = schema.pop("$defs", {})
+def _path_parameters(path: str) -> list[dict[str, Any]]:
+    schema = {"type": "string", "minLength": 1}
+    return [{"name": name, "in": "path", "required": True, "schema": schema} for name in _PARAMETER.findall(path)]
 
-    def inline(node: Any) -> Any:
-        if isinstance(node, dict):
-            if "$ref" in node:
-                return inline(definitions[node["$ref"].rsplit("/", 1)[-1]])
-            return {key: inline(value) for key, value in node.items()}
-        return [inline(value) for value in node] if isinstance(node, list) else node
 
-    inlined: dict[str, Any] = inline(schema)
-    return inlined
+def body_schema(contenders: Sequence[tuple[Dialect, Route]]) -> dict[str, Any]:
+    """The JSON schema of the bodies that are taken where all these are served."""
+    bodies = [_schema(route, contenders) for _, route in contenders]
+    return bodies[0] if len(bodies) == 1 else {"anyOf": bodies}
+
+
+def _schema(route: Route, contenders: Sequence[tuple[Dialect, Route]]) -> dict[str, Any]:
+    """What the body of a route is where all these are served: in its words, and in those of no other."""
+    schema = schemas.standalone(route.body)
+    if len(contenders) == 1:
+        return schema
+    others = [other for _, other in contenders if other is not route]
+    foreign = {other.key for other in others} - {route.key}
+    claimed = {mark for other in others for mark in other.marks if other.key == route.key}
+    return schemas.with_fields(schemas.without(schema, *sorted(foreign | claimed)), route.key, *route.marks)
+
+
+def _add_error_handlers(app: FastAPI) -> None:
+    """Answer what no route does as the routes answer errors: in one sentence, and as JSON."""
+
+    async def path_not_found(request: Request, _: Exception) -> Response:
+        return _refusal(PathNotFound(f"nothing is served at {_shown_path(request)}; {_WHERE}"))
+
+    async def method_not_allowed(request: Request, _: Exception) -> Response:
+        allowed = ", ".join(sorted(_methods(app, request.scope)))
+        sentence = f"{request.method} is not served at {_shown_path(request)}, which takes {allowed}; {_WHERE}"
+        return _refusal(MethodNotAllowed(sentence), {"allow": allowed})
+
+    app.add_exception_handler(404, path_not_found)
+    app.add_exception_handler(405, method_not_allowed)
+
+
+def _refusal(error: MillraceError, headers: Mapping[str, str] | None = None) -> Response:
+    body = wire.dumps(wire.nested_error(error))
+    return Response(body, status_code=error.status, headers=headers, media_type="application/json")
+
+
+def _shown_path(request: Request) -> str:
+    path = request.url.path
+    return path if len(path) <= _MOST_SHOWN else f"{path[:_MOST_SHOWN]}…"
+
+
+def _methods(app: FastAPI, scope: Scope) -> set[str]:
+    """The methods for which the path of a request is served."""
+    methods = {"GET", "HEAD", "POST", "PUT", "PATCH", "DELETE"}
+    return {
+        method
+        for method in methods
+        if any(route.matches({**scope, "method": method})[0] is Match.FULL for route in app.router.routes)
+    }

@@ -3,10 +3,10 @@
 from pydantic import Field
 from pydantic_settings import SettingsConfigDict
 
-from shared.settings import Settings
+from shared.bulk.settings import WebhookSettings
 
 
-class ApiSettings(Settings):
+class ApiSettings(WebhookSettings):
     """What the gateway reads from the environment."""
 
     # A field that has somebody else's variable has its own all the same.
@@ -37,8 +37,8 @@ class ApiSettings(Settings):
     image_urls: bool = Field(True, description="Fetch images from URLs in requests; base64 is accepted in any case.")
     image_hosts: str = Field(
         "",
-        description="Comma-separated hosts (`host` or `host:port`) that images may be fetched from though their addresses "
-        "are not public.",
+        description="Comma-separated hosts (`host`, `host:port`) and networks that images may be fetched from though their "
+        "addresses are not public.",
     )
     image_timeout_s: float = Field(
         5.0, gt=0, description="Longest time to fetch one image, redirects and all, in seconds."
@@ -55,4 +55,39 @@ class ApiSettings(Settings):
         validation_alias="AIP_HEALTH_ROUTE",
         description="A further path of `/readyz`: Vertex AI names it in `AIP_HEALTH_ROUTE`, which is read too.",
     )
+    file_limit_bytes: int = Field(1 << 30, ge=1024, description="Largest uploaded file of a batch, in bytes.")
+    file_ttl_s: float = Field(30 * 86_400, gt=0, description="How long an uploaded file is kept, in seconds.")
+    batch_limit_lines: int = Field(100_000, ge=1, description="Most lines of a batch's input file.")
+    store_limit_bytes: int = Field(
+        0, ge=0, description="Most bytes that bulk jobs and files may take in the store; 0 for no limit but the disk's."
+    )
+    job_segment_documents: int = Field(
+        512, ge=1, le=10_000, description="Documents of a bulk job that are stored, run and called back together."
+    )
+    job_segment_bytes: int = Field(
+        512 * 1024, ge=1024, description="Input bytes after which a segment ends, however few documents it has."
+    )
+    job_document_bytes: int = Field(
+        1024 * 1024,
+        ge=1024,
+        description="Longest input line of a bulk job, in bytes; a longer one is an error of its own.",
+    )
+    job_timeout_s: float = Field(
+        7 * 86_400, gt=0, description="How long an ingest job may take before it expires, in seconds."
+    )
+    job_results_ttl_s: float = Field(
+        7 * 86_400, gt=0, description="How long a finished job and its results are kept, in seconds."
+    )
+    job_upload_idle_s: float = Field(
+        3_600, gt=0, description="How long an unfinished upload may be silent before its job fails, in seconds."
+    )
     access_log: bool = Field(True, description="Log each answered request.")
+
+
+class RunnerSettings(ApiSettings):
+    """What the job runner reads from the environment, beside what it has in common with the gateway."""
+
+    runner_metrics_host: str = Field("127.0.0.1", description="Address of the job runner's Prometheus endpoint.")
+    runner_metrics_port: int = Field(
+        9807, ge=0, le=65535, description="Port of the job runner's Prometheus endpoint; 0 turns it off."
+    )

@@ -3,7 +3,7 @@
 from collections.abc import Mapping
 from typing import TypeVar
 
-from shared.errors import InvalidRequest
+from shared.errors import ContradictoryFields
 
 T = TypeVar("T")
 
@@ -15,7 +15,7 @@ def agreed(given: Mapping[str, T | None]) -> T | None:
         given: What the request says under each name, in one meaning.
 
     Raises:
-        InvalidRequest: Two of them contradict each other.
+        ContradictoryFields: Two of them contradict each other.
     """
     said: T | None = None
     for value in given.values():
@@ -24,5 +24,5 @@ def agreed(given: Mapping[str, T | None]) -> T | None:
         elif value is not None and value != said:
             names = [name for name, value in given.items() if value is not None]
             listed = " and ".join(f"`{name}`" for name in names)
-            raise InvalidRequest(f"{listed} contradict each other; send one of them", param=names[0])
+            raise ContradictoryFields(f"{listed} contradict each other; send one of them", param=names[0])
     return said

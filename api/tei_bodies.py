@@ -11,6 +11,8 @@ from pydantic import BaseModel, Field, field_validator
 
 from api import wire
 from api.dialect import Answer, Context, Job
+from api.fields import Documented, Integer, RequestFields, SomeDimensions, Text, Texts, TokenIds
+from shared import arrays
 from shared.errors import (
     BatchTooLarge,
     EmptyInput,
@@ -20,19 +22,17 @@ from shared.errors import (
     MillraceError,
     ModelNotFound,
     OutOfMemory,
-    TokenInputUnsupported,
+    UnsupportedByModel,
     WrongTask,
 )
 from shared.jobs import ClassifyRequest, DecodeRequest, EmbedRequest, RerankRequest, TokenizeRequest
 from shared.results import Kind, Output, Precision
 
-Text = Annotated[str, Field(description="One text.")]
-SingleOrPair = Annotated[list[str], Field(min_length=1, max_length=2, description="One text, or a pair.")]
-#: TEI's ids are u32.
-TokenId = Annotated[int, Field(ge=0, lt=2**32)]
+#: One text, or a pair, of which one may be empty.
+SingleOrPair = Annotated[list[str], Field(min_length=1, max_length=2), Documented(contains={"minLength": 1})]
 
 
-class TruncationBody(BaseModel):
+class TruncationBody(RequestFields):
     """What TEI's requests say about over-long texts. Null means absent everywhere."""
 
     truncate: bool | None = Field(None, description="Cut over-long texts (default) or refuse them.")
@@ -48,7 +48,7 @@ class TruncationBody(BaseModel):
         }
 
 
-class PromptBody(BaseModel):
+class PromptBody(RequestFields):
     """What TEI's requests say about prompts."""
 
     prompt_name: str | None = Field(None, description="One of the model's prompts, put in front of each text.")
@@ -62,19 +62,19 @@ class InputsBody(TruncationBody, PromptBody):
     def _refuse_ids(cls, inputs: Any) -> Any:
         # TEI takes ids of its model's vocabulary there; read as texts they would only be of the wrong type.
         entries = inputs if isinstance(inputs, list) else []
-        if any(isinstance(entry[0] if entry and isinstance(entry, list) else entry, int) for entry in entries):
-            raise TokenInputUnsupported(param="inputs")
+        if any(type(entry[0] if entry and isinstance(entry, list) else entry) is int for entry in entries):
+            raise wire.token_ids_refused("inputs")
         return inputs
 
 
 class EmbedBody(InputsBody):
     """Request of `POST /embed`."""
 
-    inputs: str | list[str] = Field(description="One text or a list of texts.")
+    inputs: Text | Texts = Field(description="One text or a list of texts.")
     normalize: bool | None = Field(True, description="Scale vectors to unit length.")
-    dimensions: int | None = Field(None, description="Keep the first so many dimensions, then normalise.")
+    dimensions: SomeDimensions | None = Field(None, description="Keep the first so many dimensions, then normalise.")
     output_dtype: Precision = Field(
-        Precision.FLOAT32, description="Number format of the vectors; TEI has no such field."
+        Precision.FLOAT32, strict=False, description="Number format of the vectors; TEI has no such field."
     )
     model: str | None = Field(None, description="Name of the model; the default model when absent.")
 
@@ -82,7 +82,7 @@ class EmbedBody(InputsBody):
 class EmbedKindBody(InputsBody):
     """Request of `POST /embed_sparse` and `POST /embed_all`."""
 
-    inputs: str | list[str] = Field(description="One text or a list of texts.")
+    inputs: Text | Texts = Field(description="One text or a list of texts.")
     input_type: Literal["query", "document"] | None = Field(
         None,
         description="What the texts are, for models that treat queries in a way of their own; TEI has no such field.",
@@ -90,18 +90,18 @@ class EmbedKindBody(InputsBody):
     model: str | None = Field(None, description="Name of the model; the first that makes such vectors when absent.")
 
 
-class SimilarityInputs(BaseModel):
+class SimilarityInputs(RequestFields):
     """A text, and those to compare it with."""
 
-    source_sentence: str
-    sentences: list[str]
+    source_sentence: Text
+    sentences: Texts
 
 
 class SimilarityParameters(TruncationBody, PromptBody):
     """Options of `POST /similarity`."""
 
 
-class SimilarityBody(BaseModel):
+class SimilarityBody(RequestFields):
     """Request of `POST /similarity`."""
 
     inputs: SimilarityInputs
@@ -109,7 +109,7 @@ class SimilarityBody(BaseModel):
     model: str | None = Field(None, description="Name of the model; the default model when absent.")
 
 
-class TextItem(BaseModel):
+class TextItem(RequestFields):
     """A text as an object, as LiteLLM sends it."""
 
     text: str
@@ -118,11 +118,13 @@ class TextItem(BaseModel):
 class RerankBody(TruncationBody):
     """Request of `POST /rerank` in TEI's words."""
 
-    query: str
-    texts: list[str | TextItem] = Field(description="Texts to score; LiteLLM's objects with a `text` are taken too.")
+    query: Text
+    texts: Annotated[list[str | TextItem], Documented(minItems=1)] = Field(
+        description="Texts to score; LiteLLM's objects with a `text` are taken too."
+    )
     raw_scores: bool | None = Field(False, description="Scores as the model gives them instead of 0 to 1.")
     return_text: bool | None = Field(False, description="Repeat each text in its result.")
-    top_n: int | None = Field(None, description="Return only the best so many; TEI itself has no such field.")
+    top_n: Integer | None = Field(None, description="Return only the best so many; TEI itself has no such field.")
     instruction: str | None = Field(None, description="The task in words, for models whose template takes it.")
     model: str | None = Field(None, description="Name of the model; the default reranker when absent.")
 
@@ -154,11 +156,11 @@ class PredictBody(TruncationBody):
 class MainBody(InputsBody):
     """A request that does not say what to do with its inputs: whatever the model is made for."""
 
-    inputs: str | list[str] | list[list[str]] = Field(
+    inputs: Text | Texts | Annotated[list[SingleOrPair], Documented(minItems=1)] = Field(
         description="Texts, as `/embed`, `/embed_sparse` or `/predict` takes them, whichever the model does."
     )
     normalize: bool | None = Field(True, description="Scale vectors to unit length.")
-    dimensions: int | None = Field(None, description="Keep the first so many dimensions, then normalise.")
+    dimensions: SomeDimensions | None = Field(None, description="Keep the first so many dimensions, then normalise.")
     raw_scores: bool | None = Field(False, description="Logits instead of probabilities.")
     model: str | None = Field(None, description="Name of the model; the first that does more than rerank when absent.")
 
@@ -166,15 +168,17 @@ class MainBody(InputsBody):
 class TokenizeBody(PromptBody):
     """Request of `POST /tokenize`."""
 
-    inputs: str | list[str] = Field(description="One text or a list of texts.")
+    inputs: str | Annotated[list[str], Documented(minItems=1)] = Field(description="One text or a list of texts.")
     add_special_tokens: bool | None = Field(True, description="With the tokens that the model wants around each text.")
     model: str | None = Field(None, description="Name of the model; the first when absent.")
 
 
-class DecodeBody(BaseModel):
+class DecodeBody(RequestFields):
     """Request of `POST /decode`."""
 
-    ids: list[TokenId] | list[list[TokenId]] = Field(description="Ids of one text, or a list of them for each text.")
+    ids: TokenIds | Annotated[list[TokenIds], Documented(minItems=1)] = Field(
+        description="Ids of one text, or a list of them for each text."
+    )
     skip_special_tokens: bool | None = Field(True, description="Leave special tokens out.")
     model: str | None = Field(None, description="Name of the model whose ids they are; the first when absent.")
 
@@ -230,11 +234,8 @@ def parse_embed(body: EmbedBody, context: Context) -> Job:
 
     Raises:
         EmptyInput: There is no text, or an empty one.
-        InvalidRequest: The dimensions make no sense.
     """
     wire.refuse_empty(_list(body.inputs), "inputs")
-    if body.dimensions is not None and body.dimensions < 1:
-        raise InvalidRequest("`dimensions` should be positive", param="dimensions")
     request = EmbedRequest(
         request_id=context.request_id,
         deadline=context.deadline,
@@ -250,7 +251,7 @@ def parse_embed(body: EmbedBody, context: Context) -> Job:
 
 def render_embed(body: EmbedBody, answer: Answer) -> Any:
     """A list of vectors, also for a single text."""
-    return wire.vectors(answer.output, body.output_dtype)
+    return arrays.dense_rows(answer.output, body.output_dtype)
 
 
 def parse_kind(kind: Kind, body: EmbedKindBody, context: Context) -> Job:
@@ -279,7 +280,7 @@ def render_sparse(_: EmbedKindBody, answer: Answer) -> Any:
 
 def render_tokens(_: EmbedKindBody, answer: Answer) -> Any:
     """A list of vectors for each text."""
-    return wire.token_rows(answer.output)
+    return arrays.token_rows(answer.output)
 
 
 def parse_similarity(body: SimilarityBody, context: Context) -> Job:
@@ -303,7 +304,7 @@ def parse_similarity(body: SimilarityBody, context: Context) -> Job:
 
 def render_similarity(_: SimilarityBody, answer: Answer) -> Any:
     """Cosines of the source's vector with each sentence's: they have unit length."""
-    vectors = wire.rows(answer.output)
+    vectors = arrays.rows(answer.output)
     return vectors[1:] @ vectors[0]
 
 
@@ -331,7 +332,7 @@ def render_ranks(body: RerankBody, answer: Answer) -> Any:
     """Best first, and no key beside TEI's: Elasticsearch throws on any other."""
     texts = body.plain_texts()
     ranks: list[dict[str, Any]] = []
-    for index, score in wire.ranking(wire.rows(answer.output), body.top_n):
+    for index, score in wire.ranking(arrays.rows(answer.output), body.top_n):
         rank: dict[str, Any] = {"index": index, "score": score}
         if body.return_text:
             rank["text"] = texts[index]
@@ -343,10 +344,10 @@ def parse_predict(body: PredictBody, context: Context) -> Job:
     """Scores of a classifier's labels.
 
     Raises:
-        EmptyInput: A text is empty.
+        EmptyInput: A text is empty, or both of a pair.
     """
     entries = body.entries()
-    wire.refuse_empty([entry[0] for entry in entries], "inputs")
+    wire.refuse_empty(["".join(entry) for entry in entries], "inputs")
     request = ClassifyRequest(
         request_id=context.request_id,
         deadline=context.deadline,
@@ -368,18 +369,24 @@ def parse_main(body: MainBody, context: Context) -> Job:
     """What the model is made for; while no worker has run it, embedding.
 
     Raises:
-        InvalidRequest: That takes other inputs.
+        UnsupportedByModel: That takes other inputs.
         WrongTask: The model only reranks, which takes other fields.
     """
     given = body.model_dump(exclude_unset=True)
     card = context.catalog.main(body.model)
-    if card is not None and card.model_type == "classifier":
-        return parse_predict(wire.validated(PredictBody, given), context)
     if card is not None and card.model_type == "reranker":
         raise WrongTask(f"model {card.name} reranks: send `query` and `texts`", param="inputs")
-    if card is not None and card.kinds and Kind.DENSE not in card.kinds:
-        return parse_kind(card.kinds[0], wire.validated(EmbedKindBody, given), context)
-    return parse_embed(wire.validated(EmbedBody, given), context)
+    try:
+        if card is not None and card.model_type == "classifier":
+            return parse_predict(wire.validated(PredictBody, given), context)
+        if card is not None and card.kinds and Kind.DENSE not in card.kinds:
+            return parse_kind(card.kinds[0], wire.validated(EmbedKindBody, given), context)
+        return parse_embed(wire.validated(EmbedBody, given), context)
+    except EmptyInput:
+        raise
+    except InvalidRequest as err:
+        # Another task's model would take it.
+        raise UnsupportedByModel(err.message, param=err.param) from err
 
 
 def render_main(body: MainBody, answer: Answer) -> Any:
@@ -389,7 +396,7 @@ def render_main(body: MainBody, answer: Answer) -> Any:
         return render_labels(body, answer)
     if output.sparse is not None:
         return _sparse_vectors(output)
-    return wire.rows(output) if output.multivector is None else wire.token_rows(output)
+    return arrays.rows(output) if output.multivector is None else arrays.token_rows(output)
 
 
 def parse_tokenize(body: TokenizeBody, context: Context) -> Job:
@@ -484,5 +491,5 @@ def render_error(error: MillraceError) -> tuple[int, dict[str, Any]]:
 def _sparse_vectors(output: Output) -> list[list[dict[str, Any]]]:
     return [
         [{"index": int(index), "value": value} for index, value in zip(indices, values[:, 0], strict=True)]
-        for indices, values in wire.sparse_rows(output)
+        for indices, values in arrays.sparse_rows(output)
     ]

@@ -1,19 +1,20 @@
 """Texts that are longer than the model takes: what clients ask for in their own words."""
 
-from typing import Any, Literal
+from typing import Annotated, Any, Literal
 
-from pydantic import BaseModel, Field
+from pydantic import Field
 
+from api.fields import Documented, Integer, RequestFields
 from api.synonyms import agreed
 from shared.errors import InvalidRequest
 
 
-class TruncationFields(BaseModel):
+class TruncationFields(RequestFields):
     """Fields of a request about over-long texts. They are cut unless it says otherwise; a header counts them."""
 
     truncate: bool | None = Field(None, description="Cut over-long texts (default) or refuse them (Jina).")
     truncation: bool | None = Field(None, description="The same (Voyage).")
-    truncate_prompt_tokens: int | None = Field(
+    truncate_prompt_tokens: Annotated[Integer, Documented(const=-1)] | None = Field(
         None,
         description="-1: cut at the model's longest input (vLLM), which is the default. No other length is served.",
     )

@@ -4,8 +4,8 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any, Literal
 
-from api import wire
-from shared.errors import InvalidRequest
+from shared import arrays
+from shared.errors import ContradictoryFields
 from shared.results import Output, Precision
 
 #: What clients call number formats; `base64` is float32 in base64.
@@ -29,12 +29,14 @@ class VectorFormat:
 
     def rows(self, output: Output) -> Sequence[Any]:
         """The dense vectors of an output, in this format, which the request had to ask for."""
-        return [wire.base64_vector(row) if self.as_base64 else row for row in wire.vectors(output, self.precision)]
+        return [
+            arrays.base64_vector(row) if self.as_base64 else row for row in arrays.dense_rows(output, self.precision)
+        ]
 
     def token_rows(self, output: Output) -> Sequence[Any]:
         """The multi-vectors of an output: a matrix for each input; in base64 its bytes, row by row."""
-        matrices = wire.token_rows(output)
-        return [wire.base64_vector(matrix) if self.as_base64 else matrix for matrix in matrices]
+        matrices = arrays.token_rows(output)
+        return [arrays.base64_vector(matrix) if self.as_base64 else matrix for matrix in matrices]
 
 
 def refuse_for_multivectors(**given: Any) -> None:
@@ -44,10 +46,10 @@ def refuse_for_multivectors(**given: Any) -> None:
         **given: What the request says, by field; None where it says nothing.
 
     Raises:
-        InvalidRequest: It gives one of them.
+        ContradictoryFields: It gives one of them.
     """
     for name, value in given.items():
         if value is not None:
-            raise InvalidRequest(
+            raise ContradictoryFields(
                 f"`{name}` is for dense vectors; a vector for each token has no such option", param=name
             )

@@ -1,6 +1,5 @@
-"""Pieces of JSON that several dialects share: vectors, error bodies, input checks."""
+"""Pieces of JSON that several dialects share: error bodies, rankings, input checks."""
 
-import base64
 import secrets
 import time
 from collections.abc import Sequence
@@ -11,29 +10,20 @@ import numpy.typing as npt
 import orjson
 from pydantic import BaseModel, ValidationError
 
+from shared import arrays
 from shared.errors import (
     EmptyInput,
     InvalidRequest,
     MillraceError,
     ModelNotFound,
     Overloaded,
+    TokenInputUnsupported,
     Unavailable,
     WrongTask,
 )
-from shared.results import Output, Precision, Ragged
+from shared.results import Output
 
 Float32Array = npt.NDArray[np.float32]
-Int32Array = npt.NDArray[np.int32]
-
-
-#: How numpy calls the formats of quantised vectors.
-_DTYPES = {
-    Precision.FLOAT16: "<f2",
-    Precision.INT8: "i1",
-    Precision.UINT8: "u1",
-    Precision.BINARY: "i1",
-    Precision.UBINARY: "u1",
-}
 
 
 #: TEI's names of errors, capitalised as it sends them; the first class that fits counts.
@@ -56,52 +46,9 @@ class Usage(BaseModel):
     total_tokens: int
 
 
-def rows(output: Output) -> Float32Array:
-    """The output as an array of its shape, without a copy."""
-    return np.frombuffer(output.data, dtype="<f4").reshape(output.shape)
-
-
-def vectors(output: Output, precision: str) -> npt.NDArray[Any]:
-    """Dense vectors in a precision that was asked for, one row each, without a copy."""
-    if precision == Precision.FLOAT32:
-        return rows(output)
-    return np.frombuffer(output.quantized[precision], _DTYPES[Precision(precision)]).reshape(output.shape[0], -1)
-
-
-def sparse_rows(output: Output) -> list[tuple[Int32Array, Float32Array]]:
-    """The sparse vector of each item: entries of the vocabulary, shape (n,), and their weights, shape (n, 1)."""
-    ragged = output.sparse
-    if ragged is None or ragged.indices is None:
-        raise ValueError("the output has no sparse vectors")
-    indices = np.split(np.frombuffer(ragged.indices, "<i4"), _ends(ragged))
-    return list(zip(indices, _values(ragged), strict=True))
-
-
-def token_rows(output: Output) -> list[Float32Array]:
-    """The multi-vector of each item, shape (its tokens, width)."""
-    if output.multivector is None:
-        raise ValueError("the output has no multi-vectors")
-    return _values(output.multivector)
-
-
-def _values(ragged: Ragged) -> list[Float32Array]:
-    return np.split(np.frombuffer(ragged.values, "<f4").reshape(-1, ragged.width), _ends(ragged))
-
-
-def _ends(ragged: Ragged) -> Int32Array:
-    """Where each item but the last ends."""
-    ends: Int32Array = np.cumsum(np.frombuffer(ragged.counts, "<i4"))[:-1]
-    return ends
-
-
 def dumps(value: Any) -> bytes:
     """JSON bytes; numpy arrays become lists of shortest float32 decimals."""
     return orjson.dumps(value, option=orjson.OPT_SERIALIZE_NUMPY)
-
-
-def base64_vector(row: npt.NDArray[Any]) -> str:
-    """A vector as OpenAI's base64: its little-endian bytes."""
-    return base64.b64encode(row.tobytes()).decode("ascii")
 
 
 def usage(tokens: int) -> dict[str, int]:
@@ -159,7 +106,7 @@ def labels(output: Output) -> list[list[dict[str, Any]]]:
     """A classifier's labels with their scores for each input, best first."""
     return [
         [{"score": score, "label": output.labels[index]} for index, score in ranking(scores, None)]
-        for scores in rows(output)
+        for scores in arrays.rows(output)
     ]
 
 
@@ -186,6 +133,12 @@ def refuse_none(texts: Sequence[str], param: str) -> None:
         raise EmptyInput(f"`{param}` cannot be empty", param=param)
 
 
+def token_ids_refused(param: str) -> TokenInputUnsupported:
+    """The error for token ids in the place of texts."""
+    does = "send text (LangChain: check_embedding_ctx_length=False)"
+    return TokenInputUnsupported(f"`{param}` has token ids, which are not supported; {does}", param=param)
+
+
 def flat_error(error: MillraceError) -> dict[str, Any]:
     """The error body of TEI and of the clients that want `error` to be a string: Weaviate, Qdrant, Ollama, Hugging Face."""
     error_type = next((name for kind, name in _ERROR_TYPES if isinstance(error, kind)), "Backend")
@@ -204,6 +157,7 @@ def nested_error(error: MillraceError) -> dict[str, Any]:
     kind = {
         429: "rate_limit_exceeded",
         404: "invalid_request_error",
+        405: "invalid_request_error",
         400: "invalid_request_error",
         413: "invalid_request_error",
     }

@@ -54,7 +54,7 @@ def _model(config: ModelConfig, options: EngineOptions) -> EngineModel:
     described = json.loads((folder / "config.json").read_text())
     card = ModelCard(
         name=config.name,
-        operations=[Operation.EMBED],
+        operations=[Operation.EMBED, Operation.RERANK],
         model_type="embedding",
         kinds=[Kind.DENSE],
         dimensions=described["hidden_size"],

@@ -1,6 +1,6 @@
 """`python -m bench.queue_path`: the gateway's queue side without HTTP, a measuring process.
 
-Fleet, replies and dispatcher are composed as in `api/app.py`, on uvloop, and `concurrency` coroutines each send a text
+What the gateway is built on runs here on uvloop, and `concurrency` coroutines each send a text
 and wait for its vector. With the null engine behind the worker this is the cost of the queue itself.
 """
 
@@ -10,16 +10,12 @@ from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
 from itertools import count
 from typing import Any
-from uuid import uuid4
 
 import uvloop
-from redis.asyncio import Redis
-from redis.asyncio.retry import Retry
-from redis.backoff import NoBackoff
+from pydantic import SecretStr
 
+from api.core import Core
 from api.dispatch import Dispatcher
-from api.fleet import Fleet
-from api.replies import Replies
 from api.settings import ApiSettings
 from bench.commands import answer_commands
 from bench.measurement import Measurement, of_latencies
@@ -37,36 +33,15 @@ _POLL_S = 0.02
 @asynccontextmanager
 async def _dispatcher(url: str, model: str, tasks_in_flight_per_worker: int) -> AsyncIterator[Dispatcher]:
     """A dispatcher that knows its worker and is subscribed to its replies."""
-    settings = ApiSettings.load()
-    gateway_id = f"gw{uuid4().hex[:12]}"
-    redis = Redis.from_url(url, socket_timeout=5.0, socket_connect_timeout=2.0, retry=Retry(NoBackoff(), 1))
-    subscriber = Redis.from_url(url, socket_timeout=None, socket_connect_timeout=2.0)
-    metrics = Metrics(Owner.GATEWAY)
-    fleet = Fleet(redis, metrics, result_ttl_s=settings.result_ttl_s)
-    replies = Replies(redis, subscriber, metrics, gateway_id)
-    dispatcher = Dispatcher(
-        replies,
-        fleet,
-        metrics,
-        gateway_id=gateway_id,
-        tasks_in_flight_per_worker=tasks_in_flight_per_worker,
-        max_pending_items=settings.max_pending_items,
-    )
-    background = [asyncio.create_task(run) for run in (fleet.run(), replies.listen(), replies.sweep())]
-    try:
+    changes = {"redis_url": SecretStr(url), "tasks_in_flight_per_worker": tasks_in_flight_per_worker}
+    settings = ApiSettings.load().model_copy(update=changes)
+    core = Core(settings, Metrics(Owner.GATEWAY), name="gw", max_pending_items=settings.max_pending_items)
+    async with core.running():
         async with asyncio.timeout(_READY_TIMEOUT_S):
-            await replies.subscribed.wait()
-            while fleet.card(model) is None:  # noqa: ASYNC110 - the fleet polls, and has no event
+            await core.replies.subscribed.wait()
+            while core.fleet.card(model) is None:  # noqa: ASYNC110 - the fleet polls, and has no event
                 await asyncio.sleep(_POLL_S)
-        yield dispatcher
-    finally:
-        # On Python 3.11 `wait_for` inside redis-py can swallow a cancellation; so it is repeated.
-        while running := [task for task in background if not task.done()]:
-            for task in running:
-                task.cancel()
-            await asyncio.wait(running, timeout=_POLL_S)
-        await redis.aclose()
-        await subscriber.aclose()
+        yield core.dispatcher
 
 
 async def _closed_loop(url: str, tasks_in_flight_per_worker: int, concurrency: int, seconds: float) -> Measurement:

@@ -13,6 +13,7 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
+import psutil
 import redis
 
 from millrace import embedded_redis
@@ -62,6 +63,11 @@ class Service:
                 raise BenchFailed(f"{self.name} was not ready in {_READY_TIMEOUT_S:.0f} s:\n{log_tail(self._log_path)}")
             time.sleep(_POLL_S)
 
+    def memory_mb(self) -> float:
+        """Resident memory of the process and its children, in MB."""
+        process = psutil.Process(self._process.pid)
+        return sum(one.memory_info().rss for one in (process, *process.children(recursive=True))) / 1e6
+
     def stop(self) -> None:
         """SIGTERM, then SIGKILL."""
         self._process.terminate()
@@ -80,6 +86,10 @@ class Stack:
     worker: Service
     #: Of each gateway.
     ports: Sequence[int]
+    #: All processes by name.
+    services: Mapping[str, Service]
+    #: Of the worker's own metrics.
+    metrics_port: int
 
     @property
     def port(self) -> int:
@@ -93,6 +103,10 @@ class Stack:
         for port in self.ports:
             self.worker.wait(partial(_is_ready, port))
 
+    def worker_metrics(self) -> str:
+        """The worker's metrics, as Prometheus reads them."""
+        return _get(self.metrics_port, "/metrics").decode()
+
     def _has_lease(self) -> bool:
         from shared import keys
 
@@ -102,7 +116,12 @@ class Stack:
 
 @contextmanager
 def running_stack(
-    folder: Path, *, engine: str | None, gateways: int = 1, settings: Mapping[str, str] | None = None
+    folder: Path,
+    *,
+    engine: str | None,
+    gateways: int = 1,
+    jobs: bool = False,
+    settings: Mapping[str, str] | None = None,
 ) -> Iterator[Stack]:
     """Start a server of its own, a worker, and gateways; stop them at the end.
 
@@ -110,6 +129,7 @@ def running_stack(
         folder: Where logs and the server's file go.
         engine: Module to run as the engine process; None for the real one.
         gateways: How many to start, each on a port of its own.
+        jobs: Whether to start a job runner too.
         settings: More environment variables.
     """
     folder.mkdir()
@@ -120,13 +140,17 @@ def running_stack(
             "MILLRACE_REDIS_URL": redis_url,
             "MILLRACE_HOST": "127.0.0.1",
             "MILLRACE_WORKER_METRICS_PORT": str(metrics_port),
+            "MILLRACE_RUNNER_METRICS_PORT": "0",
+            "MILLRACE_STORE": str(folder / "store"),
             **(settings or {}),
         }
         if engine is not None:
             environment["MILLRACE_ENGINE"] = engine
 
+        services: dict[str, Service] = {}
+
         def start(name: str, command: Sequence[str], more: Mapping[str, str] | None = None) -> Service:
-            service = Service(name, command, environment | dict(more or {}), folder)
+            services[name] = service = Service(name, command, environment | dict(more or {}), folder)
             running.callback(service.stop)
             return service
 
@@ -135,7 +159,9 @@ def running_stack(
         worker = start("worker", [sys.executable, "-m", "workers"])
         for number, port in enumerate(ports):
             start(f"gateway-{number}", [sys.executable, "-m", "api"], {"MILLRACE_PORT": str(port)})
-        yield Stack(redis_url, worker, ports)
+        if jobs:
+            start("jobs", [sys.executable, "-m", "api.bulk"])
+        yield Stack(redis_url, worker, ports, services, metrics_port)
 
 
 @contextmanager
@@ -158,6 +184,20 @@ def get_status(port: int, path: str) -> int:
         return connection.getresponse().status
     except OSError:
         return 0
+    finally:
+        connection.close()
+
+
+def get_json(port: int, path: str) -> Any:
+    """The JSON answer of a GET."""
+    return json.loads(_get(port, path))
+
+
+def _get(port: int, path: str) -> bytes:
+    connection = http.client.HTTPConnection("127.0.0.1", port, timeout=60)
+    try:
+        connection.request("GET", path)
+        return connection.getresponse().read()
     finally:
         connection.close()
 

@@ -37,6 +37,11 @@ def texts_of(kind: str, count: int = COUNT) -> list[str]:
     return [" ".join(dice.choices(words(), k=max(1, length - 2))) for length in lengths]
 
 
+def rerank_texts(kind: str, count: int) -> tuple[str, list[str]]:
+    """A query of 16 tokens, and `count` documents of a kind."""
+    return texts_of("16", 1)[0], texts_of(kind, count)
+
+
 def short_texts(count: int = COUNT) -> list[str]:
     """`count` texts of 6 to 22 common English words, about 16 tokens each with MiniLM's vocabulary."""
     dice = random.Random(_SEED)

@@ -38,6 +38,10 @@ def metrics() -> str:
     for owner, where in (
         (Owner.GATEWAY, "`GET /metrics` on the gateway's port"),
         (Owner.WORKER, "`GET /metrics` on `MILLRACE_WORKER_METRICS_PORT` of each worker"),
+        (
+            Owner.RUNNER,
+            "`GET /metrics` on `MILLRACE_RUNNER_METRICS_PORT`, beside the gateway's of what it sends to the models",
+        ),
     ):
         parts.append(f"## {owner.capitalize()}\n\n{where}.\n\n| metric | type | labels | meaning |\n|---|---|---|---|")
         for metric in METRICS:

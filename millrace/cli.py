@@ -4,12 +4,13 @@ import argparse
 import sys
 from collections.abc import Sequence
 
+from millrace.ingest.command import add_arguments
 from shared import __version__
 from shared.settings import Settings, load_or_exit
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
-    """Run a subcommand; everything but `check`'s URL is configured by MILLRACE_* variables.
+    """Run a subcommand; all but `check` and `ingest` are configured by MILLRACE_* variables.
 
     Returns:
         The exit status.
@@ -30,6 +31,15 @@ def main(arguments: Sequence[str] | None = None) -> int:
             from workers.__main__ import main as worker
 
             return worker()
+        case "jobs":
+            from api.bulk.__main__ import main as run_jobs
+
+            run_jobs()
+            return 0
+        case "ingest":
+            from millrace.ingest.run import ingest
+
+            return ingest(options)
         case "models":
             from millrace.models import list_models
 
@@ -51,6 +61,8 @@ def _parser() -> argparse.ArgumentParser:
     commands.add_parser("serve", help="run everything on this machine, in the foreground")
     commands.add_parser("gateway", help="run the HTTP gateway only")
     commands.add_parser("worker", help="run one worker only")
+    commands.add_parser("jobs", help="run the bulk jobs' runner only")
+    add_arguments(commands.add_parser("ingest", help="index files through a running deployment"))
     commands.add_parser("models", help="list the configured models")
     check = commands.add_parser("check", help="test a running deployment and print a table")
     check.add_argument("url", nargs="?", default="http://127.0.0.1:8080", help="the gateway (default: %(default)s)")

@@ -60,6 +60,7 @@ class Supervisor:
         self._own_redis: Part | None = None
         self._gateway: Part | None = None
         self._workers: list[Part] = []
+        self._runner: Part | None = None
         self._flower: Part | None = None
         self._stopping = asyncio.Event()
         self._failed: str | None = None
@@ -97,7 +98,11 @@ class Supervisor:
         self._stopping.set()
 
     def _parts(self) -> list[Part]:
-        return [part for part in (self._own_redis, self._gateway, *self._workers, self._flower) if part is not None]
+        return [
+            part
+            for part in (self._own_redis, self._gateway, self._runner, *self._workers, self._flower)
+            if part is not None
+        ]
 
     async def _redis_url(self) -> str:
         """The server named by the environment, or one of our own."""
@@ -124,7 +129,11 @@ class Supervisor:
                 return url
 
     async def _start_parts(self, url: str) -> None:
-        environment = {PREFIX + "REDIS_URL": url, "PYTHONUNBUFFERED": "1"}
+        environment = {
+            PREFIX + "REDIS_URL": url,
+            PREFIX + "STORE": self._settings.store or str(self._settings.state_dir / "store"),
+            "PYTHONUNBUFFERED": "1",
+        }
         # Workers first: they take longest.
         gpus = _gpus() if self._settings.device == "auto" else 0
         for index in range(max(1, gpus)):
@@ -138,6 +147,7 @@ class Supervisor:
             name = f"worker-{index}" if gpus > 1 else "worker"
             self._workers.append(self._part(name, [sys.executable, "-m", "workers"], {**environment, **own}))
         self._gateway = self._part("gateway", [sys.executable, "-m", "api"], environment)
+        self._runner = self._part("jobs", [sys.executable, "-m", "api.bulk"], environment)
         if self._settings.flower_port:
             self._flower = self._part("flower", [sys.executable, "-m", "millrace.flower"], environment)
         for part in self._parts():
@@ -188,6 +198,8 @@ class Supervisor:
         patience_s = self._settings.drain_s + _STOP_SLACK_S
         if self._gateway:
             await self._gateway.stop(patience_s)
+        if self._runner:
+            await self._runner.stop(patience_s)
         await asyncio.gather(*(worker.stop(patience_s) for worker in self._workers))
         if self._flower:
             await self._flower.stop(3)
@@ -217,6 +229,8 @@ def _check_ports(settings: ServeSettings) -> None:
     wanted = [(settings.host, settings.port, "PORT")]
     if settings.flower_port:
         wanted.append(("127.0.0.1", settings.flower_port, "FLOWER_PORT"))
+    if settings.runner_metrics_port:
+        wanted.append((settings.runner_metrics_host, settings.runner_metrics_port, "RUNNER_METRICS_PORT"))
     if settings.worker_metrics_port:
         wanted.append(("127.0.0.1", settings.worker_metrics_port, "WORKER_METRICS_PORT"))
     for host, port, variable in wanted:

@@ -1,23 +1,18 @@
 """Settings of `millrace serve`."""
 
-import os
 from pathlib import Path
 
 from pydantic import Field
 
-from api.settings import ApiSettings
+from api.settings import RunnerSettings
+from shared.settings import default_state_dir
 
 
-def _default_state_dir() -> Path:
-    base = os.environ.get("XDG_STATE_HOME") or "~/.local/state"
-    return Path(base).expanduser() / "millrace"
-
-
-class ServeSettings(ApiSettings):
+class ServeSettings(RunnerSettings):
     """What the supervisor reads from the environment, beside what it hands on to the parts."""
 
     state_dir: Path = Field(
-        default_factory=_default_state_dir,
+        default_factory=default_state_dir,
         description="Folder of the embedded server's append-only file; `~/.local/state/millrace` when not set.",
     )
     flower_port: int = Field(5555, ge=0, le=65535, description="Port of Flower on 127.0.0.1; 0 turns it off.")

@@ -5,6 +5,7 @@ A contract test compares the message with Celery's own `as_task_v2` and lets Cel
 """
 
 import base64
+from collections.abc import Mapping
 from datetime import UTC, datetime
 from typing import Any
 
@@ -14,7 +15,7 @@ import orjson
 from shared import deadline as deadlines
 from shared.errors import DeadlineExceeded, InferenceFailed, MillraceError, Unavailable, from_wire
 from shared.jobs import Task
-from shared.queues import queue_name, task_name
+from shared.queues import CALLBACK_QUEUE, CALLBACK_TASK, queue_name, task_name
 from shared.results import Reply, replies_from_wire, replies_to_wire
 
 
@@ -26,11 +27,54 @@ def encode_task(task_id: str, task: Task, *, origin: str) -> bytes:
         task: What to do.
         origin: Name of the sender, shown by Celery's tools.
     """
-    name = task_name(task.operation)
     expires = deadlines.isoformat(max(request.deadline for request in task.requests))
-    embed = {"callbacks": None, "errbacks": None, "chain": None, "chord": None}
-    body = msgpack.packb(([], task.to_wire(), embed), use_bin_type=True)
     queue = queue_name(task.model, task.lane)
+    # Sizes only: Flower and logs must never show a user's text.
+    return _message(
+        task_id,
+        task_name(task.operation),
+        task.to_wire(),
+        queue=queue,
+        origin=origin,
+        expires=expires,
+        shown=task.summary(),
+    )
+
+
+def encode_callback(task_id: str, event_id: str, token: int, *, origin: str) -> bytes:
+    """The message that asks for an event's delivery, ready for LPUSH onto the callback workers' queue.
+
+    Args:
+        task_id: Celery task id, also the delivery tag.
+        event_id: The event.
+        token: Its lease.
+        origin: Name of the sender, shown by Celery's tools.
+    """
+    arguments = {"event": event_id, "token": token}
+    return _message(
+        task_id,
+        CALLBACK_TASK,
+        arguments,
+        queue=CALLBACK_QUEUE,
+        origin=origin,
+        shown=event_id,
+        ignore_result=True,
+    )
+
+
+def _message(
+    task_id: str,
+    name: str,
+    arguments: Mapping[str, Any],
+    *,
+    queue: str,
+    origin: str,
+    shown: str,
+    expires: str | None = None,
+    ignore_result: bool = False,
+) -> bytes:
+    embed = {"callbacks": None, "errbacks": None, "chain": None, "chord": None}
+    body = msgpack.packb(([], arguments, embed), use_bin_type=True)
     return orjson.dumps(
         {
             "body": base64.b64encode(body).decode("ascii"),
@@ -49,11 +93,10 @@ def encode_task(task_id: str, task: Task, *, origin: str) -> bytes:
                 "timelimit": [None, None],
                 "root_id": task_id,
                 "parent_id": None,
-                # Sizes only: Flower and logs must never show a user's text.
-                "argsrepr": task.summary(),
+                "argsrepr": shown,
                 "kwargsrepr": "{}",
                 "origin": origin,
-                "ignore_result": False,
+                "ignore_result": ignore_result,
                 "replaced_task_nesting": 0,
                 "stamped_headers": None,
                 "stamps": {},

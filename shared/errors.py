@@ -51,6 +51,12 @@ class EmptyInput(InvalidRequest):
     code = "empty_input"
 
 
+class ContradictoryFields(InvalidRequest):
+    """Fields of the request do not go together."""
+
+    code = "contradictory_fields"
+
+
 class BatchTooLarge(InvalidRequest):
     """The request has too many inputs."""
 
@@ -83,6 +89,18 @@ class WrongTask(InvalidRequest):
     code = "wrong_task"
 
 
+class UnsupportedByModel(InvalidRequest):
+    """The model does not take this value; another may."""
+
+    code = "unsupported_by_model"
+
+
+class InvalidImage(InvalidRequest):
+    """The image cannot be read."""
+
+    code = "invalid_image"
+
+
 class ImageUnavailable(InvalidRequest):
     """The image could not be fetched from its URL."""
 
@@ -94,6 +112,20 @@ class ModelNotFound(MillraceError):
 
     code = "model_not_found"
     status = 404
+
+
+class PathNotFound(MillraceError):
+    """Nothing is served at this path."""
+
+    code = "path_not_found"
+    status = 404
+
+
+class MethodNotAllowed(MillraceError):
+    """The path is served for another method."""
+
+    code = "method_not_allowed"
+    status = 405
 
 
 class Overloaded(MillraceError):
@@ -138,6 +170,50 @@ class WorkerLost(InferenceFailed):
     """Workers died repeatedly while holding this request; it is kept in the dead-letter list."""
 
     code = "worker_lost"
+
+
+class NotStored(MillraceError):
+    """No such job, file or result is here; it may have expired."""
+
+    code = "not_found"
+    status = 404
+
+
+class Conflict(MillraceError):
+    """The request does not fit the state of what it is about."""
+
+    code = "conflict"
+    status = 409
+
+
+class IdempotencyKeyInUse(MillraceError):
+    """A request with the same Idempotency-Key is still under way."""
+
+    code = "idempotency_key_in_use"
+    status = 409
+    retryable = True
+
+
+class IdempotencyKeyReused(MillraceError):
+    """This Idempotency-Key was used for another payload; take a new one for a new request."""
+
+    code = "idempotency_key_reused"
+    status = 422
+
+
+class StorageFull(MillraceError):
+    """The store of bulk jobs is full; delete jobs and files, or give it more room."""
+
+    code = "storage_full"
+    status = 507
+
+
+class StorageUnavailable(MillraceError):
+    """The store of bulk jobs cannot be used; try again later."""
+
+    code = "storage_unavailable"
+    status = 503
+    retryable = True
 
 
 def _tree(root: type[MillraceError]) -> dict[str, type[MillraceError]]:

@@ -184,6 +184,9 @@ InferenceRequest = EmbedRequest | RerankRequest | ClassifyRequest
 TokenizerRequest = TokenizeRequest | DecodeRequest
 Request = InferenceRequest | TokenizerRequest
 
+#: Characters per token of the model's maximum that are looked at. A megabyte is not tokenised to keep 512 tokens; the
+#: factor is TEI's.
+CHARACTERS_PER_MAX_TOKEN = 250
 #: Rough characters per token of English subword vocabularies.
 CHARACTERS_PER_TOKEN = 4
 #: Special tokens around each text, roughly.

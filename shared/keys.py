@@ -2,12 +2,33 @@
 
 | key | type | lives | written by | read by |
 |---|---|---|---|---|
-| `celery-task-meta-<task>` | string, channel | `result_ttl_s` | worker, in Celery's format | gateway |
+| `celery-task-meta-<task>` | string, channel | until received, or `result_ttl_s` | worker, as Celery does | gateway |
 | `millrace:leases` | sorted set, worker to lease end (ms, server's clock) | until recovered | worker | both |
 | `millrace:worker:<worker>` | string, JSON `WorkerCard` | 10 s, renewed | worker | gateway |
 | `millrace:unacked:<worker>` | hash, delivery tag to message | until acknowledged or recovered | worker | both |
 | `millrace:deliveries:<task>` | counter of worker deaths | 1 h | `recover.lua` | `recover.lua` |
 | `millrace:dead` | list of JSON, the newest 1,000 | kept | `recover.lua` | operator |
+| `millrace:job:<job>` | hash, see `shared.bulk.table` | until the job is deleted | gateway, runner | both |
+| `millrace:job:<job>:segments` | string, 16 bytes a segment | as the job | gateway, runner | both |
+| `millrace:job:<job>:done` | bitmap of segments | as the job | `complete.lua` | both |
+| `millrace:job:<job>:sizes` | string, 8 bytes a segment | as the job | `complete.lua` | gateway |
+| `millrace:job:<job>:events` | sorted set, event to creation (Unix s) | as the job | runner, callback worker | both |
+| `millrace:job:<job>:delivered` | list of events, newest first | as the job | callback worker | both |
+| `millrace:job:<job>:claims` | sorted set, segment to end of claim (ms, server's clock) | while it runs | runner | runner |
+| `millrace:jobs` | sorted set, job to creation (Unix s) | kept | gateway | both |
+| `millrace:batches` | the same, of batches only | kept | gateway | gateway |
+| `millrace:jobs:active` | sorted set, job to minus its priority | until it has finished | gateway | runner |
+| `millrace:jobs:delivering` | set of jobs that have callbacks to send | until they are sent | gateway, runner | runner |
+| `millrace:jobs:bytes` | counter of bytes in the store | kept | gateway, runner | gateway |
+| `millrace:file:<file>` | string, JSON `FileRecord` | until deleted or expired | gateway, runner | both |
+| `millrace:files` | sorted set, file to creation (Unix s) | kept | gateway, runner | both |
+| `millrace:webhook:<endpoint>` | string, JSON `WebhookEndpoint` | until deleted | gateway | both |
+| `millrace:webhooks` | sorted set, endpoint to creation (Unix s) | kept | gateway | gateway |
+| `millrace:idempotency:<route>:<key>` | string, JSON | 24 h | gateway | gateway |
+| `millrace:event:<event>` | hash, see `shared.bulk.events` | 7 days after it ended | runner, callback worker | both |
+| `millrace:events:due:<target>` | sorted set, event to due time (ms) | until sent | both | runner |
+| `millrace:events:out:<target>` | sorted set, event to end of lease (ms) | until sent | both | runner |
+| `millrace:events:targets` | sorted set, target to when to look at it (ms) | until sent | both | runner |
 """
 
 LEASES = "millrace:leases"
@@ -42,3 +63,83 @@ def result(task_id: str) -> str:
 def result_pattern(gateway: str) -> str:
     """Pattern over the result channels of all tasks of one gateway process (task ids start with its id)."""
     return f"celery-task-meta-{gateway}-*"
+
+
+JOBS = "millrace:jobs"
+BATCHES = "millrace:batches"
+ACTIVE_JOBS = "millrace:jobs:active"
+DELIVERING_JOBS = "millrace:jobs:delivering"
+STORED_BYTES = "millrace:jobs:bytes"
+FILES = "millrace:files"
+WEBHOOKS = "millrace:webhooks"
+EVENT_TARGETS = "millrace:events:targets"
+
+
+def job(job_id: str) -> str:
+    """Hash of a job's state and counters."""
+    return f"millrace:job:{job_id}"
+
+
+def job_segments(job_id: str) -> str:
+    """Where each segment ends, and who wrote it."""
+    return f"millrace:job:{job_id}:segments"
+
+
+def job_done(job_id: str) -> str:
+    """Bitmap of the segments whose results are stored."""
+    return f"millrace:job:{job_id}:done"
+
+
+def job_sizes(job_id: str) -> str:
+    """Bytes of each segment's result and error lines."""
+    return f"millrace:job:{job_id}:sizes"
+
+
+def job_claims(job_id: str) -> str:
+    """The segments that are being run."""
+    return f"millrace:job:{job_id}:claims"
+
+
+def job_events(job_id: str) -> str:
+    """Its events that are known: all that are pending or dead, and the last that were delivered."""
+    return f"millrace:job:{job_id}:events"
+
+
+def job_delivered(job_id: str) -> str:
+    """The last of its events that were delivered."""
+    return f"millrace:job:{job_id}:delivered"
+
+
+def file(file_id: str) -> str:
+    """Record of a file."""
+    return f"millrace:file:{file_id}"
+
+
+def webhook(endpoint_id: str) -> str:
+    """Record of a webhook endpoint."""
+    return f"millrace:webhook:{endpoint_id}"
+
+
+def idempotency(route: str, key: str) -> str:
+    """What was answered to a request with an idempotency key."""
+    return f"millrace:idempotency:{route}:{key}"
+
+
+EVENT_PREFIX = "millrace:event:"
+EVENTS_DUE_PREFIX = "millrace:events:due:"
+EVENTS_OUT_PREFIX = "millrace:events:out:"
+
+
+def event(event_id: str) -> str:
+    """State and attempts of an event's delivery."""
+    return f"{EVENT_PREFIX}{event_id}"
+
+
+def events_due(target: str) -> str:
+    """Events that wait for their time."""
+    return f"{EVENTS_DUE_PREFIX}{target}"
+
+
+def events_out(target: str) -> str:
+    """Events that are with a callback worker."""
+    return f"{EVENTS_OUT_PREFIX}{target}"

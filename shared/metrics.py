@@ -29,6 +29,8 @@ class Owner(StrEnum):
 
     GATEWAY = "gateway"
     WORKER = "worker"
+    CALLBACKS = "callback worker"
+    RUNNER = "job runner"
 
 
 @dataclass(frozen=True, slots=True)
@@ -93,6 +95,12 @@ METRICS: tuple[Metric, ...] = (
     Metric("millrace_engine_restarts_total", _C, _WK, "Engine processes replaced.", ("reason",)),
     Metric("millrace_engine_ready", _G, _WK, "1 while the engine process takes batches."),
     Metric("millrace_queue_wait_seconds", _H, _WK, "Time of an item in the worker's lane.", _ML, _SECONDS),
+    Metric("millrace_job_documents_total", _C, Owner.RUNNER, "Documents and lines of bulk jobs.", ("kind", "outcome")),
+    Metric("millrace_job_segments_running", _G, Owner.RUNNER, "Segments of bulk jobs under way."),
+    Metric("millrace_jobs_active", _G, Owner.RUNNER, "Bulk jobs that have not ended."),
+    Metric("millrace_callbacks_total", _C, Owner.CALLBACKS, "Attempts at callbacks.", ("target", "outcome")),
+    Metric("millrace_callbacks_pending", _G, Owner.CALLBACKS, "Callbacks of all jobs that have not ended."),
+    Metric("millrace_callback_duration_seconds", _H, Owner.CALLBACKS, "Time of one attempt.", ("target",), _SECONDS),
     Metric("te_batch_next_size", _H, _WK, "TEI: items per forward pass.", (), _SIZES),
     Metric("te_batch_next_tokens", _H, _WK, "TEI: tokens per forward pass.", (), tuple(2.0**k for k in range(21))),
 )
@@ -101,13 +109,13 @@ METRICS: tuple[Metric, ...] = (
 class Metrics:
     """The metrics of one process, on a registry of their own."""
 
-    def __init__(self, owner: Owner, metrics: Sequence[Metric] = METRICS) -> None:
+    def __init__(self, *owners: Owner, metrics: Sequence[Metric] = METRICS) -> None:
         self.registry = CollectorRegistry()
         self._counters: dict[str, Counter] = {}
         self._gauges: dict[str, Gauge] = {}
         self._histograms: dict[str, Histogram] = {}
         for metric in metrics:
-            if metric.owner is not owner:
+            if metric.owner not in owners:
                 continue
             if metric.kind is Kind.COUNTER:
                 self._counters[metric.name] = Counter(metric.name, metric.help, metric.labels, registry=self.registry)

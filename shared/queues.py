@@ -31,3 +31,8 @@ def queue_name(model: str, lane: Lane) -> str:
 def task_name(operation: Operation) -> str:
     """Celery task name of an operation, as Flower shows it."""
     return f"{_PREFIX}.{operation}"
+
+
+#: Queue of the callback workers, and the task that delivers one event.
+CALLBACK_QUEUE = f"{_PREFIX}.callbacks"
+CALLBACK_TASK = f"{_PREFIX}.callback"

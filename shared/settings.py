@@ -1,5 +1,6 @@
 """Settings that gateway, worker and supervisor share. A field's description is its documentation."""
 
+import os
 from pathlib import Path
 from typing import Literal, Self, TypeVar
 
@@ -9,6 +10,12 @@ from pydantic_settings import BaseSettings, SettingsConfigDict
 from shared.model_config import ConfigurationError, ModelConfig, configured_models
 
 PREFIX = "MILLRACE_"
+
+
+def default_state_dir() -> Path:
+    """Where this machine's user keeps state, by the XDG rules."""
+    base = os.environ.get("XDG_STATE_HOME") or "~/.local/state"
+    return Path(base).expanduser() / "millrace"
 
 
 class Settings(BaseSettings):
@@ -28,6 +35,11 @@ class Settings(BaseSettings):
         None, description="YAML file that lists the models; `models.yaml` in the working folder when not set."
     )
     result_ttl_s: int = Field(120, ge=10, description="How long a result waits in Redis for its gateway, in seconds.")
+    store: str = Field(
+        "",
+        description="Where bulk jobs keep their input and results: a folder, or an fsspec URL such as `s3://bucket/prefix`. "
+        "`~/.local/state/millrace/store` when not set. Gateways, job runners and callback workers must share it.",
+    )
     drain_s: float = Field(30.0, ge=0, description="How long a stopping process finishes accepted work, in seconds.")
     log_level: Literal["debug", "info", "warning", "error"] = Field("info", description="Least severe log level shown.")
     log_format: Literal["text", "json"] = Field("text", description="Log lines for people or for machines.")
@@ -39,6 +51,10 @@ class Settings(BaseSettings):
             ConfigurationError: The declaration is wrong.
         """
         return configured_models(self.model, self.models_file)
+
+    def store_url(self) -> str:
+        """The store's folder or URL."""
+        return self.store or str(default_state_dir() / "store")
 
     @classmethod
     def load(cls) -> Self:

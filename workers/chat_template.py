@@ -74,6 +74,8 @@ def cross_encoder_format(encoder: Any, *, templated: bool) -> InputFormat:
         pairs="template",
         template=[template],
         instructed_template=[instructed] if "{instruction" in instructed else [],
+        # The default one is in the template already.
+        prompts=dict(encoder.prompts),
         keeps_closing=bool(called.get("restore_suffix", True)),
     )
 

@@ -1,6 +1,6 @@
 """A folder is loaded whole or not at all: what transformers fills in by chance is another model in each process."""
 
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
@@ -28,6 +28,7 @@ def complete_weights() -> Iterator[None]:
     """Within it, loading a checkpoint that lacks weights fails, where transformers only writes a table into the log.
 
     It writes that table by one function, which also knows what is missing; there is no option that makes it an error.
+    Weights of other shapes than `config.json` asks for do fail there, by a sentence that only points to the table.
     """
     report = modeling_utils.log_state_dict_report
 
@@ -36,6 +37,12 @@ def complete_weights() -> Iterator[None]:
         if missing:
             others = f" and {len(missing) - 1} more" if len(missing) > 1 else ""
             raise IncompleteModel(f"its weights lack {missing[0]}{others}, which {type(model).__name__} needs")
+        if loading_info.mismatched_keys:
+            name, stored, asked = min(loading_info.mismatched_keys)
+            raise IncompleteModel(
+                f"its weights are not those of its config.json: {name} has shape {tuple(stored)}, and with this "
+                f"configuration {type(model).__name__} has {tuple(asked)}"
+            )
         report(*arguments, model=model, loading_info=loading_info, **options)
 
     modeling_utils.log_state_dict_report = refuse
@@ -48,6 +55,25 @@ def complete_weights() -> Iterator[None]:
 def _is_spare(key: str, model: Any) -> bool:
     """Poolers that a masked language model's checkpoint has no use for: only a classifier's head reads them."""
     return "pooler." in key and not type(model).__name__.endswith("ForSequenceClassification")
+
+
+def require_safetensors(places: Iterable[Path]) -> None:
+    """Refuse weights that are only there as pickles, which are programs.
+
+    Args:
+        places: Folders in which the weights may lie.
+
+    Raises:
+        IncompleteModel: There is a pickle in them, and no safetensors.
+    """
+    files = [path.name for place in places if place.is_dir() for path in sorted(place.iterdir())]
+    if any(name.endswith(".safetensors") for name in files):
+        return
+    if pickled := next((name for name in files if name.endswith((".bin", ".pt", ".pth", ".ckpt"))), None):
+        raise IncompleteModel(
+            f"its weights are a pickle ({pickled}), which may run code when it is read, and only safetensors are read here; "
+            'docs/models.md, "Pickled weights", has the line that converts them'
+        )
 
 
 def require_tokenizer(folder: Path) -> None:

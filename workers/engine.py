@@ -32,7 +32,7 @@ from shared.plugins import discover
 from shared.results import Kind
 from workers import device as devices
 from workers.calibration import Cost, token_budget
-from workers.completeness import complete_weights, require_tokenizer
+from workers.completeness import complete_weights, require_safetensors, require_tokenizer
 from workers.engine_protocol import (
     Batch,
     BatchResult,
@@ -48,7 +48,7 @@ from workers.engine_protocol import (
 from workers.family import Family, LoadedModel, Outputs
 from workers.rows import BatchRows, Float32Array, Rows
 from workers.sequences import Int32Array, Sequences
-from workers.weights import architecture, local_folder
+from workers.weights import architecture, local_folder, weights_folders
 
 log = get_logger("millrace.engine")
 
@@ -121,6 +121,7 @@ class Engine:
             described = architecture(folder)
             wanted = config.dtype or self._default_dtype
             dtype = devices.choose_dtype(wanted, self.device, str(described.get("model_type", "")))
+            require_safetensors(weights_folders(folder))
             require_tokenizer(folder)
             with complete_weights():
                 model: LoadedModel = self._family(config, folder, described).load(config, folder, self.device, dtype)
@@ -249,12 +250,31 @@ def _int8_ranges(config: ModelConfig, card: ModelCard) -> Float32Array | None:
         raise ConfigurationError(
             f"model {config.name}: int8_ranges {config.int8_ranges} cannot be read: {err}"
         ) from err
-    if ranges.shape != (2, card.dimensions) or not (ranges[0] <= ranges[1]).all():
+    if wrong := _wrong_with(ranges, card.dimensions or 0):
         raise ConfigurationError(
             f"model {config.name}: int8_ranges {config.int8_ranges} has to hold the least and the greatest value of each of "
-            f"{card.dimensions} dimensions, shape (2, {card.dimensions}); its shape is {ranges.shape}"
+            f"{card.dimensions} dimensions, shape (2, {card.dimensions}); {wrong}"
         )
     return ranges
+
+
+def _wrong_with(ranges: Float32Array, dimensions: int) -> str:
+    """Why these are no ranges; nothing if they are.
+
+    Single dimensions without width are: components that are always 0 have none, and sentence-transformers takes them.
+    """
+    if ranges.shape != (2, dimensions):
+        return f"its shape is {ranges.shape}"
+    least, greatest = ranges
+    if not np.isfinite(ranges).all():
+        at = int(np.argmin(np.isfinite(ranges).all(axis=0)))
+        return f"dimension {at} goes from {least[at]} to {greatest[at]}, and both have to be finite"
+    if (least > greatest).any():
+        at = int(np.argmax(least > greatest))
+        return f"dimension {at} goes from {least[at]} down to {greatest[at]}"
+    if (least == greatest).all():
+        return "in every dimension the two are equal: it was made of one vector, or of equal ones"
+    return ""
 
 
 def _now(function: Callable[..., None], *arguments: Any) -> None:

@@ -5,7 +5,6 @@ out of cropping, one byte a channel; scaling them is the device's work.
 """
 
 import io
-import warnings
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -14,7 +13,7 @@ import numpy as np
 import numpy.typing as npt
 from PIL import Image, ImageOps, UnidentifiedImageError
 
-from shared.errors import InvalidRequest
+from shared.errors import InvalidImage
 
 #: Formats that are read; the decoders of others (vector graphics, camera raw, PostScript) should not see strangers' files.
 _FORMATS = ("PNG", "JPEG", "WEBP", "GIF", "BMP", "TIFF")
@@ -33,6 +32,11 @@ class Pixels:
     values: npt.NDArray[np.uint8]
     #: Rows and columns of patches, int32, shape (2,), for models that take any aspect ratio.
     grid: npt.NDArray[np.int32] | None = None
+
+
+# Pillow's own limit, beyond which it refuses to say how large a picture is: `MAX_PIXELS` is lower, and is looked at before
+# any pixel is decoded.
+Image.MAX_IMAGE_PIXELS = None
 
 
 class ImageReader:
@@ -59,7 +63,7 @@ class ImageReader:
         """Decode an image file, turn it upright, resize and crop it.
 
         Raises:
-            InvalidRequest: It is no image, damaged, or too large.
+            InvalidImage: It is no image, damaged, or too large.
         """
         image = _decoded(data)
         features = self._processor(image, **self._options)
@@ -74,23 +78,16 @@ class ImageReader:
 
 def _decoded(data: bytes) -> Image.Image:
     try:
-        with warnings.catch_warnings():
-            warnings.simplefilter("ignore", Image.DecompressionBombWarning)  # the limit below is lower
-            image = Image.open(io.BytesIO(data), formats=_FORMATS)
-        if image.width * image.height > MAX_PIXELS:
-            raise InvalidRequest(f"the image has {image.width} x {image.height} pixels; {MAX_PIXELS:,} is the most")
-        if max(image.size) > MAX_ASPECT * min(image.size):
-            raise InvalidRequest(
-                f"the image has {image.width} x {image.height} pixels, too long a band to be looked at"
+        image = Image.open(io.BytesIO(data), formats=_FORMATS)
+        if (pixels := image.width * image.height) > MAX_PIXELS:
+            raise InvalidImage(
+                f"the image has {image.width} x {image.height} = {pixels:,} pixels; {MAX_PIXELS:,} is the most"
             )
+        if max(image.size) > MAX_ASPECT * min(image.size):
+            raise InvalidImage(f"the image has {image.width} x {image.height} pixels, too long a band to be looked at")
         upright: Image.Image = ImageOps.exif_transpose(image)
         return upright.convert("RGB")
     except UnidentifiedImageError:
-        raise InvalidRequest(f"the image cannot be read; it can be {', '.join(_FORMATS)}") from None
-    except (
-        OSError,
-        ValueError,
-        SyntaxError,
-        Image.DecompressionBombError,
-    ) as err:  # what Pillow raises on damaged files
-        raise InvalidRequest(f"the image is damaged: {err}") from err
+        raise InvalidImage(f"the image cannot be read; it can be {', '.join(_FORMATS)}") from None
+    except (OSError, ValueError, SyntaxError) as err:  # what Pillow raises on damaged files
+        raise InvalidImage(f"the image is damaged: {err}") from err

@@ -44,6 +44,10 @@ ENCODERS = frozenset(
 )
 #: The same, of classes that were made to generate text: their key-value cache has to be turned off.
 DECODERS = frozenset({"gemma", "gemma2", "gemma3_text", "llama", "mistral", "qwen2", "qwen3"})
+#: Longest input in tokens of a model that has no limit and whose files state none ...
+LONGEST_UNSTATED = 32_768
+#: ... which transformers writes as 10 to the power of 30.
+_UNSTATED = 10**9
 #: Rotary scalings that depend on the longest position in the batch: neighbours would change a text's vector.
 _BATCH_DEPENDENT_ROPE = frozenset({"dynamic", "longrope"})
 
@@ -230,17 +234,21 @@ def learned_position_padding(model: torch.nn.Module) -> int | None:
 def longest_input(model: Any, stated: int) -> int:
     """The longest input in tokens: what the model's files state, but no more than it has learned positions for.
 
-    Positions that count from `padding_idx + 1` leave fewer than `max_position_embeddings`; files that state no maximum of
-    their own make sentence-transformers take all of them, and fail on the longest inputs.
+    What they state, `max_seq_length` in `sentence_bert_config.json` for one, sentence-transformers takes as it is, and fails
+    on inputs longer than there are positions. Positions that count from `padding_idx + 1` leave fewer than
+    `max_position_embeddings`; files that state no maximum of their own make it take all of them, and fail likewise.
 
     Nor more than its rotary frequencies are the same for: a longer text would change its neighbours' vectors.
     """
+    if stated >= _UNSTATED:
+        stated = LONGEST_UNSTATED
     if (unscaled := unscaled_length(model.config)) is not None:
         stated = min(stated, unscaled)
     padding_idx = learned_position_padding(model)
-    if padding_idx is None:
-        return stated
-    return min(stated, int(model.config.max_position_embeddings) - padding_idx - 1)
+    if padding_idx is not None:
+        return min(stated, int(model.config.max_position_embeddings) - padding_idx - 1)
+    tables = (getattr(module, "position_embeddings", None) for module in model.modules())
+    return min([stated, *(table.num_embeddings for table in tables if isinstance(table, torch.nn.Embedding))])
 
 
 def _runs(lengths: npt.NDArray[np.int64]) -> tuple[tuple[int, int, int], ...]:

@@ -2,7 +2,7 @@
 
 from collections.abc import Sequence
 
-from shared.errors import InputTooLong, InvalidRequest, WrongTask
+from shared.errors import ContradictoryFields, InputTooLong, InvalidRequest, UnsupportedByModel, WrongTask
 from shared.jobs import (
     DecodeRequest,
     EmbedRequest,
@@ -83,7 +83,7 @@ class ServedModel:
             try:
                 work.pixels.append(None if image is None else self._images.read(image))
             except InvalidRequest as err:
-                work.error = InvalidRequest(f"input {index}: {err.message}", param="input")
+                work.error = type(err)(f"input {index}: {err.message}", param="input")
                 return
 
     def cost(self, entry: Tokens) -> int:
@@ -109,14 +109,14 @@ class ServedModel:
                 work.output = self._tokenizer_output(request)
                 return []
             if request.truncation_side == "left" and not self.tokenizer.cuts_left:
-                raise InvalidRequest(
+                raise UnsupportedByModel(
                     f"model {card.name} cuts texts at their right only: what it puts around them would be cut at the left",
                     param="truncation_direction",
                 )
             tokens = self.tokenizer.encode_request(request, work.pixels)
         except KeyError as err:
             has = ", ".join(card.prompts) or "none"
-            raise InvalidRequest(
+            raise UnsupportedByModel(
                 f"model {card.name} has no prompt {err.args[0]!r}; it has: {has}", param="prompt_name"
             ) from err
         except ValueError as err:
@@ -126,7 +126,7 @@ class ServedModel:
         if self._first_unknown is not None:
             for index, entry in enumerate(tokens):
                 if max(entry.ids, default=0) >= self._first_unknown:
-                    raise InvalidRequest(
+                    raise UnsupportedByModel(
                         f"input {index} has a token that {card.name} has no embedding for: its folder's tokenizer "
                         "knows more tokens than its weights",
                         param="input",
@@ -141,7 +141,7 @@ class ServedModel:
             )
         if (empty := next((index for index, size in enumerate(sizes) if not size), None)) is not None:
             # Packed, the last token of nothing would be that of somebody else's text.
-            raise InvalidRequest(f"input {empty} has no tokens; {card.name} makes nothing of it", param="input")
+            raise UnsupportedByModel(f"input {empty} has no tokens; {card.name} makes nothing of it", param="input")
         work.truncations = self._truncations(request, tokens)
         return tokens
 
@@ -198,7 +198,7 @@ class ServedModel:
             raise WrongTask(f"model {card.name} makes no {missing[0]} vectors; it makes: {makes}", param="model")
         most = card.dimensions or 0
         if request.dimensions is not None and not 0 < request.dimensions <= most:
-            raise InvalidRequest(
+            raise UnsupportedByModel(
                 f"dimensions {request.dimensions} is not between 1 and {most}, what {card.name} has",
                 param="dimensions",
             )
@@ -208,7 +208,7 @@ class ServedModel:
         if not self._reads_both and any(text and image is not None for text, image in pairs):
             raise WrongTask(f"model {card.name} takes a text or an image in one input, not both", param="input")
         if request.token_ids is not None and (request.late_chunking or request.images is not None):
-            raise InvalidRequest("token ids go neither with late chunking nor with images", param="input")
+            raise ContradictoryFields("token ids go neither with late chunking nor with images", param="input")
         if request.late_chunking and (not card.late_chunking or request.kinds != [Kind.DENSE]):
             raise WrongTask(
                 f"model {card.name} does no late chunking: that takes the mean of token states", param="model"
@@ -219,11 +219,11 @@ class ServedModel:
     def _check_int8(self, request: EmbedRequest) -> None:
         if self.int8_ranges is None:
             if not request.normalize:
-                raise InvalidRequest(
+                raise UnsupportedByModel(
                     f"{self.card.name} has no `int8_ranges` and so quantises vectors of unit length only; normalize them"
                 )
         elif request.dimensions not in (None, self.int8_ranges.shape[1]):
-            raise InvalidRequest(
+            raise UnsupportedByModel(
                 f"the `int8_ranges` of {self.card.name} are for {self.int8_ranges.shape[1]} dimensions, not for "
                 f"{request.dimensions}",
                 param="dimensions",

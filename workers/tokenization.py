@@ -7,8 +7,9 @@ from itertools import accumulate, chain
 
 from tokenizers import Encoding, Tokenizer
 
-from shared.errors import InputTooLong, InvalidRequest
+from shared.errors import InputTooLong, UnsupportedByModel
 from shared.jobs import (
+    CHARACTERS_PER_MAX_TOKEN,
     ClassifyRequest,
     DecodeRequest,
     EmbedRequest,
@@ -20,9 +21,6 @@ from shared.results import Token
 from workers.images import Pixels
 from workers.input_format import InputFormat, filled
 
-#: Characters per token of the model's maximum that are looked at. A megabyte is not tokenised to keep 512 tokens; the
-#: factor is TEI's.
-CHARACTERS_PER_MAX_TOKEN = 250
 #: Texts that share no token, so that what two renderings of a template end in together is the template's.
 _FILLERS = ("0", "1 2 3 4")
 
@@ -114,7 +112,9 @@ class ModelTokenizer:
                 return self.encode_template(request.query, request.documents, request.instruction)
             case RerankRequest(truncation_side=side):
                 queries = [request.query] * len(request.documents)
-                return self.encode_pairs(queries, request.documents, cut_both=False, side=side)
+                # Who was trained with prompts reads an instruction as one; in front of others' queries it would be noise.
+                prompt = (request.instruction or None) if any(self._format.prompts.values()) else None
+                return self.encode_pairs(queries, request.documents, cut_both=False, side=side, prompt=prompt)
             case ClassifyRequest(truncation_side=side):
                 return self._encode_mixed(request.texts, request.seconds or [None] * len(request.texts), side)
 
@@ -173,12 +173,12 @@ class ModelTokenizer:
         """Take token ids as they are; where a prompt goes in front, as the text that they stand for.
 
         Raises:
-            InvalidRequest: One of them is no token of the model.
+            UnsupportedByModel: One of them is no token of the model.
         """
         size = self.vocabulary_size
         for number, ids in enumerate(inputs):
             if (wrong := next((token for token in ids if not 0 <= token < size), None)) is not None:
-                raise InvalidRequest(
+                raise UnsupportedByModel(
                     f"input {number}: {wrong} is no token id of this model, which has {size}", param="input"
                 )
         named = self._prompt_name(request)
@@ -224,22 +224,29 @@ class ModelTokenizer:
         return replace(query, ids=ids, full_length=max(query.full_length, len(ids)))
 
     def encode_pairs(
-        self, firsts: Sequence[str], seconds: Sequence[str], *, cut_both: bool, side: str = "right"
+        self,
+        firsts: Sequence[str],
+        seconds: Sequence[str],
+        *,
+        cut_both: bool,
+        side: str = "right",
+        prompt: str | None = None,
     ) -> list[Tokens]:
-        """Tokenise pairs of texts, the default prompt before the first.
+        """Tokenise pairs of texts, a prompt before the first.
 
         Args:
             firsts: First text of each pair.
             seconds: Second text of each pair.
             cut_both: Whether the longer text of a pair that is too long is cut, or always the second.
             side: At which side, `right` or `left`.
+            prompt: The prompt's words; the default one's when absent.
 
         Raises:
             ValueError: The second is to be cut, and a first text alone fills the model's maximum length.
         """
         most = self._most_characters
         tokenizer = _cut_at(side, self._tokenizer if cut_both else self._rerank_tokenizer)
-        prefix = self._format.prompt_for(input_type=None, prompt_name=None, prompt=None)
+        prefix = self._format.prompt_for(input_type=None, prompt_name=None, prompt=prompt)
         pairs = [
             (prefix + _kept(first, most, side if cut_both else "right"), _kept(second, most, side))
             for first, second in zip(firsts, seconds, strict=True)

@@ -14,17 +14,36 @@ _HUB_FILES = [
     *("*.json", "*.safetensors", "*.txt", "*.model", "*.jinja", "artifact.metadata"),
     *("sparse_linear.pt", "colbert_linear.pt"),
 ]
+#: sentence-transformers' class of models that are a table of tokens' vectors.
+STATIC_EMBEDDING = "StaticEmbedding"
 
 
 def architecture(folder: Path) -> dict[str, Any]:
-    """The contents of a model's `config.json`.
+    """The contents of a model's `config.json`; nothing for static embeddings, which need none.
 
     Raises:
         OSError: It is not there.
         ValueError: It is no JSON.
     """
-    described: dict[str, Any] = json.loads(_config_file(folder).read_text())
+    path = _config_file(folder)
+    if not path.exists() and first_module_type(folder) == STATIC_EMBEDDING:
+        return {}
+    described: dict[str, Any] = json.loads(path.read_text())
     return described
+
+
+def first_module_type(folder: Path) -> str:
+    """Class name of the module that reads the inputs, by sentence-transformers' list; empty where there is none."""
+    modules = folder / "modules.json"
+    listed = json.loads(modules.read_text()) if modules.exists() else []
+    return str(listed[0]["type"]).rpartition(".")[2] if listed else ""
+
+
+def weights_folders(folder: Path) -> list[Path]:
+    """Where the weights of the model that reads the inputs may lie."""
+    modules = folder / "modules.json"
+    listed = json.loads(modules.read_text()) if modules.exists() else []
+    return [_config_file(folder).parent, *(folder / module["path"] for module in listed[:1])]
 
 
 def _config_file(folder: Path) -> Path:
@@ -53,7 +72,13 @@ def local_folder(config: ModelConfig) -> Path:
         return _package_folder(config, source.removeprefix(PACKAGE_SCHEME))
     path = Path(source).expanduser()
     if path.is_dir():
-        if not _config_file(path).exists():
+        try:
+            described = _config_file(path).exists() or first_module_type(path) == STATIC_EMBEDDING
+        except (ValueError, LookupError, TypeError, AttributeError) as err:
+            raise ConfigurationError(
+                f"model {config.name}: modules.json of folder {path} is no list of modules: {first_line(err)}"
+            ) from err
+        if not described:
             raise ConfigurationError(f"model {config.name}: folder {path} has no config.json")
         return path
     if source.startswith((".", "/", "~")):

@@ -2,14 +2,15 @@
 
 from collections.abc import Sequence
 from functools import partial
-from typing import Any, Literal
+from typing import Annotated, Any, Literal
 
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import BaseModel, ConfigDict, Field, WithJsonSchema
 
 from api import reranking, wire
 from api.dialect import RERANK_PATHS, Answer, Context, Dialect, Job, Route, View
-from api.inputs import ContentInput, MixedInput, separated
-from api.prompts import purpose_of
+from api.fields import Dimensions, Documented, RequestFields, Texts, either
+from api.inputs import ContentInput, ImageReference, MixedInput, separated
+from api.prompts import PurposeName, purpose_of
 from api.reranking import RerankBody, RerankResult, returned_object
 from api.vector_format import VectorFormat
 from shared.errors import InvalidRequest
@@ -42,16 +43,29 @@ class RerankResponse(BaseModel):
     meta: Meta
 
 
-class EmbedBody(BaseModel):
+#: The fields of which one has the inputs.
+_INPUTS = ("texts", "images", "inputs")
+
+
+def _only(field: str) -> dict[str, Any]:
+    others = {name: {"type": "null"} for name in _INPUTS if name != field}
+    return {"required": [field], "properties": {field: {"type": "array"}, **others}}
+
+
+class EmbedBody(RequestFields):
     """Request of `POST /v2/embed` and `POST /v1/embed`. Unknown fields are ignored, null means absent."""
 
-    texts: list[str] | None = Field(None, description="Texts to embed.")
-    images: list[str] | None = Field(None, description="Or images: data URIs, URLs or base64.")
-    inputs: list[ContentInput] | None = Field(
+    model_config = either(*map(_only, _INPUTS))
+
+    texts: Texts | None = Field(None, description="Texts to embed.")
+    images: Annotated[list[ImageReference], Documented(minItems=1)] | None = Field(
+        None, description="Or images: data URIs, URLs or base64."
+    )
+    inputs: Annotated[list[ContentInput], Documented(minItems=1)] | None = Field(
         None, description="Or inputs made of parts, each of a text, an image or both: `image_url` with a `url`."
     )
     model: str | None = Field(None, description="Name of the model; the default model when absent.")
-    input_type: str | None = Field(
+    input_type: PurposeName | None = Field(
         None,
         description="What the inputs are, for models that have a prompt for it: `search_query`, `search_document`, "
         "`classification`, `clustering` or `image`.",
@@ -60,13 +74,15 @@ class EmbedBody(BaseModel):
         None,
         description="The formats of the vectors, one or several; `float` when absent. `base64` is little-endian float32.",
     )
-    output_dimension: int | None = Field(
-        None, ge=0, le=2**31 - 1, description="Keep the first so many dimensions and normalise again."
+    output_dimension: Dimensions | None = Field(
+        None, description="Keep the first so many dimensions and normalise again."
     )
     truncate: Literal["NONE", "START", "END"] | None = Field(
         None, description="Which end of an over-long text is cut off (`END` when absent); `NONE` refuses it."
     )
-    max_tokens: int | None = Field(None, description="Not served: texts are cut at the model's own length.")
+    max_tokens: Annotated[int | None, WithJsonSchema({"type": "null"})] = Field(
+        None, description="Not served: texts are cut at the model's own length."
+    )
 
     def formats(self) -> dict[str, VectorFormat]:
         """The formats that are asked for, by Cohere's names."""
@@ -78,7 +94,7 @@ class EmbedBody(BaseModel):
         Raises:
             InvalidRequest: Not exactly one field has inputs.
         """
-        given = {name: value for name in ("texts", "images", "inputs") if (value := getattr(self, name)) is not None}
+        given = {name: value for name in _INPUTS if (value := getattr(self, name)) is not None}
         if len(given) != 1:
             raise InvalidRequest("send exactly one of `texts`, `images` and `inputs`", param=next(iter(given), "texts"))
         (field,) = given

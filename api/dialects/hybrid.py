@@ -7,6 +7,7 @@ from pydantic import BaseModel, Field
 
 from api import wire
 from api.dialect import Answer, Context, Dialect, Job, Route, View
+from api.fields import SomeDimensions, Text, Texts
 from api.kinds import Vectors, hybrid_job
 from api.prompts import PromptFields
 from api.truncation import TruncationFields
@@ -18,14 +19,14 @@ from shared.results import Kind
 class HybridBody(TruncationFields, PromptFields):
     """Request of `POST /v1/hybrid`."""
 
-    input: str | list[str] = Field(description="One text or a list of texts.")
+    input: Text | Texts = Field(description="One text or a list of texts.")
     kinds: list[Literal["dense", "sparse", "multivector"]] | None = Field(
         None, min_length=1, description="What is wanted; when absent, all that the model (or any served model) makes."
     )
     model: str | None = Field(
         None, description="Name of the model; when absent the one that makes all of it, or for each kind the first."
     )
-    dimensions: int | None = Field(None, ge=1, description="Keep the first so many dimensions of dense vectors.")
+    dimensions: SomeDimensions | None = Field(None, description="Keep the first so many dimensions of dense vectors.")
     normalize: bool | None = Field(True, description="Scale dense vectors to unit length.")
 
     def texts(self) -> list[str]:

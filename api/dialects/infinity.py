@@ -7,6 +7,7 @@ from pydantic import BaseModel, Field
 
 from api import embeddings, reranking, wire
 from api.dialect import EMBEDDINGS_PATHS, RERANK_PATHS, Answer, Context, Dialect, Job, Route, View, led_by
+from api.fields import RequestFields, Text, Texts
 from api.reranking import RerankBody, returned_text
 from shared.jobs import ClassifyRequest
 from shared.queues import Operation
@@ -31,10 +32,10 @@ class InfinityRerankResponse(BaseModel):
     created: int
 
 
-class ClassifyBody(BaseModel):
+class ClassifyBody(RequestFields):
     """Request of `POST /infinity/classify`."""
 
-    input: str | list[str] = Field(description="One text or a list of texts.")
+    input: Text | Texts = Field(description="One text or a list of texts.")
     model: str | None = Field(None, description="Name of the model; the first classifier when absent.")
     raw_scores: bool | None = Field(None, description="Logits instead of probabilities.")
 

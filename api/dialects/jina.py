@@ -8,9 +8,11 @@ from pydantic import BaseModel, Field
 
 from api import embeddings, reranking, wire
 from api.dialect import RERANK_PATHS, Answer, Context, Dialect, Job, Route, View
-from api.inputs import MixedInput, separated
+from api.fields import RequestFields, Texts
+from api.inputs import MixedInputs, separated
 from api.prompts import purpose_of
 from api.reranking import RerankBody, RerankResult, returned_object
+from shared import arrays
 from shared.jobs import EmbedRequest
 from shared.queues import Operation
 
@@ -24,11 +26,11 @@ class RerankResponse(BaseModel):
     results: list[RerankResult]
 
 
-class ClassifyBody(BaseModel):
+class ClassifyBody(RequestFields):
     """Request of `POST /v1/classify` with `labels`: which of them an embedding model finds closest to each input."""
 
-    input: list[str | MixedInput] = Field(description='Texts, or objects with a "text" or an "image".')
-    labels: list[str] = Field(description="What the inputs may be.")
+    input: MixedInputs = Field(description='Texts, or objects with a "text" or an "image".')
+    labels: Texts = Field(description="What the inputs may be.")
     model: str | None = Field(None, description="Name of the model; the default embedding model when absent.")
 
 
@@ -87,7 +89,7 @@ def _parse_classify(body: ClassifyBody, context: Context) -> Job:
 
 def _render_classify(body: ClassifyBody, answer: Answer) -> Any:
     """Labels best first for each input; their scores are the softmax of the cosines and add up to 1."""
-    vectors = wire.rows(answer.output)
+    vectors = arrays.rows(answer.output)
     inputs, labels = vectors[: len(body.input)], vectors[len(body.input) :]
     # Between -1 and 1, so that the exponentials need no shift.
     weights = np.exp(inputs @ labels.T)
@@ -116,6 +118,7 @@ class Jina(wire.NestedErrors):
             render=_render_classify,
             key="input",
             claims=claims,
+            marks=("labels",),
             precedence=10,
         ),
         embeddings.own_route(

@@ -8,8 +8,9 @@ from pydantic import BaseModel, Field
 from api import wire
 from api.catalog import Catalog
 from api.dialect import Answer, Context, Dialect, Job, Route, View
+from api.fields import Dimensions, RequestFields, Text, Texts
 from api.settings import ApiSettings
-from shared import __version__
+from shared import __version__, arrays
 from shared.errors import MillraceError
 from shared.jobs import EmbedRequest
 from shared.queues import Operation
@@ -18,13 +19,15 @@ from shared.queues import Operation
 _DEFAULT_TAG = ":latest"
 
 
-class EmbedBody(BaseModel):
+class EmbedBody(RequestFields):
     """Request of `POST /api/embed`."""
 
-    input: str | list[str] = Field(description="One text or a list of texts.")
+    input: Text | Texts = Field(description="One text or a list of texts.")
     model: str | None = Field(None, description="Name of the model, also with `:latest`; the default one when absent.")
     truncate: bool | None = Field(None, description="Cut over-long texts (default) or refuse them.")
-    dimensions: int | None = Field(None, description="Keep the first so many dimensions and normalise again.")
+    dimensions: Dimensions | None = Field(
+        None, description="Keep the first so many dimensions and normalise again; 0 means all."
+    )
     options: dict[str, Any] | None = Field(None, description="Ignored, as `keep_alive` is.")
 
 
@@ -38,10 +41,10 @@ class EmbedResponse(BaseModel):
     prompt_eval_count: int = Field(description="Tokens that the model read.")
 
 
-class EmbeddingsBody(BaseModel):
+class EmbeddingsBody(RequestFields):
     """Request of `POST /api/embeddings`, which `/api/embed` replaced."""
 
-    prompt: str = Field(description="One text.")
+    prompt: Text = Field(description="One text.")
     model: str | None = Field(None, description="Name of the model, also with `:latest`; the default one when absent.")
 
 
@@ -109,7 +112,7 @@ def _parse_embed(body: EmbedBody, context: Context) -> Job:
 def _render_embed(body: EmbedBody, answer: Answer) -> Any:
     return {
         "model": body.model or answer.model,
-        "embeddings": wire.rows(answer.output),
+        "embeddings": arrays.rows(answer.output),
         "total_duration": round(answer.seconds * 1e9),
         "load_duration": 0,
         "prompt_eval_count": answer.tokens,
@@ -123,7 +126,7 @@ def _parse_embeddings(body: EmbeddingsBody, context: Context) -> Job:
 
 
 def _render_embeddings(_: EmbeddingsBody, answer: Answer) -> Any:
-    (vector,) = wire.rows(answer.output)
+    (vector,) = arrays.rows(answer.output)
     return {"embedding": vector}
 
 

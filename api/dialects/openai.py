@@ -1,4 +1,7 @@
-"""OpenAI: `/v1/embeddings`, with the options of those who imitate it, and `/v1/models`, as `openai` speaks them."""
+"""OpenAI: `/v1/embeddings`, with the options of those who imitate it, and `/v1/models`, as `openai` speaks them.
+
+On Azure a model is a deployment, and its name part of the path; the query's `api-version` changes nothing here.
+"""
 
 from collections.abc import Mapping, Sequence
 from typing import Any, Literal
@@ -108,6 +111,16 @@ class OpenAI(wire.NestedErrors):
             parse=embeddings.parse,
             render=embeddings.render,
             key="input",
+        ),
+        Route(
+            paths=("/openai/deployments/{model}/embeddings",),
+            operation=Operation.EMBED,
+            body=EmbeddingsBody,
+            response=EmbeddingsResponse,
+            summary="Embed texts (Azure OpenAI)",
+            example={"input": ["The weather is lovely today."]},
+            parse=embeddings.parse,
+            render=embeddings.render,
         ),
     )
 

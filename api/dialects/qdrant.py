@@ -8,14 +8,15 @@ request of ours. Qdrant documents this interface for its cloud only; the shapes 
 from collections import defaultdict
 from collections.abc import Sequence
 from dataclasses import dataclass, field
-from typing import Any, Literal
+from typing import Annotated, Any, Literal
 
-from pydantic import BaseModel, Field
+from pydantic import BaseModel, Field, WithJsonSchema
 
 from api import wire
 from api.dialect import Answer, Context, Dialect, Job, Route, View
+from api.fields import Documented, RequestFields, SomeDimensions
 from api.kinds import Vectors
-from shared.errors import EmptyInput, InvalidRequest, MillraceError
+from shared.errors import ContradictoryFields, EmptyInput, InvalidRequest, MillraceError
 from shared.jobs import EmbedRequest
 from shared.queues import Operation
 from shared.results import Kind
@@ -24,29 +25,33 @@ from shared.results import Kind
 _INPUT_TYPES = {"search": "query", "update": "document"}
 
 
-class InferenceOptions(BaseModel):
+class InferenceOptions(RequestFields):
     """Options of an input; keys of other providers are ignored."""
 
     kind: Literal["dense", "sparse", "multivector"] | None = Field(
         None, description="Which of the model's kinds of vectors; when absent dense ones, or those that it makes."
     )
-    mrl: int | None = Field(None, ge=1, description="Keep the first so many dimensions, as Qdrant's cloud calls it.")
-    dimensions: int | None = Field(None, ge=1, description="The same.")
+    mrl: SomeDimensions | None = Field(
+        None, description="Keep the first so many dimensions, as Qdrant's cloud calls it."
+    )
+    dimensions: SomeDimensions | None = Field(None, description="The same.")
 
 
-class InferenceInput(BaseModel):
+class InferenceInput(RequestFields):
     """One input that wants one vector."""
 
-    data: Any = Field(description="A text; or of an image a URL, a data URI or base64.")
-    data_type: Literal["text", "image", "object"] = "text"
+    data: Annotated[Any, WithJsonSchema({"type": "string", "minLength": 1})] = Field(
+        description="A text; or of an image a URL, a data URI or base64."
+    )
+    data_type: Annotated[Literal["text", "image", "object"], Documented(enum=["text", "image"])] = "text"
     model: str
     options: InferenceOptions | None = None
 
 
-class InferenceBody(BaseModel):
+class InferenceBody(RequestFields):
     """Request of `POST /qdrant/inference`."""
 
-    inputs: list[InferenceInput]
+    inputs: Annotated[list[InferenceInput], Documented(minItems=1)]
     inference: Literal["update", "search"] | None = Field(
         None, description="Whether the inputs are stored (default) or searched for: chooses the model's prompt."
     )
@@ -118,7 +123,7 @@ def _parse(body: InferenceBody, context: Context) -> Job:
     _check(body)
     passes, _ = _passes(body)
     if len(passes) > 1 and any(one.is_image for one in passes):
-        raise InvalidRequest(
+        raise ContradictoryFields(
             "images take a request of their own, for one model and one kind of vectors", param="inputs"
         )
     requests = [

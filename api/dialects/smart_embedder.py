@@ -1,23 +1,25 @@
 """Smart-Embedder: dense, sparse and ColBERT vectors of one call, and warnings instead of silence about what was cut."""
 
 from collections.abc import Sequence
-from typing import Any
+from typing import Annotated, Any
 
 from pydantic import BaseModel, Field
 
 from api import wire
 from api.dialect import EMBEDDINGS_PATHS, RERANK_PATHS, Answer, Context, Dialect, Job, Route, View, led_by
+from api.fields import Documented, RequestFields, Text, Texts
 from api.kinds import Vectors, hybrid_job
 from api.truncation_warnings import TruncationWarning, truncation_warnings
+from shared import arrays
 from shared.jobs import RerankRequest
 from shared.queues import Operation
 from shared.results import Kind
 
 
-class EmbeddingsBody(BaseModel):
+class EmbeddingsBody(RequestFields):
     """Request of `POST /embeddings/` in Smart-Embedder's words."""
 
-    sentences: list[str]
+    sentences: Texts
     return_dense: bool | None = Field(
         None, description="With dense vectors; when absent, if a served model makes them."
     )
@@ -79,11 +81,11 @@ class EmbeddingsResponse(BaseModel):
     warnings: list[TruncationWarning]
 
 
-class RerankBody(BaseModel):
+class RerankBody(RequestFields):
     """Request of `POST /rerank` in Smart-Embedder's words."""
 
-    query: str
-    passages: list[str]
+    query: Text
+    passages: Annotated[list[str], Documented(minItems=1)]
     normalize: bool | None = Field(False, description="Scores between 0 and 1 instead of as the model gives them.")
     truncate: bool | None = Field(None, description="Cut over-long passages (default) or refuse them.")
     model: str | None = Field(None, description="Name of the model; the default reranker when absent.")
@@ -165,7 +167,7 @@ def _render_rerank(body: RerankBody, answer: Answer) -> Any:
     return {
         "results": [
             {"index": index, "passage": body.passages[index], "score": score}
-            for index, score in wire.ranking(wire.rows(answer.output), None)
+            for index, score in wire.ranking(arrays.rows(answer.output), None)
         ],
         "model_name": answer.model,
         "processing_time_ms": round(answer.seconds * 1000, 2),

@@ -1,21 +1,30 @@
 """Vertex AI's envelope: `{instances}` in, `{predictions}` out, each instance a body of TEI's."""
 
 from collections.abc import Sequence
-from typing import Any
+from typing import Annotated, Any
 
-from pydantic import BaseModel, Field
+from pydantic import BaseModel, Field, WithJsonSchema
 
-from api import tei_bodies, wire
+from api import schemas, tei_bodies, wire
 from api.dialect import Answer, Context, Dialect, Job, Route, View
-from shared.errors import EmptyInput, InvalidRequest, MillraceError
+from api.fields import Documented, RequestFields
+from shared.errors import ContradictoryFields, EmptyInput, InvalidRequest, MillraceError
 from shared.jobs import operation_of
 from shared.queues import Operation
 
+#: What `task_of` tells apart.
+_INSTANCE = {
+    "anyOf": [
+        schemas.standalone(tei_bodies.RERANK.body),
+        *(schemas.without(schemas.standalone(task.body), "texts") for task in (tei_bodies.SIMILARITY, tei_bodies.MAIN)),
+    ]
+}
 
-class PredictBody(BaseModel):
+
+class PredictBody(RequestFields):
     """Request of `POST /vertex`."""
 
-    instances: list[dict[str, Any]] = Field(
+    instances: Annotated[list[Annotated[dict[str, Any], WithJsonSchema(_INSTANCE)]], Documented(minItems=1)] = Field(
         description="Bodies of TEI's: with `query` and `texts` they are reranked, with `inputs.source_sentence` compared, "
         "else the model does what it is made for. All of a request ask for the same."
     )
@@ -33,7 +42,7 @@ def _parse(body: PredictBody, context: Context) -> Job:
     jobs = [_parse_instance(index, instance, context) for index, instance in enumerate(body.instances)]
     requests = [request for job in jobs for request in job.requests]
     if len({operation_of(request) for request in requests}) > 1:
-        raise InvalidRequest("the instances of a request must all ask for the same task", param="instances")
+        raise ContradictoryFields("the instances of a request must all ask for the same task", param="instances")
     return Job(model=None, requests=requests, models=[job.model for job in jobs])
 
 

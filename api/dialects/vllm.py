@@ -9,12 +9,14 @@ from pydantic import BaseModel, Field
 from api import embeddings, messages, reranking, wire
 from api.dialect import EMBEDDINGS_PATHS, RERANK_PATHS, Answer, Context, Dialect, Job, Route, View
 from api.embeddings import EmbeddingsResponse, VectorFields
+from api.fields import OnlyTrue, either
 from api.inputs import TextsOrTokens, only_texts
 from api.messages import MessagesBody
-from api.pairs import SIDES, Side, paired
+from api.pairs import SIDES, Side, paired, two_sides
 from api.reranking import RerankBody, RerankResult, ScoringFields, returned_object
 from api.truncation import TruncationFields
 from api.vector_format import refuse_for_multivectors
+from shared import arrays
 from shared.jobs import ClassifyRequest, EmbedRequest, RerankRequest
 from shared.queues import Operation
 from shared.results import Kind
@@ -22,6 +24,8 @@ from shared.results import Kind
 
 class ScoreBody(ScoringFields):
     """Request of `POST /score`: pairs of texts, as one with one, one with each of many, or many with as many."""
+
+    model_config = either(*map(two_sides, SIDES))
 
     queries: Side | None = Field(None, description="One text or a list, the first of each pair ...")
     documents: Side | None = Field(None, description="... and the second. Older names:")
@@ -76,7 +80,7 @@ class ClassifyBody(TruncationFields):
     input: TextsOrTokens = Field(description="One text or a list of texts. Token ids are refused.")
     model: str | None = Field(None, description="Name of the model; the first classifier when absent.")
     use_activation: bool | None = Field(None, description="False gives logits instead of probabilities.")
-    add_special_tokens: Literal[True] | None = Field(None, description="Always true.")
+    add_special_tokens: OnlyTrue | None = Field(None, description="Always true.")
 
 
 class ClassProbabilities(BaseModel):
@@ -104,7 +108,7 @@ class PoolingBody(TruncationFields, VectorFields):
 
     input: TextsOrTokens = Field(description="One text or a list of texts. Token ids are refused.")
     model: str | None = Field(None, description="Name of the model; the first that makes such vectors when absent.")
-    add_special_tokens: Literal[True] | None = Field(None, description="Always true.")
+    add_special_tokens: OnlyTrue | None = Field(None, description="Always true.")
     task: Literal["token_embed", "embed"] | None = Field(
         None, description="`token_embed`: a vector for each token (default); `embed`: one for each text."
     )
@@ -142,7 +146,7 @@ def _parse_score(body: ScoreBody, context: Context) -> Job:
 
 def _render_score(body: ScoreBody, answer: Answer) -> Any:
     """Scores in the order of the pairs."""
-    scores = np.concatenate([wire.rows(output) for output in answer.outputs])
+    scores = np.concatenate([arrays.rows(output) for output in answer.outputs])
     return {
         **wire.envelope("score", "list", body.model or answer.model, answer.tokens),
         "data": [{"index": index, "object": "score", "score": score} for index, score in enumerate(scores)],
@@ -170,7 +174,7 @@ def _parse_classify(body: ClassifyBody, context: Context) -> Job:
 
 def _render_classify(body: ClassifyBody, answer: Answer) -> Any:
     """The scores of all labels in the model's order, and the name of the best."""
-    labels, rows = answer.output.labels, wire.rows(answer.output)
+    labels, rows = answer.output.labels, arrays.rows(answer.output)
     return {
         **wire.envelope("classify", "list", body.model or answer.model, answer.tokens),
         "data": [

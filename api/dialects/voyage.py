@@ -7,6 +7,7 @@ from pydantic import BaseModel, Field
 
 from api import embeddings, reranking, wire
 from api.dialect import RERANK_PATHS, Answer, Context, Dialect, Job, Route, View
+from api.fields import Integer
 from api.reranking import RerankBody, returned_text
 from api.synonyms import agreed
 from shared.queues import Operation
@@ -15,7 +16,7 @@ from shared.queues import Operation
 class VoyageRerankBody(RerankBody):
     """Request of `POST /v1/rerank` in Voyage's words: with `top_k` or `truncation`, which its client always sends."""
 
-    top_k: int | None = Field(None, description="Return only the best so many; null, 0 or too many mean all.")
+    top_k: Integer | None = Field(None, description="Return only the best so many; null, 0 or too many mean all.")
 
     def best(self) -> int | None:
         """How many to return.

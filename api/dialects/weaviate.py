@@ -1,15 +1,16 @@
 """Weaviate's modules `text2vec-transformers` and `reranker-transformers`, which ask an inference container behind a URL."""
 
 from collections.abc import Mapping, Sequence
-from typing import Any, Literal
+from typing import Annotated, Any, Literal
 
 from pydantic import BaseModel, Field
 
 from api import wire
 from api.catalog import Catalog
 from api.dialect import RERANK_PATHS, Answer, Context, Dialect, Job, Route, View, led_by
+from api.fields import Dimensions, Documented, RequestFields, Text, Texts, either
 from api.settings import ApiSettings
-from shared import __version__
+from shared import __version__, arrays
 from shared.errors import MillraceError, Unavailable
 from shared.jobs import EmbedRequest, RerankRequest
 from shared.queues import Operation
@@ -19,20 +20,20 @@ from shared.results import Kind
 _INPUT_TYPES = {"query": "query", "passage": "document"}
 
 
-class VectorsConfig(BaseModel):
+class VectorsConfig(RequestFields):
     """How the texts are to be embedded."""
 
     pooling_strategy: str | None = Field(None, description="Ignored: a model has its own pooling.")
     task_type: Literal["query", "passage", ""] | None = Field(
         None, description="What the texts are, for models that have a prompt for it."
     )
-    dimensions: int | None = Field(None, description="Keep the first so many dimensions; 0 means all.")
+    dimensions: Dimensions | None = Field(None, description="Keep the first so many dimensions; 0 means all.")
 
 
-class VectorBody(BaseModel):
+class VectorBody(RequestFields):
     """Request of `POST /vectors` for one text."""
 
-    text: str
+    text: Text
     config: VectorsConfig | None = None
 
 
@@ -44,10 +45,10 @@ class VectorResponse(BaseModel):
     vector: list[float]
 
 
-class VectorsBody(BaseModel):
+class VectorsBody(RequestFields):
     """Request of `POST /vectors` for several texts."""
 
-    texts: list[str]
+    texts: Texts
     config: VectorsConfig | None = None
 
 
@@ -58,11 +59,13 @@ class VectorsResponse(BaseModel):
     dims: int
 
 
-class RerankBody(BaseModel):
-    """Request of `POST /rerank` in Weaviate's words."""
+class RerankBody(RequestFields):
+    """Request of `POST /rerank` in Weaviate's words, who never names a model."""
 
-    query: str
-    documents: list[str]
+    model_config = either({"properties": {"model": False}})
+
+    query: Text
+    documents: Annotated[list[str], Documented(minItems=1)]
     property: str = Field("", description="Name of the property that is ranked; repeated in the answer.")
 
 
@@ -87,7 +90,7 @@ class Meta(BaseModel):
     version: str
     model: str = Field(description="The model that `/vectors` uses.")
     architecture: str | None
-    dimensions: int | None
+    dimensions: Dimensions | None
     max_tokens: int | None
     pooling: str | None
     dtype: str | None
@@ -114,7 +117,7 @@ def _parse_vector(body: VectorBody, context: Context) -> Job:
 
 
 def _render_vector(body: VectorBody, answer: Answer) -> Any:
-    (vector,) = wire.rows(answer.output)
+    (vector,) = arrays.rows(answer.output)
     return {"text": body.text, "dims": len(vector), "vector": vector}
 
 
@@ -124,7 +127,7 @@ def _parse_vectors(body: VectorsBody, context: Context) -> Job:
 
 
 def _render_vectors(_: VectorsBody, answer: Answer) -> Any:
-    vectors = wire.rows(answer.output)
+    vectors = arrays.rows(answer.output)
     return {"vectors": vectors, "dims": vectors.shape[1]}
 
 
@@ -139,7 +142,7 @@ def _parse_rerank(body: RerankBody, context: Context) -> Job:
 
 
 def _render_scores(body: RerankBody, answer: Answer) -> Any:
-    scores = wire.rows(answer.output)
+    scores = arrays.rows(answer.output)
     return {
         "query": body.query,
         "property": body.property,
@@ -191,6 +194,7 @@ class Weaviate:
             key="documents",
             # Weaviate always names the property and never a model; nobody else knows the word.
             claims=lambda data: "property" in data and "model" not in data,
+            marks=("property",),
             precedence=20,
         ),
     )

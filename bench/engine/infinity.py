@@ -12,7 +12,7 @@ from typing import Any
 from infinity_emb import AsyncEngineArray, EngineArgs
 
 from bench.commands import answer_commands
-from bench.texts import texts_of
+from bench.texts import rerank_texts, texts_of
 
 
 class Infinity:
@@ -39,11 +39,23 @@ class Infinity:
         self._loop.run_until_complete(self._engine.embed(texts))
         return {"seconds": time.perf_counter() - started}
 
+    def rerank(self, kind: str, count: int) -> dict[str, float]:
+        """One query against `count` documents of a kind."""
+        query, documents = rerank_texts(kind, count)
+        started = time.perf_counter()
+        self._loop.run_until_complete(self._engine.rerank(query=query, docs=documents))
+        return {"seconds": time.perf_counter() - started}
+
+    @property
+    def does(self) -> Callable[[str, int], dict[str, float]]:
+        """What its model is for."""
+        return self.rerank if "rerank" in self._engine.capabilities else self.embed
+
 
 def _prepare() -> Mapping[str, Callable[..., Any]]:
-    infinity = Infinity(*sys.argv[1:])
-    infinity.embed("16", 32)
-    return {"embed": infinity.embed}
+    does = Infinity(*sys.argv[1:]).does
+    does("16", 32)
+    return {does.__name__: does}
 
 
 if __name__ == "__main__":

@@ -14,7 +14,7 @@ from transformers.utils import logging as transformers_logging
 
 from bench.arithmetic import Product, Work
 from bench.commands import answer_commands
-from bench.texts import texts_of
+from bench.texts import rerank_texts, texts_of
 from shared.jobs import RerankRequest
 from shared.logging import configure_logging
 from shared.model_config import ModelConfig
@@ -163,8 +163,13 @@ def _finish(rows: BatchRows) -> None:
 
 def _prepare() -> Mapping[str, Callable[..., Any]]:
     ours = Ours(*sys.argv[1:])
-    ours.embed("16", 64)
-    return {"embed": ours.embed, "describe": ours.describe, "ceiling": ours.ceiling}
+
+    def rerank(kind: str, count: int) -> dict[str, float]:
+        return ours.rerank(*rerank_texts(kind, count))
+
+    does = ours.embed if ours.model.card.kinds else rerank
+    does("16", 64)
+    return {does.__name__: does, "describe": ours.describe, "ceiling": ours.ceiling}
 
 
 if __name__ == "__main__":

@@ -17,7 +17,7 @@ from bench.arithmetic import Product
 from bench.commands import answer_commands
 from bench.engine.ours import Ours
 from bench.engine.reference import Reference
-from bench.gpu.reranking import RerankReference
+from bench.engine.reranking import RerankReference
 from bench.texts import texts_of, words
 
 _PRODUCT_REPEATS = 20

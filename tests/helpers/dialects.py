@@ -69,8 +69,12 @@ def _output(request: Request) -> Output:
             return Output(shape=(items, 0), data=b"", tokens=items, texts=("mill",) * items)
 
 
+#: Dimensions of its vectors.
+_WIDTH = 16
+
+
 def _vectors(request: EmbedRequest, random: np.random.Generator) -> Output:
-    rows = random.standard_normal((request.items, request.dimensions or 16)).astype("<f4")
+    rows = random.standard_normal((request.items, min(request.dimensions or _WIDTH, _WIDTH))).astype("<f4")
     rows /= np.linalg.norm(rows, axis=1, keepdims=True)
     is_dense = Kind.DENSE in request.kinds
     entries = 2 * request.items

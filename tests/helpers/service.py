@@ -29,6 +29,7 @@ class Service:
         self.environment = {
             "MILLRACE_PORT": str(self.port),
             "MILLRACE_FLOWER_PORT": "0",
+            "MILLRACE_RUNNER_METRICS_PORT": "0",
             "MILLRACE_WORKER_METRICS_PORT": str(self.metrics_port),
             "MILLRACE_STATE_DIR": str(folder / "state"),
             **(environment or {}),

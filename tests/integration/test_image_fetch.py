@@ -17,7 +17,8 @@ from typing import Any
 import pytest
 import uvloop
 
-from api.images import ImageFetcher, resolve
+from api.images import ImageFetcher
+from shared.addresses import resolve
 from shared.errors import ImageUnavailable, InvalidRequest
 
 PNG = b"\x89PNG\r\n\x1a\n" + b"\0\0\0\rIHDR" + bytes(range(256)) * 4

@@ -15,7 +15,7 @@ from sentence_transformers import MultiVectorEncoder
 from tokenizers import AddedToken
 from transformers import AutoModel, AutoTokenizer
 
-from api import wire
+from shared import arrays
 from shared.jobs import EmbedRequest
 from shared.results import Kind
 from tests.helpers.texts import TEXTS
@@ -167,7 +167,7 @@ class Pair:
     def vectors(self, texts: list[str], **options: Any) -> list[npt.NDArray[np.float32]]:
         """Ours, of texts that share a batch."""
         request = EmbedRequest(request_id="r", deadline=0, texts=texts, kinds=[Kind.MULTIVECTOR], **options)
-        return wire.token_rows(self.served.answer(request))
+        return arrays.token_rows(self.served.answer(request))
 
 
 @pytest.fixture(scope="module", params=FOLDERS)

@@ -176,9 +176,39 @@ def test_a_saved_cross_encoder_has_the_references_scores_with_its_prompt(tmp_pat
         for folder in ("saved", "bare")
     )
     assert (served.card.model_type, served.card.operations) == ("reranker", ["rerank", "classify"])
+    assert served.card.prompts == ["web"]
     _close(served.rerank("mill", TEXTS), expected)
     _close(served.classify(["mill"] * len(TEXTS), TEXTS)[:, 0], expected)
     assert np.abs(expected - without).max() > 10 * TOLERANCE
+
+
+def test_an_instruction_is_the_prompt_of_a_model_that_has_prompts(tmp_path: Path) -> None:
+    # Given
+    cross_encoder(tmp_path / "bare", "bert")
+    made = CrossEncoder(str(tmp_path / "bare"), prompts={"web": "web: ", "none": ""}, device="cpu")
+    made.save_pretrained(str(tmp_path / "saved"), create_model_card=False)
+    pairs = [("mill", text) for text in TEXTS]
+
+    # When
+    served, without = Served(tmp_path / "saved"), Served(tmp_path / "bare")
+
+    # Then
+    expected = made.predict(pairs, prompt="web: ", batch_size=1, show_progress_bar=False)
+    assert (served.card.prompts, without.card.prompts) == (["web"], [])
+    _close(served.rerank("mill", TEXTS, instruction="web: "), expected)
+    plain = made.predict(pairs, batch_size=1, show_progress_bar=False)
+    _close(served.rerank("mill", TEXTS), plain)
+    _close(without.rerank("mill", TEXTS, instruction="web: "), plain)
+    assert np.abs(expected - plain).max() > 10 * TOLERANCE
+
+
+def test_a_card_names_the_prompts_of_a_chat_template_too(tmp_path: Path) -> None:
+    folder = _templated(tmp_path, "instructed")
+    _edit(folder / "config_sentence_transformers.json", prompts={"web": "find pages"}, default_prompt_name="web")
+    served = Served(folder)
+
+    assert served.card.prompts == ["web"]
+    _close(served.rerank(QUERY, TEXTS), CrossEncoder(str(folder), device="cpu").predict(PAIRS, show_progress_bar=False))
 
 
 @pytest.mark.parametrize(

@@ -1,6 +1,8 @@
 """CLIP and SigLIP give transformers' vectors of texts and images, whatever shares their batch."""
 
 import io
+import struct
+import zlib
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -120,19 +122,43 @@ def test_every_format_is_read(pair: Pair, form: str) -> None:
     np.testing.assert_allclose(_embed(pair.served, [file]), pair.of_images([decoded]), atol=TOLERANCE)
 
 
+def _claiming(width: int, height: int) -> bytes:
+    """A PNG file of a few bytes whose header says that it is so large."""
+    small = encoded(picture(8, 8))
+    header = b"IHDR" + struct.pack(">II", width, height) + small[24:29]
+    return small[:12] + header + struct.pack(">I", zlib.crc32(header)) + small[33:]
+
+
 @pytest.mark.parametrize(
     ("data", "sentence"),
     [
         (b"<svg xmlns='http://www.w3.org/2000/svg'/>", "cannot be read"),
         (encoded(picture(60, 60))[:200], "damaged"),
         (encoded(Image.new("1", (MAX_PIXELS // 5000 + 1, 5000))), "is the most"),
+        (_claiming(30_000, 30_000), "has 30000 x 30000 = 900,000,000 pixels; 50,000,000 is the most"),
         (encoded(Image.new("L", (MAX_ASPECT + 1, 1))), "too long a band"),
     ],
-    ids=["no image", "cut off", "a bomb", "a band"],
+    ids=["no image", "cut off", "a bomb", "a greater bomb", "a band"],
 )
 def test_what_is_no_picture_is_refused_and_named(pair: Pair, data: bytes, sentence: str) -> None:
     with pytest.raises(InvalidRequest, match=rf"input 1: the image .*{sentence}"):
         _embed(pair.served, ["a mill", data])
+
+
+def test_a_prompt_is_put_in_front_of_texts_and_not_of_images(tmp_path: Path) -> None:
+    # Given
+    bare = image_text_model(tmp_path, "clip")
+    reference = SentenceTransformer(str(bare), local_files_only=True)
+    options = {"prompt": "the river ", "normalize_embeddings": True}
+    texts, images = ["the wheel"], PICTURES[:1]
+
+    # When
+    together = _embed(Served(bare), [*texts, *images], prompt="the river ")
+
+    # Then
+    np.testing.assert_allclose(together[:1], reference.encode(texts, **options), atol=TOLERANCE)
+    np.testing.assert_allclose(together[1:], reference.encode([*images], **options), atol=TOLERANCE)
+    assert np.abs(together[:1] - reference.encode(texts, normalize_embeddings=True)).max() > 1e-3
 
 
 def test_clip_folders_of_sentence_transformers_old_and_new(tmp_path: Path) -> None:

@@ -14,7 +14,7 @@ from sentence_transformers.base.modules import Dense, Transformer
 from sentence_transformers.multi_vector_encoder.modules import HierarchicalTokenPooling, MultiVectorMask
 from sentence_transformers.sentence_transformer.modules import Normalize
 
-from api import wire
+from shared import arrays
 from shared.jobs import EmbedRequest
 from shared.model_config import ConfigurationError
 from shared.results import Kind
@@ -50,7 +50,7 @@ class Pair:
     def vectors(self, texts: list[str], **options: Any) -> list[npt.NDArray[np.float32]]:
         """Ours, of texts that share a batch."""
         request = EmbedRequest(request_id="r", deadline=0, texts=texts, kinds=[Kind.MULTIVECTOR], **options)
-        return wire.token_rows(self.served.answer(request))
+        return arrays.token_rows(self.served.answer(request))
 
 
 @pytest.fixture(scope="module", params=MODELS)

@@ -160,7 +160,8 @@ def test_a_query_that_leaves_no_room_is_refused(pair: Pair) -> None:
 
 def test_an_instruction_is_the_references_prompt(pair: Pair) -> None:
     instruction = " Find what contradicts the query "
-    has_place = pair.name in ("instructed", "instructed by default", "any role", "structured")
+    with_place = ("instructed", "instructed by default", "any role", "structured", "without a template, with a prompt")
+    has_place = pair.name in with_place
     documents = [*DOCUMENTS, "mill " * 900]
 
     scores = pair.served.rerank(QUERY, documents, instruction=instruction)

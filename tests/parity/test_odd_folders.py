@@ -1,7 +1,10 @@
 """Folders that lack something, or hold something unusual: the reference's numbers, or one sentence and no start."""
 
 import json
+import re
 import shutil
+import subprocess
+import sys
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -11,6 +14,7 @@ import pytest
 import torch
 from safetensors.torch import load_file, save_file
 from sentence_transformers import SentenceTransformer
+from sentence_transformers.base.modules import Router
 from sentence_transformers.sentence_transformer.modules import CNN, Dense, Normalize, Pooling, Transformer
 from transformers import AutoTokenizer
 
@@ -18,7 +22,7 @@ from shared.errors import InvalidRequest
 from shared.model_config import ConfigurationError
 from tests.helpers.texts import SENTENCES
 from tests.helpers.through_engine import Served
-from tests.helpers.tiny_models import cross_encoder, embedding_model, sharpen
+from tests.helpers.tiny_models import MAX_TOKENS, cross_encoder, embedding_model, sharpen
 
 
 def _configure(folder: Path, **fields: Any) -> None:
@@ -45,6 +49,31 @@ def _no_tokenizer(folder: Path) -> None:
         path.unlink()
 
 
+def _another_width(folder: Path) -> None:
+    _configure(folder, hidden_size=64)
+
+
+def _other_words(folder: Path) -> None:
+    _configure(folder, vocab_size=100)
+
+
+def _pickled(folder: Path) -> None:
+    torch.save(load_file(folder / "model.safetensors"), folder / "pytorch_model.bin")
+    (folder / "model.safetensors").unlink()
+
+
+def _no_weights(folder: Path) -> None:
+    (folder / "model.safetensors").unlink()
+
+
+def _another_dense(folder: Path) -> None:
+    """A layer that takes wider vectors than it gets, after what makes sentences of tokens."""
+    Dense(48, 16).save(str(folder / "2_Normalize"))
+    modules = json.loads((folder / "modules.json").read_text())
+    modules[2]["type"] = "sentence_transformers.models.Dense"
+    (folder / "modules.json").write_text(json.dumps(modules))
+
+
 def _no_pooling(folder: Path) -> None:
     shutil.rmtree(folder / "1_Pooling")
 
@@ -55,12 +84,23 @@ def _no_pooling(folder: Path) -> None:
         (_one_layer_more, "its weights lack .* and 15 more, which BertModel needs"),
         (_one_tensor_less, r"its weights lack encoder\.layer\.1\.output\.dense\.weight, which BertModel needs"),
         (_another_head, "its weights lack classifier.bias"),
+        (_another_width, r"its weights are not those of its config\.json: .* has shape \(32,\), and .* has \(64,\)"),
+        (
+            _other_words,
+            r"embeddings\.word_embeddings\.weight has shape \(30522, 32\), and .* BertModel has \(100, 32\)",
+        ),
+        (_pickled, r"its weights are a pickle \(pytorch_model\.bin\), .* only safetensors are read .* docs/models\.md"),
+        (_no_weights, r"no file named model\.safetensors"),
+        (_another_dense, r"the modules of its modules\.json do not fit each other: .*48"),
         (_no_tokenizer, "it has no tokenizer"),
         (_no_pooling, "cannot be loaded"),
         (lambda folder: (folder / "config.json").write_text("[]"), "cannot be loaded"),
         (lambda folder: (folder / "modules.json").write_text("[]"), "cannot be loaded"),
     ],
-    ids=["a layer", "a tensor", "a head", "a tokenizer", "a module", "a configuration", "modules"],
+    ids=[
+        *("a layer", "a tensor", "a head", "a width", "words", "safetensors", "weights", "a fitting module"),
+        *("a tokenizer", "a module", "a configuration", "modules"),
+    ],
 )
 def test_what_is_missing_is_named_and_nothing_is_made_up(
     tmp_path: Path, spoil: Callable[[Path], Any], sentence: str
@@ -114,6 +154,102 @@ def test_a_module_that_would_mix_neighbours_is_refused(tmp_path: Path, bare: Pat
 
     with pytest.raises(ConfigurationError, match=r"module CNN .* is not supported"):
         Served(tmp_path / "m")
+
+
+@pytest.mark.parametrize("stated", [16, 64])
+@pytest.mark.parametrize("field", ["embedding_dimension", "word_embedding_dimension"])
+def test_vectors_are_as_long_as_the_weights_make_them_whatever_the_pooling_says(
+    tmp_path: Path, field: str, stated: int
+) -> None:
+    folder = embedding_model(tmp_path, "bert")
+    reference = SentenceTransformer(str(folder), device="cpu")
+    (folder / "1_Pooling" / "config.json").write_text(json.dumps({field: stated, "pooling_mode_mean_tokens": True}))
+    served = Served(folder)
+
+    assert served.card.dimensions == 32
+    np.testing.assert_allclose(served.embed(SENTENCES), reference.encode(SENTENCES), atol=1e-5)
+
+
+@pytest.mark.parametrize("name", ["bert", "distilbert", "electra", "deberta-v2"])
+def test_inputs_are_no_longer_than_there_are_positions(tmp_path: Path, name: str) -> None:
+    # Given a folder that promises more, on which the reference fails
+    folder = embedding_model(tmp_path, name)
+    cut = SentenceTransformer(str(folder), device="cpu")
+    path = folder / "sentence_bert_config.json"
+    path.write_text(json.dumps({**json.loads(path.read_text()), "max_seq_length": 512}))
+    with pytest.raises((IndexError, RuntimeError)):
+        SentenceTransformer(str(folder), device="cpu").encode(["mill " * 400])
+
+    # When
+    served = Served(folder)
+
+    # Then
+    assert served.card.max_tokens == MAX_TOKENS
+    np.testing.assert_allclose(served.embed(["mill " * 400]), cut.encode(["mill " * 400]), atol=1e-5)
+
+
+def test_a_model_without_a_limit_whose_folder_states_none_has_one(tmp_path: Path) -> None:
+    # Given
+    folder = embedding_model(tmp_path, "t5")
+    path = folder / "tokenizer_config.json"
+    described = json.loads(path.read_text())
+    del described["model_max_length"]
+    path.write_text(json.dumps(described))
+    text = "mill " * 200
+
+    # When
+    served = Served(folder)
+
+    # Then
+    assert served.card.max_tokens == 32_768
+    expected = SentenceTransformer(str(folder), device="cpu").encode([text])
+    np.testing.assert_allclose(served.embed([text]), expected, atol=1e-5)
+
+
+@pytest.mark.parametrize("legacy", [False, True], ids=["Router", "Asym"])
+def test_a_router_of_two_transformers_is_refused(tmp_path: Path, bare: Path, legacy: bool) -> None:
+    ways = {"query": [Transformer(str(bare)), Pooling(32, "mean")], "document": [Transformer(str(bare)), Pooling(32)]}
+    model = SentenceTransformer(modules=[Router(ways, default_route="document")], device="cpu")
+    model.save_pretrained(str(tmp_path / "m"), create_model_card=False)
+    if legacy:
+        (tmp_path / "m" / "router_config.json").rename(tmp_path / "m" / "config.json")
+        modules = json.loads((tmp_path / "m" / "modules.json").read_text())
+        modules[0]["type"] = "sentence_transformers.models.Asym"
+        (tmp_path / "m" / "modules.json").write_text(json.dumps(modules))
+
+    with pytest.raises(
+        ConfigurationError, match=r"begins with a Router \(or Asym\), .* for query, document; .*docs/models\.md"
+    ):
+        Served(tmp_path / "m")
+
+    # And what the docs advise works
+    for way in ways:
+        one = SentenceTransformer(modules=[*model[0].sub_modules[way]], device="cpu")
+        one.save_pretrained(str(tmp_path / way), create_model_card=False)
+        expected = model.encode(SENTENCES, task=way)
+        np.testing.assert_allclose(Served(tmp_path / way).embed(SENTENCES, normalize=False), expected, atol=1e-5)
+
+
+def test_a_folder_without_a_configuration_whose_modules_are_none_is_refused(tmp_path: Path) -> None:
+    (tmp_path / "modules.json").write_text("[{}]")
+
+    with pytest.raises(ConfigurationError, match=r"modules\.json of folder .* is no list of modules"):
+        Served(tmp_path)
+
+
+def test_the_line_in_the_docs_makes_safetensors_of_a_pickle(tmp_path: Path) -> None:
+    # Given
+    folder = embedding_model(tmp_path, "bert")
+    expected = Served(folder).embed(SENTENCES)
+    _pickled(folder)
+    docs = (Path(__file__).parents[2] / "docs" / "models.md").read_text()
+    (program,) = re.findall(r'^python -c "(.+?)" FOLDER$', docs, re.MULTILINE | re.DOTALL)
+
+    # When
+    subprocess.run([sys.executable, "-c", program, str(folder)], check=True)
+
+    # Then
+    np.testing.assert_array_equal(Served(folder).embed(SENTENCES), expected)
 
 
 def test_a_token_without_an_embedding_is_refused_and_the_others_are_served(tmp_path: Path) -> None:

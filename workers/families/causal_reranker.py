@@ -120,6 +120,7 @@ class CausalReranker:
             operations=[Operation.RERANK],
             model_type="reranker",
             scoring="logit",
+            prompts=[name for name, prompt in self.input_format.prompts.items() if prompt],
             max_tokens=self.input_format.max_tokens,
             pooling="lasttoken",
             dtype=str(dtype).removeprefix("torch."),

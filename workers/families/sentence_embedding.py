@@ -7,12 +7,16 @@ Final `Normalize` modules are left out: normalisation is asked for per request, 
 
 from collections.abc import Collection, Mapping
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
+import numpy as np
 import torch
 from sentence_transformers import SentenceTransformer
+from sentence_transformers.base.modules import Router, Transformer
 from sentence_transformers.sentence_transformer.modules import Dense, Dropout, LayerNorm, Normalize, Pooling
+from torch import Tensor
 
+from shared.errors import first_line
 from shared.model_card import ModelCard
 from shared.model_config import ConfigurationError, ModelConfig
 from shared.queues import Operation
@@ -27,11 +31,17 @@ from workers.sequences import Sequences
 _TAIL = (Pooling, Dense, LayerNorm, Dropout, Normalize)
 
 
+#: An id that every vocabulary has.
+_ANY_TOKEN = 5
+
+
 class SentenceEmbedding:
     """One loaded embedding model."""
 
     def __init__(self, config: ModelConfig, folder: Path, device: torch.device, dtype: torch.dtype) -> None:
         model = SentenceTransformer(str(folder), **library_options(device, dtype)).eval()
+        if not isinstance(model[0], Transformer):
+            raise ConfigurationError(f"model {config.name}: {_unread(model[0])}")
         tokenizer = model.tokenizer
         # Half precision is for the transformer: what follows is little work, and its rounding would be the vector's.
         modules = list(model)[1:]
@@ -40,7 +50,6 @@ class SentenceEmbedding:
         if foreign := [type(module).__name__ for module in modules if not isinstance(module, _TAIL)]:
             raise ConfigurationError(f"model {config.name}: module {foreign[0]} of its modules.json is not supported")
         self._tail = [module.float() for module in modules]
-        self._dimensions = model.truncate_dim or model.get_embedding_dimension()
         pooling = next((module for module in self._tail if isinstance(module, Pooling)), None)
         if pooling is None or not getattr(tokenizer, "is_fast", False):
             raise ConfigurationError(f"model {config.name} is not a text embedding model with a fast tokenizer")
@@ -60,13 +69,15 @@ class SentenceEmbedding:
             default_prompt_name=model.default_prompt_name,
             skip_prompt=not pooling.include_prompt,
         )
+        self._truncate_dim = model.truncate_dim
+        dimensions = self._width(config)
         self.card = ModelCard(
             name=config.name,
             operations=[Operation.EMBED, Operation.RERANK],
             model_type="embedding",
             kinds=[Kind.DENSE],
             prompts=[name for name, prompt in model.prompts.items() if prompt],
-            dimensions=self._dimensions,
+            dimensions=dimensions,
             max_tokens=max_tokens,
             pooling=str(pooling.pooling_mode),
             # The mean of its tokens is what makes a chunk's vector; other poolings have one token to look at.
@@ -90,7 +101,30 @@ class SentenceEmbedding:
         features["token_embeddings"] = features["token_embeddings"].float()
         for module in self._tail:
             features = module(features)
-        return {Kind.DENSE: features["sentence_embedding"][:, : self._dimensions]}
+        return {Kind.DENSE: features["sentence_embedding"][:, : self._truncate_dim]}
+
+    def _width(self, config: ModelConfig) -> int:
+        """Length of its vectors: that of one, since what `1_Pooling/config.json` says of it nothing holds true."""
+        one = Sequences(np.array([_ANY_TOKEN], np.int32), np.array([1], np.int32))
+        try:
+            with torch.inference_mode():
+                vectors = self.forward(one, [Kind.DENSE])[Kind.DENSE]
+        except RuntimeError as err:
+            raise ConfigurationError(
+                f"model {config.name}: the modules of its modules.json do not fit each other: {first_line(err)}"
+            ) from err
+        return int(cast("Tensor", vectors).shape[1])
+
+
+def _unread(module: Any) -> str:
+    """Why a module that is no transformer cannot read texts here."""
+    if isinstance(module, Router):
+        ways = ", ".join(module.sub_modules)
+        return (
+            f"its modules.json begins with a Router (or Asym), which has modules of their own for {ways}; dense models "
+            "have one for all texts here: save each way as a model of its own (docs/models.md has the line)"
+        )
+    return f"module {type(module).__name__} of its modules.json does not read texts here; a Transformer does"
 
 
 class SentenceEmbeddingFamily:

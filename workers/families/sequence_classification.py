@@ -160,6 +160,7 @@ class SequenceClassifier:
             scoring="logit",
             activation=_activation(encoder),
             labels=[str(names.get(index, f"LABEL_{index}")) for index in range(count)],
+            prompts=[name for name, prompt in self.input_format.prompts.items() if prompt],
             max_tokens=self.input_format.max_tokens,
             dtype=str(dtype).removeprefix("torch."),
             packed=self._encoder is not None and self._encoder.packed,

@@ -91,3 +91,9 @@ def test_an_endless_string_is_refused(monkeypatch: pytest.MonkeyPatch) -> None:
 
     with pytest.raises(BodyTooLarge, match="a string of more than 300000 bytes"):
         _read(json.dumps({"input": "x" * 500_000}).encode())
+
+
+def test_millions_of_entries_are_refused_while_they_arrive() -> None:
+    for body in ({"input": [{"text": "a"}] * 200_000}, {"input": [[]] * 200_000}, {"input": [0] * 2_200_000}):
+        with pytest.raises(BatchTooLarge, match="far more entries"):
+            _read(json.dumps(body).encode(), step=1 << 16)

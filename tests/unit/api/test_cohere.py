@@ -28,7 +28,8 @@ def _rerank(scores: list[float], **fields: Any) -> Any:
 
 
 def test_the_routes_are_those_that_everybodys_clients_call() -> None:
-    assert set(RERANK.paths) == {"/rerank", "/v1/rerank", "/v2/rerank", "/v3/rerank", "/openai/v1/rerank"}
+    cohere, kserve, llama_cpp = ["/v1/rerank", "/v2/rerank"], ["/v3/rerank", "/openai/v1/rerank"], ["/v1/reranking"]
+    assert set(RERANK.paths) == {*cohere, *kserve, *llama_cpp, "/rerank", "/reranking"}
 
 
 def test_documents_may_be_texts_or_objects_with_a_text() -> None:

@@ -18,7 +18,7 @@ from shared.results import Kind
 from tests.helpers.dialects import CONTEXT, answered, job, parsed
 from tests.helpers.fleets import fleet_of
 
-(ROUTE,) = PLUGIN.routes
+ROUTE = PLUGIN.routes[0]
 
 
 def _parse(**fields: Any) -> EmbedRequest:

@@ -1,11 +1,13 @@
 """Images by reference, the pure parts: what is an image, what is base64, which addresses are public."""
 
+import asyncio
 import base64
 
 import pytest
 
-from api.images import decode_image, is_image, is_public
-from shared.errors import InvalidRequest
+from api.images import ImageFetcher, decode_image, is_image
+from shared.addresses import is_public
+from shared.errors import ImageUnavailable, InvalidRequest
 
 PNG = b"\x89PNG\r\n\x1a\n" + b"\0\0\0\rIHDR"
 PNG64 = base64.b64encode(PNG).decode()
@@ -128,3 +130,24 @@ def test_an_address_that_everybody_reaches_is_public(address: str) -> None:
 )
 def test_an_address_of_any_other_kind_is_not(address: str) -> None:
     assert not is_public(address)
+
+
+def test_base64_may_be_in_its_alphabet_for_urls() -> None:
+    data = PNG + b"xx\xfb\xff\xfe!"
+    written = base64.urlsafe_b64encode(data).decode()
+
+    assert "-" in written
+    assert "_" in written
+    for reference in (written, written.rstrip("="), f"data:image/png;base64,{written}"):
+        assert decode_image(reference) == data
+
+
+def test_a_long_url_is_named_by_its_beginning() -> None:
+    fetcher = ImageFetcher(max_bytes=1, timeout_s=1, allowed_hosts=[], enabled=True)
+
+    with pytest.raises(ImageUnavailable) as raised:
+        asyncio.run(fetcher.fetch(f"http://127.0.0.1/{'x' * 5000}.png?key=secret"))
+
+    assert "http://127.0.0.1/xxx" in raised.value.message
+    assert len(raised.value.message) < 400
+    assert "secret" not in raised.value.message

@@ -5,9 +5,12 @@ from typing import Any
 
 import numpy as np
 import pytest
+from fastapi.testclient import TestClient
 from pydantic import ValidationError
 
+from api.app import create_app
 from api.catalog import Catalog
+from api.dialect import Answer, Route
 from api.dialects.openai import PLUGIN, ModelsResponse
 from api.embeddings import EmbeddingsResponse
 from api.settings import ApiSettings
@@ -23,11 +26,16 @@ from shared.errors import (
 from shared.jobs import EmbedRequest
 from shared.queues import Operation
 from shared.results import Output
-from tests.helpers.dialects import job, parsed, rendered
+from tests.helpers.dialects import CONTEXT, job, parsed, rendered
 from tests.helpers.fleets import card, config, fleet_of
 from tests.helpers.outputs import output
 
-(ROUTE,) = PLUGIN.routes
+ROUTE, AZURE = PLUGIN.routes
+
+
+def rendered_after(route: Route, body: Any) -> Any:
+    """The answer to a parsed body."""
+    return route.render(body, Answer("req-1", "own/name", [output([[1.0, 0.0]])], 0.5, ["own/name"]))
 
 
 def _body(**fields: Any) -> Any:
@@ -200,3 +208,22 @@ def test_a_model_that_is_not_there_is_not_found_with_those_that_are() -> None:
         SHOW.render(CATALOG, ApiSettings(), {"id": "org/none"})
 
     assert PLUGIN.render_error(raised.value)[1]["error"]["code"] == "model_not_found"
+
+
+def test_on_azure_the_path_names_the_model() -> None:
+    route = AZURE.for_model("own/name")
+    body = route.body.model_validate({"input": "a", "model": "another"})
+
+    assert route.parse(body, CONTEXT).model == "own/name"
+    assert rendered_after(route, body)["model"] == "own/name"
+
+
+@pytest.mark.parametrize("slash", ["", "/"])
+@pytest.mark.parametrize("name", ["m", "own/name", "own%2Fname"])
+def test_azures_path_is_served_with_any_name_and_version(name: str, slash: str) -> None:
+    client = TestClient(create_app(ApiSettings()))
+
+    response = client.post(f"/openai/deployments/{name}/embeddings{slash}?api-version=2024-10-21", json={"input": []})
+
+    assert response.status_code == 400
+    assert response.json()["error"]["code"] == "empty_input"

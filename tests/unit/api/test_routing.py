@@ -12,11 +12,12 @@ import api.dialects
 from api.app import create_app
 from api.dialect import RERANK_PATHS, Dialect, Route
 from api.endpoint import choose
-from api.routing import served_paths
+from api.routing import body_schema, served_paths
 from api.settings import ApiSettings
 from shared.errors import InvalidRequest
 from shared.plugins import discover
 from tests.helpers.dialects import answered
+from tests.helpers.json_schema import fits
 
 DIALECTS = discover(api.dialects)
 ROUTES = [(dialect, route) for dialect in DIALECTS.values() for route in dialect.routes]
@@ -240,7 +241,7 @@ def test_every_answer_is_documented_by_a_model(client: TestClient) -> None:
         f"{method} {path}"
         for path, methods in paths.items()
         for method, described in methods.items()
-        if not described["responses"]["200"].get("content", {}).get("application/json", {}).get("schema")
+        if not any(content.get("schema") for content in described["responses"]["200"].get("content", {}).values())
     }
     assert undocumented <= {"get /v1/models", "get /v1/models/{id}"}
 
@@ -252,3 +253,71 @@ def test_paths_are_looked_up_and_not_tried_one_after_the_other() -> None:
     scope = {"type": "http", "method": "POST", "path": "/v1/hybrid/", "root_path": "", "headers": []}
     assert routes[0].matches(scope)[0] is Match.FULL
     assert [route for route in routes if route.matches(scope)[0] is Match.FULL] == [routes[0]]
+
+
+@pytest.mark.parametrize("path", ["/v1/chat/completions", "/rerank/v1", "/openai/deployments/m/chat", "/v1/"])
+def test_an_unknown_path_is_answered_in_a_sentence_that_names_it(client: TestClient, path: str) -> None:
+    response = client.post(path, json={})
+
+    assert response.status_code == 404
+    problem = response.json()
+    assert problem["error"]["code"] == "path_not_found"
+    assert problem["detail"] == problem["message"] == problem["error"]["message"]
+    assert f"at {path};" in problem["message"]
+    assert "/docs" in problem["message"]
+
+
+def test_a_long_unknown_path_is_not_repeated_whole(client: TestClient) -> None:
+    assert len(client.get("/" + "x" * 5000).json()["message"]) < 300
+
+
+@pytest.mark.parametrize(
+    ("method", "path", "allowed"),
+    [
+        ("GET", "/v1/rerank", "POST"),
+        ("DELETE", "/", "GET, HEAD, POST"),
+        ("PUT", "/v1/models", "GET, HEAD"),
+        ("PATCH", "/openai/deployments/m/embeddings", "POST"),
+        ("OPTIONS", "/metrics/", "GET, HEAD"),
+    ],
+)
+def test_a_wrong_method_is_told_the_right_ones(client: TestClient, method: str, path: str, allowed: str) -> None:
+    response = client.request(method, path)
+
+    assert (response.status_code, response.headers["allow"]) == (405, allowed)
+    assert response.json()["error"]["code"] == "method_not_allowed"
+    assert f"{method} is not served at {path}, which takes {allowed};" in response.json()["message"]
+
+
+@pytest.mark.parametrize("value", [True, "4", 4.5, -1, [4], 2**31])
+@pytest.mark.parametrize(
+    ("path", "body"),
+    [
+        ("/v1/embeddings", {"input": ["a"]}),
+        ("/embed", {"inputs": ["a"]}),
+        ("/api/embed", {"input": "a"}),
+        ("/v1/hybrid", {"input": "a"}),
+    ],
+)
+def test_dimensions_that_are_no_such_number_are_refused_by_name(
+    client: TestClient, path: str, body: dict[str, Any], value: Any
+) -> None:
+    response = client.post(path, json={**body, "dimensions": value})
+
+    assert response.status_code in {400, 422}
+    assert "`dimensions`" in response.json()["message"]
+
+
+def test_parameters_of_a_path_are_documented(client: TestClient) -> None:
+    for path, methods in client.get("/openapi.json").json()["paths"].items():
+        for described in methods.values():
+            named = {entry["name"] for entry in described.get("parameters", ()) if entry["in"] == "path"}
+            assert named == set(re.findall(r"\{(\w+)\}", path))
+
+
+def test_a_field_by_which_one_dialect_claims_a_body_is_in_no_others_schema() -> None:
+    weaviate = {"query": "q", "documents": [{"text": "a"}], "property": ""}
+    labelled = {"input": ["a"], "labels": "x"}
+
+    assert not fits(weaviate, body_schema(CONTENDERS["/rerank"]))
+    assert not fits(labelled, body_schema(CONTENDERS["/classify"]))

@@ -234,8 +234,8 @@ def test_nothing_to_tokenise_is_refused() -> None:
 
 @pytest.mark.parametrize("dimensions", [0, -1])
 def test_dimensions_must_be_positive(dimensions: int) -> None:
-    with pytest.raises(InvalidRequest, match="should be positive"):
-        _parse(EMBED, inputs="a", dimensions=dimensions)
+    with pytest.raises(InvalidRequest, match="`dimensions`"):
+        wire.validated(EMBED.body, {"inputs": "a", "dimensions": dimensions})
 
 
 @pytest.mark.parametrize("path", ["/embed", "/embed_sparse", "/embed_all"])

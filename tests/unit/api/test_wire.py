@@ -11,6 +11,7 @@ from hypothesis import strategies as st
 from pydantic import BaseModel
 
 from api import wire
+from shared import arrays
 from shared.errors import (
     EmptyInput,
     InferenceFailed,
@@ -64,18 +65,18 @@ def test_a_negative_top_n_never_drops_results_silently(top_n: int) -> None:
 
 @given(st.lists(st.floats(width=32, allow_nan=False, allow_infinity=False), min_size=1, max_size=20))
 def test_json_numbers_read_back_as_the_same_float32(values: list[float]) -> None:
-    read = json.loads(wire.dumps(wire.rows(output([values]))))
+    read = json.loads(wire.dumps(arrays.rows(output([values]))))
 
     assert np.array(read, np.float32).tolist() == [np.array(values, np.float32).tolist()]
 
 
 def test_json_numbers_are_as_short_as_float32_allows() -> None:
-    assert wire.dumps(wire.rows(output([0.1, -0.25]))) == b"[0.1,-0.25]"
+    assert wire.dumps(arrays.rows(output([0.1, -0.25]))) == b"[0.1,-0.25]"
 
 
 @given(st.lists(st.floats(width=32, allow_nan=False), min_size=1, max_size=20))
 def test_base64_is_the_little_endian_bytes(values: list[float]) -> None:
-    encoded = wire.base64_vector(_array(values))
+    encoded = arrays.base64_vector(_array(values))
 
     assert np.frombuffer(base64.b64decode(encoded), "<f4").tolist() == _array(values).tolist()
 

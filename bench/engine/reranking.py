@@ -1,13 +1,21 @@
-"""What people rerank with instead: sentence-transformers' CrossEncoder, and transformers as the model's card shows it."""
+"""`python -m bench.engine.reranking FOLDER DTYPE`: what people rerank with instead, a measuring process.
 
+sentence-transformers' CrossEncoder, and transformers as the model's card shows it.
+"""
+
+import sys
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Mapping, Sequence
+from functools import partial
 from typing import Any
 
 import torch
 from sentence_transformers import CrossEncoder
-from transformers import AutoModelForCausalLM, AutoModelForSequenceClassification, AutoTokenizer
+from transformers import AutoConfig, AutoModelForCausalLM, AutoModelForSequenceClassification, AutoTokenizer
+from transformers.utils import logging as transformers_logging
 
+from bench.commands import answer_commands
+from bench.texts import rerank_texts
 from workers.input_format import InputFormat
 
 
@@ -59,3 +67,28 @@ class RerankReference:
         # Any two words take as long as those two.
         last: torch.Tensor = torch.log_softmax(logits[:, :2], dim=1)[:, 1].exp()
         return last
+
+
+#: As for the embedding models.
+_BATCH_SIZE = 32
+
+
+def _timed(run: Callable[..., float], kind: str, count: int) -> dict[str, float]:
+    query, documents = rerank_texts(kind, count)
+    return {"seconds": run(query, documents, batch_size=_BATCH_SIZE)}
+
+
+def _prepare() -> Mapping[str, Callable[..., Any]]:
+    transformers_logging.disable_progress_bar()
+    folder, dtype = sys.argv[1:]
+    device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
+    most = int(AutoConfig.from_pretrained(folder, local_files_only=True).max_position_embeddings)
+    reference = RerankReference(folder, dtype, device, InputFormat(tokenizer_json="", max_tokens=most))
+    commands = {name: partial(_timed, getattr(reference, name)) for name in reference.names}
+    for command in commands.values():
+        command("16", _BATCH_SIZE)
+    return commands
+
+
+if __name__ == "__main__":
+    answer_commands(_prepare)

@@ -1,0 +1,58 @@
+"""`python -m api.bulk`: the job runner as a process."""
+
+import asyncio
+import signal
+
+import uvloop
+from prometheus_client import start_http_server
+
+from api.bulk.files import FileTable
+from api.bulk.finishing import Finishing
+from api.bulk.pump import CallbackPump
+from api.bulk.runner import Runner
+from api.bulk.segment_runs import SegmentRuns
+from api.core import Core
+from api.routing import contenders_by_path
+from api.settings import RunnerSettings
+from shared.bulk.store import Store
+from shared.bulk.table import JobTable
+from shared.logging import configure_logging, get_logger
+from shared.metrics import Metrics, Owner
+from shared.settings import load_or_exit
+
+log = get_logger("millrace.jobs")
+
+#: What is under way is bounded by tokens, not by documents.
+_MAX_PENDING_ITEMS = 1 << 40
+
+
+def main() -> None:
+    """Read the environment and run jobs until SIGTERM; segments under way are finished within the drain time."""
+    settings = load_or_exit(RunnerSettings)
+    configure_logging(settings.log_level, settings.log_format)
+    uvloop.run(_run(settings))
+
+
+async def _run(settings: RunnerSettings) -> None:
+    metrics = Metrics(Owner.GATEWAY, Owner.RUNNER)
+    if settings.runner_metrics_port:
+        start_http_server(settings.runner_metrics_port, addr=settings.runner_metrics_host, registry=metrics.registry)
+    core = Core(settings, metrics, name="jr", max_pending_items=_MAX_PENDING_ITEMS)
+    table, store = JobTable(core.redis), Store(settings.store_url())
+    contenders = contenders_by_path(core.dialects, settings)
+    runs = SegmentRuns(core.dispatcher, core.endpoint, core.catalog, contenders)
+    finishing = Finishing(table, FileTable(core.redis), store)
+    runner = Runner(core, table, store, runs, finishing, metrics, settings)
+    pump = CallbackPump(core.redis, table, settings)
+    stopping = asyncio.Event()
+    for number in (signal.SIGINT, signal.SIGTERM):
+        asyncio.get_running_loop().add_signal_handler(number, stopping.set)
+    async with core.running(runner.run(), runner.renew(), runner.clean(), pump.run()):
+        log.info("runner_ready", store=settings.store_url())
+        await stopping.wait()
+        log.info("runner_draining")
+        await runner.drain(settings.drain_s)
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,115 @@
+"""Answers of the routes of bulk work: JSON, and errors in OpenAI's nested form with the headers that its clients obey."""
+
+import re
+from collections.abc import Awaitable, Callable, Mapping, Sequence
+from typing import Any
+
+from fastapi import FastAPI
+from pydantic import BaseModel
+from redis.exceptions import RedisError
+from starlette.requests import ClientDisconnect, Request
+from starlette.responses import Response
+
+from api import schemas, wire
+from shared.errors import MillraceError, Unavailable
+from shared.logging import get_logger
+
+log = get_logger("millrace.bulk")
+
+Respond = Callable[[Request], Awaitable[Response]]
+
+#: Statuses below 500 after which OpenAI's clients try again by themselves, unless a header says otherwise.
+_RETRIED = frozenset({408, 409, 429})
+#: What nobody reads any more; nginx's number for it.
+_CLIENT_GONE = 499
+_PARAMETER = re.compile(r"\{(\w+)\}")
+
+
+def json_answer(value: Any, *, status: int = 200, headers: Mapping[str, str] | None = None) -> Response:
+    """An answer of JSON."""
+    return Response(wire.dumps(value), status_code=status, headers=headers, media_type="application/json")
+
+
+def error_answer(error: MillraceError) -> Response:
+    """An error's answer."""
+    headers: dict[str, str] = {}
+    if error.status in _RETRIED or error.status >= 500:
+        headers["x-should-retry"] = str(error.retryable).lower()
+    if error.retry_after_s is not None:
+        headers["retry-after"] = str(max(1, round(error.retry_after_s)))
+    return json_answer(wire.nested_error(error), status=error.status, headers=headers)
+
+
+def answering(respond: Respond) -> Respond:
+    """The same route, with its errors as answers."""
+
+    async def answer(request: Request) -> Response:
+        try:
+            return await respond(request)
+        except MillraceError as error:
+            if error.status >= 500:
+                log.warning("request_failed", path=request.url.path, code=error.code, reason=error.message)
+            return error_answer(error)
+        except RedisError:
+            log.warning("request_failed", path=request.url.path, code=Unavailable.code, exc_info=True)
+            return error_answer(Unavailable())
+        except ClientDisconnect:
+            return Response(status_code=_CLIENT_GONE)
+        except Exception:
+            log.exception("request_crashed", path=request.url.path)
+            return error_answer(MillraceError("internal error; the request id names it in the logs"))
+
+    return answer
+
+
+def add_route(
+    app: FastAPI,
+    method: str,
+    paths: Sequence[str],
+    respond: Respond,
+    *,
+    summary: str,
+    tag: str,
+    query: type[BaseModel] | None = None,
+    body: Mapping[str, Any] | None = None,
+    shown: type[BaseModel] | None = None,
+) -> None:
+    """Serve a route, each of its paths with and without a trailing slash.
+
+    Args:
+        app: The gateway.
+        method: Of HTTP.
+        paths: With their `{parameters}`; the first is the canonical one, which is documented.
+        respond: Answers; may raise a `MillraceError`.
+        summary: For the documentation, as all that follows.
+        tag: Heading of the route.
+        query: Model of its query.
+        body: Schemas of its body by media type.
+        shown: Model of the answer.
+    """
+    options: dict[str, Any] = {"methods": [method], "response_model": None}
+    parameters = [
+        {"name": name, "in": "path", "required": True, "schema": {"type": "string", "minLength": 1}}
+        for name in _PARAMETER.findall(paths[0])
+    ]
+    if query is not None:
+        parameters += [
+            {"name": name, "in": "query", "schema": schema}
+            for name, schema in schemas.standalone(query)["properties"].items()
+        ]
+    extra: dict[str, Any] = {"parameters": parameters}
+    if body is not None:
+        contents = {media_type: {"schema": schema} for media_type, schema in body.items()}
+        extra["requestBody"] = {"required": True, "content": contents}
+    answer = answering(respond)
+    app.add_api_route(
+        paths[0],
+        answer,
+        summary=summary,
+        tags=[tag],
+        responses={200: {"model": shown}} if shown is not None else None,
+        openapi_extra=extra,
+        **options,
+    )
+    for path in [*(f"{path}/" for path in paths), *paths[1:]]:
+        app.add_api_route(path, answer, include_in_schema=False, **options)

@@ -1,0 +1,101 @@
+"""Making the job of a request, with the receiver of its events."""
+
+import hashlib
+from collections.abc import Mapping
+
+from starlette.requests import Request
+
+from api.bulk import ingest_options
+from api.bulk.idempotency import HEADER
+from api.bulk.ingest_options import IngestOptions, Webhook
+from api.settings import ApiSettings
+from shared.bulk.jobs import Job, JobSpec, State, WebhookEndpoint
+from shared.bulk.sinks import SinkConfig, refuse_unknown_sink
+from shared.bulk.table import JobTable
+from shared.bulk.webhooks import WebhookRegistry
+from shared.errors import Conflict, IdempotencyKeyReused
+from shared.logging import get_logger
+
+log = get_logger("millrace.bulk")
+
+#: Header of the secret that goes with a webhook's URL; of an answer, where the secret was made here.
+SECRET_HEADER = "x-webhook-secret"  # noqa: S105 - a header's name
+
+
+class JobCreation:
+    """Makes jobs."""
+
+    def __init__(
+        self,
+        table: JobTable,
+        webhooks: WebhookRegistry,
+        sinks: Mapping[str, SinkConfig],
+        settings: ApiSettings,
+    ) -> None:
+        self._table = table
+        self._webhooks = webhooks
+        self._sinks = sinks
+        self._settings = settings
+
+    async def job(self, request: Request, options: IngestOptions, model: str) -> tuple[Job, str | None]:
+        """A new job, or the one of the same idempotency key that did not get all its documents.
+
+        Args:
+            request: Its headers may have an idempotency key and a webhook's secret.
+            options: What is asked for.
+            model: Own name of the model.
+
+        Returns:
+            The job, and the secret that was made for its webhook, if one was.
+
+        Raises:
+            NotStored: There is no such webhook endpoint.
+            Conflict: It is disabled.
+            InvalidRequest: The webhook's URL or secret is none, or there is no such sink.
+            IdempotencyKeyReused: The key's job has other options.
+        """
+        if options.sink is not None:
+            refuse_unknown_sink(options.sink, self._sinks)
+        webhook = options.target(request.headers.get(SECRET_HEADER))
+        receiver = None if webhook is None else await self._receiver(webhook)
+        job_id = _id_of_key(request)
+        spec = ingest_options.job_spec(
+            options, model, self._settings, job_id=job_id, endpoint=None if receiver is None else receiver.id
+        )
+        earlier = None if job_id is None else await self._table.find(job_id)
+        if earlier is not None:
+            return _continued(earlier, spec), None
+        secret = None
+        if webhook is not None and receiver is not None and receiver.inline:
+            await self._webhooks.keep(receiver)
+            secret = receiver.secrets[0][0] if webhook.secret is None else None
+        await self._table.create(spec, State.RECEIVING)
+        log.info("job_created", job=spec.id, model=model)
+        return await self._table.get(spec.id), secret
+
+    async def _receiver(self, webhook: Webhook) -> WebhookEndpoint:
+        """The endpoint that gets the job's events; one of the job's own is not kept yet."""
+        if webhook.endpoint is None:
+            return self._webhooks.new(webhook.url or "", secret=webhook.secret, events=webhook.events, inline=True)
+        endpoint = await self._webhooks.get(webhook.endpoint)
+        if endpoint.disabled:
+            raise Conflict(f"the webhook endpoint is disabled: {endpoint.disabled}", param="webhook")
+        return endpoint
+
+
+def _id_of_key(request: Request) -> str | None:
+    """The job's id where the request has an idempotency key: the same for each sending."""
+    key = request.headers.get(HEADER)
+    if key is None:
+        return None
+    return f"job_{hashlib.sha256(f'{request.url.path} {key}'.encode()).hexdigest()[:24]}"
+
+
+def _continued(earlier: Job, spec: JobSpec) -> Job:
+    def asked(one: JobSpec) -> JobSpec:
+        delivery = one.delivery.model_copy(update={"endpoint": None})
+        return one.model_copy(update={"created_at": 0, "expires_at": 0, "delivery": delivery})
+
+    if asked(earlier.spec) != asked(spec):
+        raise IdempotencyKeyReused
+    return earlier

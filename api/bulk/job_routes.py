@@ -1,0 +1,321 @@
+"""Routes of ingest and its jobs: documents in, progress and results out."""
+
+import asyncio
+import time
+from collections.abc import Mapping
+from typing import Any
+
+from fastapi import FastAPI
+from pydantic import BaseModel, ConfigDict, Field
+from redis.asyncio import Redis
+from starlette.requests import Request
+from starlette.responses import Response, StreamingResponse
+
+from api import schemas, wire
+from api.bodies import read_json_object
+from api.bulk import ingest_options, job_events
+from api.bulk.answers import Respond, add_route, json_answer
+from api.bulk.idempotency import Idempotency, fingerprint_of
+from api.bulk.ingest_options import IngestOptions
+from api.bulk.job_creation import SECRET_HEADER, JobCreation
+from api.bulk.job_intake import Intake
+from api.bulk.job_object import JobObject, available, job_object
+from api.bulk.result_stream import ResultStream, Wanted
+from api.bulk.streaming import StreamedResults, Wish
+from api.bulk.uploads import open_upload
+from api.catalog import Catalog
+from api.dispatch import Dispatcher
+from api.settings import ApiSettings
+from shared import keys
+from shared.bulk.jobs import Job, Kind, State, VectorEncoding
+from shared.bulk.sinks import configured_sinks
+from shared.bulk.store import Store, job_folder
+from shared.bulk.table import JobTable
+from shared.bulk.webhooks import WebhookRegistry
+from shared.errors import Conflict, InvalidRequest
+from shared.logging import get_logger
+
+log = get_logger("millrace.bulk")
+
+INGEST_PATH = "/v1/ingest"
+JOBS_PATH = "/v1/jobs"
+_TAG = "ingest"
+_NDJSON = "application/x-ndjson"
+#: Largest body that is options alone, in bytes.
+_OPTIONS_BYTES = 256 * 1024
+#: States that a job can be stopped in.
+_STOPPABLE = (State.VALIDATING, State.RECEIVING, State.IN_PROGRESS)
+
+
+#: A form's schema.
+_FORM = {"type": "object", "properties": {"file": {"type": "string", "format": "binary"}}, "required": ["file"]}
+
+
+class _Query(BaseModel):
+    model_config = ConfigDict(extra="forbid")
+
+
+class _ListQuery(_Query):
+    limit: int = Field(20, ge=1, le=100)
+    after: str | None = None
+
+
+class _IngestQuery(IngestOptions):
+    more: bool = Field(False, description="More documents come in another body.")
+
+
+class _DocumentsQuery(_Query):
+    offset: int | None = Field(
+        None, ge=0, description="Index of the first document; those that the job has are skipped."
+    )
+    more: bool = Field(False, description="More documents come in another body.")
+
+
+class _ResultsQuery(_Query):
+    offset: int = Field(0, ge=0, description="Index of the first document.")
+    limit: int | None = Field(None, ge=0, description="Most documents.")
+    encoding: VectorEncoding = Field("float", description="How vectors are written down; `binary` is msgpack.")
+    follow: bool = Field(False, description="Wait for more until the job ends.")
+
+
+class JobList(BaseModel):
+    """Response of `GET /v1/jobs`."""
+
+    object: str = "list"
+    data: list[JobObject]
+    first_id: str | None
+    last_id: str | None
+    has_more: bool
+
+
+class JobRoutes:
+    """Answers them."""
+
+    def __init__(
+        self,
+        redis: Redis,
+        table: JobTable,
+        store: Store,
+        catalog: Catalog,
+        dispatcher: Dispatcher,
+        settings: ApiSettings,
+    ) -> None:
+        self._table = table
+        self._store = store
+        self._catalog = catalog
+        self._dispatcher = dispatcher
+        self._settings = settings
+        self._creation = JobCreation(
+            table,
+            WebhookRegistry(redis, settings.allowed_webhook_hosts()),
+            configured_sinks(settings.sinks_file),
+            settings,
+        )
+        self._idempotency = Idempotency(redis)
+        self._intake = Intake(table, store, settings)
+        self._results = ResultStream(table, store)
+
+    def add_to(self, app: FastAPI) -> None:
+        """Add the routes."""
+        each = f"{JOBS_PATH}/{{job_id}}"
+        documents = {_NDJSON: {"type": "string"}, "multipart/form-data": _FORM}
+        options = {"application/json": schemas.standalone(IngestOptions)}
+
+        def add(method: str, path: str, respond: Respond, summary: str, **documented: Any) -> None:
+            add_route(app, method, [path], respond, summary=summary, tag=_TAG, **documented)
+
+        add("POST", INGEST_PATH, self.ingest, "Embed documents", query=_IngestQuery, body=documents, shown=JobObject)
+        add("POST", JOBS_PATH, self.create, "Create a job", body=options, shown=JobObject)
+        add("GET", JOBS_PATH, self.list, "List jobs", query=_ListQuery, shown=JobList)
+        add("GET", each, self.show, "Show a job", shown=JobObject)
+        add("DELETE", each, self.delete, "Cancel a job, or delete one that has ended")
+        add(
+            *("POST", f"{each}/documents", self.append, "Add documents to a job"),
+            query=_DocumentsQuery,
+            body=documents,
+            shown=JobObject,
+        )
+        add("POST", f"{each}/cancel", self.cancel, "Cancel a job", shown=JobObject)
+        add("POST", f"{each}/resume", self.resume, "Resume a job that has ended early", shown=JobObject)
+        add("GET", f"{each}/events", self.events, "Follow a job's progress")
+        add("GET", f"{each}/results", self.results, "Read a job's results", query=_ResultsQuery)
+
+    async def ingest(self, request: Request) -> Response:
+        """Take documents: as a job, or with their vectors on the same connection."""
+        upload = await open_upload(request.headers, request.stream())
+        given = {**_query(request), **upload.fields}
+        more = wire.validated(_DocumentsQuery, {"more": given.pop("more", False)}).more
+        options = ingest_options.read_options(given)
+        model = ingest_options.resolved_model(options, self._catalog)
+        if _NDJSON in request.headers.get("accept", ""):
+            ingest_options.refuse_options_of_jobs(given)
+            if more or options.encoding == "binary":
+                raise InvalidRequest("results on the same connection are NDJSON, and end with the body")
+            card, wanted = self._catalog.card(model), ingest_options.embed_options(options)
+            wish = Wish(model, card, wanted, options.encoding, request.state.request_id)
+            return StreamedResults(upload, wish, self._dispatcher, self._settings)
+        payload = [options.model_dump(mode="json"), more]
+        async with self._idempotency.attempt(request, INGEST_PATH) as attempt:
+            if attempt.is_repetition:
+                return attempt.replay(fingerprint_of(payload))
+            job, secret = await self._creation.job(request, options, model)
+            # With a key, what was begun and broken off is continued: documents that the job has are skipped.
+            try:
+                job = await self._intake.receive(job, upload, offset=0, more=more)
+            except InvalidRequest as err:
+                await self._intake.fail(job.id, err)
+                raise
+            return await attempt.keep(fingerprint_of(payload), await self._made(job, secret, status=202))
+
+    async def create(self, request: Request) -> Response:
+        """Create a job that has no documents yet."""
+        headers = dict(request.scope["headers"])
+        given = await read_json_object(request.stream(), headers, limit_bytes=_OPTIONS_BYTES, most_inputs=100)
+        options = ingest_options.read_options(given)
+        model = ingest_options.resolved_model(options, self._catalog)
+
+        async def respond() -> Response:
+            job, secret = await self._creation.job(request, options, model)
+            return await self._made(job, secret, status=201)
+
+        return await self._idempotency.once(request, JOBS_PATH, given, respond)
+
+    async def append(self, request: Request) -> Response:
+        """Add documents."""
+        job = await self._get(request)
+        upload = await open_upload(request.headers, request.stream())
+        query = wire.validated(_DocumentsQuery, {**request.query_params, **upload.fields})
+        try:
+            job = await self._intake.receive(job, upload, offset=query.offset, more=query.more)
+        except Conflict as err:
+            return await self._conflict(job, err)
+        return await self._shown(job, status=202)
+
+    async def list(self, request: Request) -> Response:
+        """Some jobs, the newest first."""
+        query = wire.validated(_ListQuery, dict(request.query_params))
+        found = await self._table.listed(keys.JOBS, after=query.after, limit=query.limit + 1)
+        data = [await job_object(job, self._table, self._settings.public_url) for job in found[: query.limit]]
+        ids = {"first_id": data[0]["id"], "last_id": data[-1]["id"]} if data else {"first_id": None, "last_id": None}
+        return json_answer({"object": "list", "data": data, **ids, "has_more": len(found) > query.limit})
+
+    async def show(self, request: Request) -> Response:
+        """One job."""
+        return await self._shown(await self._get(request))
+
+    async def cancel(self, request: Request) -> Response:
+        """Stop a job; one that has ended stays as it is."""
+        job = await self._get(request)
+        if await self._table.enter(job.id, State.CANCELLING, since=_STOPPABLE):
+            log.info("job_cancelling", job=job.id)
+        return await self._shown(await self._table.get(job.id))
+
+    async def delete(self, request: Request) -> Response:
+        """Stop a job that runs; delete one that has ended, with its files."""
+        job = await self._get(request)
+        if not job.state.is_final:
+            return await self.cancel(request)
+        await asyncio.to_thread(self._store.remove, job_folder(job.id))
+        await self._table.delete(job)
+        log.info("job_deleted", job=job.id)
+        return json_answer({"id": job.id, "object": "job", "deleted": True})
+
+    async def resume(self, request: Request) -> Response:
+        """Go on with a job that has ended early."""
+        job = await self._get(request)
+        if job.spec.kind is not Kind.INGEST:
+            raise Conflict(f"{job.id} is a batch, which is not resumed; make another")
+        spec = job.spec.model_copy(update={"expires_at": time.time() + self._settings.job_timeout_s})
+        state = State.IN_PROGRESS if job.input_complete else State.RECEIVING
+        moved = await self._table.enter(
+            job.id,
+            state,
+            since=[State.FAILED, State.CANCELLED, State.EXPIRED],
+            spec=spec.model_dump_json(),
+            failing=False,
+            errors=[],
+        )
+        if not moved:
+            raise Conflict(f"the job is {job.state}; one that has failed, was cancelled or has expired can be resumed")
+        await self._table.activate(spec)
+        log.info("job_resumed", job=job.id)
+        return await self._shown(await self._table.get(job.id))
+
+    async def events(self, request: Request) -> Response:
+        """Its progress."""
+        job = await self._get(request)
+        last_id = request.headers.get("last-event-id")
+        shown = await job_object(job, self._table, self._settings.public_url)
+        if job.state.is_final and last_id == job_events.event_id(wire.dumps(shown)):
+            return Response(status_code=204)  # which tells an EventSource not to come again
+        stream = job_events.events(self._table, job, self._settings.public_url, last_id=last_id)
+        return StreamingResponse(stream, media_type="text/event-stream", headers=job_events.headers())
+
+    async def results(self, request: Request) -> Response:
+        """Its results, as far as they are there."""
+        job = await self._get(request)
+        if job.spec.kind is not Kind.INGEST:
+            raise Conflict(f"{job.id} is a batch: its results are in its output file")
+        query = wire.validated(_ResultsQuery, dict(request.query_params))
+        end = 2**63 if query.limit is None else query.offset + query.limit
+        compress = query.encoding != "binary" and "gzip" in request.headers.get("accept-encoding", "")
+        wanted = Wanted(query.offset, end, query.encoding, query.follow, compress)
+        headers = {"vary": "accept-encoding", "cache-control": "no-store", "x-accel-buffering": "no"}
+        if job.state.is_final or not query.follow:
+            wanted = wanted.within(job, await available(job, self._table))
+            headers["x-next-offset"] = str(wanted.end)
+        if compress:
+            headers["content-encoding"] = "gzip"
+        media_type = "application/msgpack" if query.encoding == "binary" else _NDJSON
+        return StreamingResponse(self._results.pieces(job.id, wanted), media_type=media_type, headers=headers)
+
+    async def _get(self, request: Request) -> Job:
+        return await self._table.get(request.path_params["job_id"])
+
+    async def _shown(self, job: Job, *, status: int = 200, headers: Mapping[str, str] | None = None) -> Response:
+        return json_answer(
+            await job_object(job, self._table, self._settings.public_url), status=status, headers=headers
+        )
+
+    async def _made(self, job: Job, secret: str | None, *, status: int) -> Response:
+        headers = {"location": f"{JOBS_PATH}/{job.id}"}
+        if secret is not None:
+            headers[SECRET_HEADER] = secret
+        return await self._shown(job, status=status, headers=headers)
+
+    async def _conflict(self, job: Job, error: Conflict) -> Response:
+        """A refusal that says where the upload goes on."""
+        job = await self._table.get(job.id)
+        content = wire.nested_error(error)
+        content["error"]["received"] = content["received"] = job.received
+        return json_answer(content, status=error.status, headers={"x-should-retry": "false"})
+
+
+def add_job_routes(
+    app: FastAPI,
+    *,
+    redis: Redis,
+    table: JobTable,
+    store: Store,
+    catalog: Catalog,
+    dispatcher: Dispatcher,
+    settings: ApiSettings,
+) -> None:
+    """Add ingest and its jobs.
+
+    Args:
+        app: The gateway.
+        redis: For webhook endpoints and idempotency keys.
+        table: Of jobs.
+        store: Of their files.
+        catalog: Knows the models.
+        dispatcher: For results on the same connection.
+        settings: For the limits.
+    """
+    JobRoutes(redis, table, store, catalog, dispatcher, settings).add_to(app)
+
+
+def _query(request: Request) -> dict[str, Any]:
+    """The query; what is there several times is a list with commas."""
+    query = request.query_params
+    return {name: ",".join(query.getlist(name)) for name in query}

@@ -1,0 +1,231 @@
+"""Ingest without a job: vectors flow back on the connection on which the documents come, in their order.
+
+Documents are gathered to groups of about one batch, a bounded number of which is under way. Who does not read results is
+not read from either.
+"""
+
+import asyncio
+from collections.abc import Awaitable, Sequence
+from dataclasses import dataclass, field
+from functools import partial
+from typing import Any, TypeVar
+
+from starlette.requests import ClientDisconnect
+from starlette.responses import Response
+from starlette.types import Receive, Scope, Send
+
+from api import wire
+from api.bulk import bisect, documents
+from api.bulk.documents import Document
+from api.bulk.uploads import Upload, with_pauses
+from api.dispatch import DEFAULT_BATCH_TOKENS, Dispatcher
+from api.settings import ApiSettings
+from shared import deadline as deadlines
+from shared.bulk.jobs import EmbedOptions, VectorEncoding
+from shared.bulk.results import SegmentResults
+from shared.errors import MillraceError
+from shared.jobs import EmbedRequest, estimated_tokens
+from shared.logging import get_logger
+from shared.model_card import ModelCard
+from shared.queues import Lane
+
+log = get_logger("millrace.bulk")
+
+ValueT = TypeVar("ValueT")
+
+#: Groups that are under way for one connection: as many tasks as a worker is given, and as many waiting.
+_GROUPS = 8
+#: Most documents of a group, however short they are.
+_GROUP_DOCUMENTS = 512
+#: Silence of the sender after which a group leaves as it is, in seconds.
+_PAUSE_S = 0.05
+#: Silence of our own after which an empty line is sent, in seconds.
+_HEARTBEAT_S = 10.0
+#: Deadline of a group's requests, and pauses before what could not be answered in time is sent again, in seconds.
+_TIMEOUT_S = 120.0
+_PAUSES_S = (0.2, 1.0, 3.0, 10.0)
+
+
+@dataclass(frozen=True, slots=True)
+class Wish:
+    """What is made of the documents."""
+
+    #: Own name of the model.
+    model: str
+    #: Its card, None while no worker has run it.
+    card: ModelCard | None
+    options: EmbedOptions
+    encoding: VectorEncoding
+    request_id: str
+
+
+@dataclass(slots=True)
+class _Group:
+    """Documents that are run together."""
+
+    #: Index of the first one.
+    first: int
+    documents: list[Document] = field(default_factory=list)
+    tokens: int = 0
+
+
+@dataclass(frozen=True, slots=True)
+class _Done:
+    """What became of a group."""
+
+    lines: bytes
+    documents: int
+    failed: int
+    tokens: int
+
+
+@dataclass(frozen=True, slots=True)
+class _End:
+    """All documents have been read."""
+
+    error: MillraceError | None = None
+
+
+class StreamedResults(Response):
+    """The answer: it reads the request's body while it is sent."""
+
+    media_type = "application/x-ndjson"
+
+    def __init__(self, upload: Upload, wish: Wish, dispatcher: Dispatcher, settings: ApiSettings) -> None:
+        self.status_code = 200
+        self.background = None
+        self.init_headers({"cache-control": "no-store", "x-accel-buffering": "no"})
+        # There is a body, of which the length is not known.
+        del self.headers["content-length"]
+        self._upload = upload
+        self._wish = wish
+        self._dispatcher = dispatcher
+        self._settings = settings
+        self._budget = wish.card.max_batch_tokens if wish.card else DEFAULT_BATCH_TOKENS
+        self._under_way: asyncio.Queue[asyncio.Task[_Done] | _End] = asyncio.Queue()
+        self._slots = asyncio.Semaphore(_GROUPS)
+        #: Groups that have a slot.
+        self._groups = 0
+        self._tasks: set[asyncio.Task[Any]] = set()
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:  # noqa: ARG002 - ASGI's
+        """Answer; ends early when the client leaves."""
+        await send({"type": "http.response.start", "status": self.status_code, "headers": self.raw_headers})
+        reading = self._started(self._read(receive))
+        writing = self._started(self._write(send))
+        try:
+            await asyncio.wait({reading, writing}, return_when=asyncio.FIRST_COMPLETED)
+            if writing.done():
+                writing.result()
+            elif (error := reading.exception()) is not None and not isinstance(error, ClientDisconnect):
+                raise error
+        finally:
+            # What is still waiting is not sent to the workers any more.
+            for task in self._tasks:
+                task.cancel()
+            await asyncio.gather(*self._tasks, return_exceptions=True)
+
+    def _started(self, work: Awaitable[ValueT]) -> asyncio.Task[ValueT]:
+        task = asyncio.ensure_future(work)
+        self._tasks.add(task)
+        return task
+
+    async def _read(self, receive: Receive) -> None:
+        """Read documents until the client leaves: that there are no more is not the end."""
+        try:
+            await self._read_documents()
+        except MillraceError as error:
+            self._under_way.put_nowait(_End(error))
+        else:
+            self._under_way.put_nowait(_End())
+        while (await receive())["type"] != "http.disconnect":
+            pass
+
+    async def _read_documents(self) -> None:
+        group = _Group(0)
+        async for lines in with_pauses(self._upload.batches(self._settings.job_document_bytes), _PAUSE_S):
+            for line in lines:
+                document = documents.parse(line)
+                group.documents.append(document)
+                group.tokens += estimated_tokens(len(document.text), 1)
+                if group.tokens >= self._budget or len(group.documents) >= _GROUP_DOCUMENTS:
+                    group = await self._submit(group)
+            # When nothing is under way there is nothing to wait for.
+            if not lines or self._groups == 0:
+                group = await self._submit(group)
+        await self._submit(group)
+
+    async def _submit(self, group: _Group) -> _Group:
+        """Have a group run as soon as there is a slot; returns the next one."""
+        if not group.documents:
+            return group
+        await self._slots.acquire()
+        self._groups += 1
+        self._under_way.put_nowait(self._started(self._run(group)))
+        return _Group(group.first + len(group.documents))
+
+    async def _run(self, group: _Group) -> _Done:
+        wish = self._wish
+        places = [place for place, document in enumerate(group.documents) if document.error is None]
+        embedded = await self._embedded(places, [group.documents[place].text for place in places])
+        results = SegmentResults(
+            first=group.first,
+            ids=[document.id for document in group.documents],
+            metadata={
+                place: document.metadata
+                for place, document in enumerate(group.documents)
+                if document.metadata is not None
+            },
+            parts=embedded.parts,
+            errors={place: document.error for place, document in enumerate(group.documents) if document.error}
+            | embedded.errors,
+            precision=wish.options.precision,
+        )
+        lines = b"".join(wire.dumps(entry) + b"\n" for entry in results.entries(wish.encoding))
+        return _Done(lines, len(results), len(results.errors), results.tokens)
+
+    async def _embedded(self, places: Sequence[int], texts: Sequence[str]) -> bisect.Embedded:
+        """The vectors of texts; what cannot be had after some attempts is their error."""
+        wish = self._wish
+
+        def build(some: Sequence[str]) -> EmbedRequest:
+            deadline = deadlines.after(_TIMEOUT_S)
+            return documents.embed_request(some, wish.options, request_id=wish.request_id, deadline=deadline)
+
+        send = partial(self._dispatcher.run, wish.model, Lane.BULK)
+        for pause_s in _PAUSES_S:
+            try:
+                return await bisect.embed(places, texts, build, send)
+            except MillraceError as error:
+                log.warning("group_delayed", model=wish.model, reason=error.message, pause_s=pause_s)
+            await asyncio.sleep(pause_s)
+        try:
+            return await bisect.embed(places, texts, build, send)
+        except MillraceError as error:
+            return bisect.Embedded(errors=dict.fromkeys(places, error))
+
+    async def _write(self, send: Send) -> None:
+        async def put(data: bytes, *, more: bool = True) -> None:
+            await send({"type": "http.response.body", "body": data, "more_body": more})
+
+        async def patiently(awaitable: Awaitable[ValueT]) -> ValueT:
+            """The value; while there is none, signs of life."""
+            task = self._started(awaitable)
+            while not task.done():
+                await asyncio.wait({task}, timeout=_HEARTBEAT_S)
+                if not task.done():
+                    await put(b"\n")
+            self._tasks.discard(task)
+            return task.result()
+
+        done, failed, tokens = 0, 0, 0
+        while not isinstance(group := await patiently(self._under_way.get()), _End):
+            result = await patiently(group)
+            await put(result.lines)
+            self._slots.release()
+            self._groups -= 1
+            done, failed, tokens = done + result.documents, failed + result.failed, tokens + result.tokens
+        summary: dict[str, Any] = {"object": "summary", "documents": done, "failed": failed, "tokens": tokens}
+        if group.error is not None:
+            summary["error"] = {"code": group.error.code, "message": group.error.message}
+        await put(wire.dumps(summary) + b"\n", more=False)

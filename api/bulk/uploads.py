@@ -1,0 +1,165 @@
+"""Bodies that bring documents: NDJSON, compressed or not, bare or as a file of a form, to lines while they arrive.
+
+Nothing is kept but the line that has begun: a caller who takes the lines slowly slows the sender down, since nothing more is
+read from the connection meanwhile.
+"""
+
+import asyncio
+import zlib
+from collections.abc import AsyncIterator, Mapping
+from dataclasses import dataclass
+
+from api.bulk.lines import LineSplitter
+from api.bulk.multipart import Part, read_form
+from shared.errors import BodyTooLarge, InvalidRequest
+
+#: Most bytes that are decompressed at a time: a small body may hold gigabytes.
+_STEP_BYTES = 256 * 1024
+#: What gzip's data begin with, and no line of JSON does.
+_GZIP_MAGIC = b"\x1f\x8b"
+#: Of zlib: the format is gzip.
+_GZIP = 31
+#: Most bytes of a form's fields.
+_MOST_FIELD_BYTES = 64 * 1024
+#: The part of a form that holds the documents.
+_FILE = "file"
+
+
+@dataclass(frozen=True, slots=True)
+class Upload:
+    """A body that has begun to arrive."""
+
+    #: Fields of a form that came before its file; none where the body is the documents.
+    fields: Mapping[str, str]
+    pieces: AsyncIterator[bytes]
+
+    async def batches(self, most_line_bytes: int) -> AsyncIterator[list[bytes]]:
+        """The lines, as many at a time as happened to arrive, each with its newline.
+
+        Args:
+            most_line_bytes: A longer line is dropped; one that says so stands in its place.
+
+        Raises:
+            InvalidRequest: The form or the compression is broken.
+            ClientDisconnect: The sender has gone; a line that had begun is not given.
+        """
+        splitter = LineSplitter(most_line_bytes)
+        async for piece in self.pieces:
+            if lines := list(splitter.feed(piece)):
+                yield lines
+        if last := list(splitter.close()):
+            yield last
+
+
+async def open_upload(headers: Mapping[str, str], stream: AsyncIterator[bytes]) -> Upload:
+    """Read a body as far as its documents.
+
+    Args:
+        headers: Of the request.
+        stream: The body.
+
+    Raises:
+        InvalidRequest: It is compressed in another way than gzip, or is a form without a file.
+        BodyTooLarge: The fields of the form are too long.
+    """
+    encoding = headers.get("content-encoding", "identity").lower()
+    if encoding not in ("identity", "gzip", "x-gzip"):
+        raise InvalidRequest(f"`content-encoding` must be gzip or absent, not {encoding[:40]!r}")
+    pieces = stream if encoding == "identity" else _gunzipped(stream)
+    content_type = headers.get("content-type", "")
+    if not content_type.lower().startswith("multipart/"):
+        return Upload({}, _plain(pieces))
+    events = read_form(pieces, content_type)
+    fields = await _fields(events)
+    return Upload(fields, _plain(_file(events)))
+
+
+async def with_pauses(batches: AsyncIterator[list[bytes]], pause_s: float) -> AsyncIterator[list[bytes]]:
+    """The same batches, and an empty one each time that none has come for so many seconds."""
+    following: asyncio.Future[list[bytes] | None] | None = None
+    try:
+        while True:
+            following = asyncio.ensure_future(anext(batches, None))
+            done, _ = await asyncio.wait({following}, timeout=pause_s)
+            if not done:
+                yield []
+            batch = await following
+            if batch is None:
+                return
+            yield batch
+    finally:
+        if following is not None:
+            following.cancel()
+            await asyncio.gather(following, return_exceptions=True)
+
+
+async def _plain(pieces: AsyncIterator[bytes]) -> AsyncIterator[bytes]:
+    """The content of a file that may be compressed, whatever it is called."""
+    beginning = b""
+    async for piece in pieces:
+        beginning += piece
+        if len(beginning) >= len(_GZIP_MAGIC):
+            break
+    whole = _joined(beginning, pieces)
+    async for piece in _gunzipped(whole) if beginning.startswith(_GZIP_MAGIC) else whole:
+        yield piece
+
+
+async def _joined(beginning: bytes, pieces: AsyncIterator[bytes]) -> AsyncIterator[bytes]:
+    yield beginning
+    async for piece in pieces:
+        yield piece
+
+
+async def _gunzipped(pieces: AsyncIterator[bytes]) -> AsyncIterator[bytes]:
+    """The content of gzip's data, of which there may be several one after the other, as `cat` makes them."""
+    member = zlib.decompressobj(_GZIP)
+    try:
+        async for piece in pieces:
+            rest, made = piece, b""
+            # What was made as long as it may be has perhaps more to it, though all input is taken.
+            while rest or len(made) == _STEP_BYTES:
+                if member.eof:
+                    rest = rest.lstrip(b"\0")
+                    if not rest:
+                        break
+                    member = zlib.decompressobj(_GZIP)
+                made = member.decompress(rest, _STEP_BYTES)
+                rest = member.unused_data if member.eof else member.unconsumed_tail
+                if made:
+                    yield made
+                    await asyncio.sleep(0)
+    except zlib.error as err:
+        raise InvalidRequest(f"the body is not gzip as it should be: {err}") from err
+    if not member.eof:
+        raise InvalidRequest("the gzip data of the body end too early")
+
+
+async def _fields(events: AsyncIterator[Part | bytes]) -> dict[str, str]:
+    """The fields before the file."""
+    fields: dict[str, str] = {}
+    name, size = "", 0
+    value = bytearray()
+    async for event in events:
+        if isinstance(event, Part):
+            if name:
+                fields[name] = value.decode("utf-8", "replace")
+            if event.name == _FILE:
+                return fields
+            if event.filename is not None:
+                raise InvalidRequest(f"the file must be the part `{_FILE}` of the form, not {event.name[:40]!r}")
+            name = event.name
+            value.clear()
+            continue
+        value += event
+        size += len(event)
+        if size > _MOST_FIELD_BYTES:
+            raise BodyTooLarge(f"the fields of the form have more than {_MOST_FIELD_BYTES} bytes")
+    raise InvalidRequest(f"the form has no part `{_FILE}`")
+
+
+async def _file(events: AsyncIterator[Part | bytes]) -> AsyncIterator[bytes]:
+    async for event in events:
+        if isinstance(event, Part):
+            raise InvalidRequest(f"the part {event.name[:40]!r} comes after the file; options go before it")
+        yield event

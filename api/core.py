@@ -1,0 +1,83 @@
+"""What answers requests, without HTTP around it: the gateway and the job runner are both built on it."""
+
+import asyncio
+from collections.abc import AsyncIterator, Awaitable
+from contextlib import asynccontextmanager
+from uuid import uuid4
+
+from redis.asyncio import Redis
+from redis.asyncio.retry import Retry
+from redis.backoff import NoBackoff
+
+import api.dialects
+from api.catalog import Catalog
+from api.dispatch import Dispatcher
+from api.endpoint import Endpoint
+from api.fleet import Fleet
+from api.images import ImageFetcher
+from api.replies import Replies
+from api.settings import ApiSettings
+from shared.metrics import Metrics
+from shared.plugins import discover
+
+#: Time for a command to Redis before its connection is given up, in seconds.
+_SOCKET_TIMEOUT_S = 5.0
+
+
+class Core:
+    """Connections, the fleet, the dispatcher and the dialects of one process. Connects when it runs, not before."""
+
+    def __init__(self, settings: ApiSettings, metrics: Metrics, *, name: str, max_pending_items: int) -> None:
+        """Build it.
+
+        Args:
+            settings: The deployment's.
+            metrics: Of this process.
+            name: What the process's task ids begin with.
+            max_pending_items: Inputs that may wait for their answers.
+        """
+        process_id = f"{name}{uuid4().hex[:12]}"
+        url = settings.redis_url.get_secret_value()
+        # No retries inside the client: the sweep publishes again what is missing, and knows what was not.
+        self.redis = Redis.from_url(
+            url, socket_timeout=_SOCKET_TIMEOUT_S, socket_connect_timeout=2.0, retry=Retry(NoBackoff(), 1)
+        )
+        self._subscriber = Redis.from_url(url, socket_timeout=None, socket_connect_timeout=2.0)
+        self.fleet = Fleet(self.redis, metrics, result_ttl_s=settings.result_ttl_s)
+        self.replies = Replies(self.redis, self._subscriber, metrics, process_id)
+        self.dispatcher = Dispatcher(
+            self.replies,
+            self.fleet,
+            metrics,
+            gateway_id=process_id,
+            tasks_in_flight_per_worker=settings.tasks_in_flight_per_worker,
+            max_pending_items=max_pending_items,
+        )
+        self.catalog = Catalog(
+            settings.models(), self.fleet, self.dispatcher.pending_by_model, any_name=settings.any_model_name
+        )
+        self._images = ImageFetcher(
+            max_bytes=settings.image_limit_bytes,
+            timeout_s=settings.image_timeout_s,
+            allowed_hosts=[host.strip() for host in settings.image_hosts.split(",") if host.strip()],
+            enabled=settings.image_urls,
+        )
+        self.endpoint = Endpoint(self.catalog, self.dispatcher, self._images, metrics, settings)
+        self.dialects = discover(api.dialects)
+
+    @asynccontextmanager
+    async def running(self, *more: Awaitable[None]) -> AsyncIterator[None]:
+        """Connect, and run what goes on in the background, with `more` of it, until the block ends."""
+        loops = (self.fleet.run(), self.replies.listen(), self.replies.sweep(), *more)
+        background = [asyncio.ensure_future(run) for run in loops]
+        try:
+            yield
+        finally:
+            # More than once: `asyncio.wait_for` inside redis-py can swallow a cancellation (Python 3.11).
+            while running := [task for task in background if not task.done()]:
+                for task in running:
+                    task.cancel()
+                await asyncio.wait(running, timeout=0.05)
+            await self.redis.aclose()
+            await self._subscriber.aclose()
+            await self._images.aclose()

@@ -1,0 +1,82 @@
+"""Types of request fields: what they accept is what the OpenAPI document says of them, no more and no less.
+
+By itself pydantic also reads "4" as an integer, true as 1 and "no" as false; who sends such a thing is better told.
+"""
+
+from collections.abc import Mapping
+from typing import Annotated, Any
+
+from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field, GetJsonSchemaHandler, WithJsonSchema
+from pydantic_core import CoreSchema
+
+
+class RequestFields(BaseModel):
+    """Fields of a request, strictly of the types that are documented. Unknown fields are ignored."""
+
+    model_config = ConfigDict(strict=True)
+
+
+class Documented:
+    """Adds to a type's schema what is checked later, with a sentence and a code of its own."""
+
+    def __init__(self, **keywords: Any) -> None:
+        self._keywords = keywords
+
+    def __get_pydantic_json_schema__(self, schema: CoreSchema, handler: GetJsonSchemaHandler) -> Mapping[str, Any]:
+        """The type's own JSON schema with the further keywords."""
+        return {**handler(schema), **self._keywords}
+
+
+_SWITCHES = {"true": True, "True": True, "false": False, "False": False}
+
+
+def _whole(value: Any) -> Any:
+    return int(value) if isinstance(value, float) and value.is_integer() else value
+
+
+def _whole_entries(value: Any) -> Any:
+    # One look at the types: there may be a million of them, nearly always integers.
+    if isinstance(value, list) and float in set(map(type, value)):
+        return [_whole(entry) for entry in value]
+    return value
+
+
+def _true(value: bool) -> bool:
+    if not value:
+        raise ValueError("can only be true")
+    return value
+
+
+def _switch(value: Any) -> Any:
+    return _SWITCHES.get(value, value) if isinstance(value, str) else value
+
+
+#: A whole number; 4.0 is one too, in JSON Schema as here.
+Integer = Annotated[int, BeforeValidator(_whole)]
+#: How many dimensions of a vector are kept; 0, which Infinity's clients send, means all.
+Dimensions = Annotated[int, Field(ge=0, le=2**31 - 1), BeforeValidator(_whole)]
+#: The same where 0 means nothing.
+SomeDimensions = Annotated[int, Field(ge=1, le=2**31 - 1), BeforeValidator(_whole)]
+#: Ids of a model's own vocabulary, at least one; in TEI they are u32.
+TokenIds = Annotated[
+    list[Annotated[int, Field(ge=0, lt=2**32)]], BeforeValidator(_whole_entries), Documented(minItems=1)
+]
+#: A boolean that some clients send as a string (RAGFlow).
+Switch = Annotated[
+    bool,
+    BeforeValidator(_switch),
+    WithJsonSchema({"anyOf": [{"type": "boolean"}, {"enum": list(_SWITCHES)}]}),
+]
+
+#: A boolean that can only be true: `Literal[True]` would take 1 too.
+OnlyTrue = Annotated[bool, AfterValidator(_true), WithJsonSchema({"const": True})]
+
+#: A text that is refused when it is empty.
+Text = Annotated[str, Documented(minLength=1)]
+#: At least one text, none of them empty.
+Texts = Annotated[list[Text], Documented(minItems=1)]
+
+
+def either(*branches: Mapping[str, Any]) -> ConfigDict:
+    """The configuration of request fields of which one of these further schemas must be true."""
+    return ConfigDict(strict=True, json_schema_extra={"anyOf": [dict(branch) for branch in branches]})

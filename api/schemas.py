@@ -1,0 +1,32 @@
+"""JSON schemas of request bodies, as the OpenAPI document has them."""
+
+from collections.abc import Mapping
+from typing import Any
+
+from pydantic import BaseModel
+
+
+def standalone(body: type[BaseModel]) -> dict[str, Any]:
+    """The schema of a body with its definitions in their places, so that it can be read by itself."""
+    schema = body.model_json_schema()
+    definitions = schema.pop("$defs", {})
+
+    def inline(node: Any) -> Any:
+        if isinstance(node, dict):
+            if "$ref" in node:
+                return inline(definitions[node["$ref"].rsplit("/", 1)[-1]])
+            return {key: inline(value) for key, value in node.items()}
+        return [inline(value) for value in node] if isinstance(node, list) else node
+
+    inlined: dict[str, Any] = inline(schema)
+    return inlined
+
+
+def without(schema: Mapping[str, Any], *fields: str) -> dict[str, Any]:
+    """A body's schema for a body that has none of these fields."""
+    return {**schema, "properties": {**schema.get("properties", {}), **dict.fromkeys(fields, False)}}
+
+
+def with_fields(schema: Mapping[str, Any], *fields: str) -> dict[str, Any]:
+    """A body's schema for a body that has all of these fields."""
+    return {**schema, "required": sorted({*schema.get("required", ()), *fields})}

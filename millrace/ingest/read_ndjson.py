@@ -1,0 +1,62 @@
+"""NDJSON: a JSON object a line."""
+
+from collections.abc import Iterator
+from itertools import chain, islice
+from typing import IO, Any
+
+import orjson
+
+from millrace.ingest.documents import LONGEST_DOCUMENT_BYTES, Reading, listed
+from millrace.ingest.problems import InputProblem
+from millrace.ingest.sources import Source
+
+#: Lines that are looked at before the first one is taken.
+_TRIED_LINES = 100
+_BYTE_ORDER_MARK = b"\xef\xbb\xbf"
+
+
+def read_ndjson(source: Source, reading: Reading) -> Iterator[bytes]:
+    """The documents of a file.
+
+    A line that is no document is sent as it is: the service makes an error of it, which stands in the results.
+
+    Raises:
+        InputProblem: None of the first lines has a text, so the field is the wrong one.
+    """
+    with source.binary() as file:
+        lines = _lines(file, source.name)
+        first = list(islice(lines, _TRIED_LINES))
+        _check(first, reading.columns.text, source.name)
+        for line in chain(first, lines):
+            record = None if reading.columns.are_default else _record(line)
+            yield line if record is None else reading.columns.line(record)
+
+
+def _lines(file: IO[bytes], name: str) -> Iterator[bytes]:
+    """All lines that are not blank."""
+    number = 0
+    while line := file.readline(LONGEST_DOCUMENT_BYTES):
+        number += 1
+        if len(line) == LONGEST_DOCUMENT_BYTES:
+            raise InputProblem(f"line {number} of {name} is longer than {LONGEST_DOCUMENT_BYTES >> 20} MiB")
+        stripped = (line.removeprefix(_BYTE_ORDER_MARK) if number == 1 else line).strip()
+        if stripped:
+            yield stripped
+
+
+def _check(lines: list[bytes], field: str, name: str) -> None:
+    records = [record for line in lines if (record := _record(line)) is not None]
+    if not lines or any(field in record for record in records):
+        return
+    if not records:
+        raise InputProblem(f"{name} is not NDJSON: none of its first lines is a JSON object")
+    fields = dict.fromkeys(key for record in records for key in record)
+    raise InputProblem(f"no line of {name} has the field {field!r}, only {listed(fields)}; choose with --text-field")
+
+
+def _record(line: bytes) -> dict[str, Any] | None:
+    try:
+        record = orjson.loads(line)
+    except orjson.JSONDecodeError:
+        return None
+    return record if isinstance(record, dict) else None

@@ -1,0 +1,279 @@
+"""Events of bulk jobs on their way to webhook endpoints and sinks.
+
+An event is one hash and stands in one of two sorted sets of its target: **due**, with the time at which it is to be sent,
+or **out**, with the end of the lease of the callback worker that has it. The runner moves what is due to out, as many as
+the target has free slots, and asks the callback workers for it by ordinary Celery messages; a worker whose lease ended
+(killed, or its message lost) has its events given out again. The results themselves stay in the store until they are sent.
+
+An event's id follows from what it says, so one that is made or sent twice has one `webhook-id`.
+"""
+
+from collections.abc import Collection, Sequence
+from dataclasses import dataclass
+from enum import StrEnum
+from pathlib import Path
+from typing import Any, cast
+
+import orjson
+from pydantic import Field
+from redis.asyncio import Redis
+
+from shared import keys
+from shared.bulk.jobs import Job, Kind, Record
+
+#: The segment of an event that is about the whole job.
+WHOLE_JOB = -1
+#: Attempts of an event that are remembered.
+_ATTEMPTS_KEPT = 20
+#: Delivered events of a job that are remembered, and for how long an event that has ended is, in seconds.
+_DELIVERED_KEPT = 100
+_ENDED_TTL_S = 7 * 86_400
+
+
+class EventType(StrEnum):
+    """What an event says."""
+
+    RESULTS = "job.results"  # a segment's results
+    JOB_COMPLETED = "job.completed"
+    JOB_FAILED = "job.failed"
+    JOB_CANCELLED = "job.cancelled"
+    JOB_EXPIRED = "job.expired"
+    # OpenAI's, with its thin body.
+    BATCH_COMPLETED = "batch.completed"
+    BATCH_FAILED = "batch.failed"
+    BATCH_CANCELLED = "batch.cancelled"
+    BATCH_EXPIRED = "batch.expired"
+
+
+class EventState(StrEnum):
+    """What has become of an event."""
+
+    PENDING = "pending"  # it is to be sent, or being sent
+    DELIVERED = "delivered"
+    DEAD = "dead"  # given up
+
+
+class TargetKind(StrEnum):
+    """What an event is sent to."""
+
+    WEBHOOK = "webhook"  # an endpoint, by its id
+    SINK = "sink"  # a sink of the operator's, by its name
+
+
+@dataclass(frozen=True, slots=True)
+class Target:
+    """A receiver of events."""
+
+    kind: TargetKind
+    name: str
+
+    def __str__(self) -> str:
+        return f"{self.kind}-{self.name}"
+
+    @classmethod
+    def parse(cls, text: str) -> "Target":
+        """Read what `str` wrote."""
+        kind, _, name = text.partition("-")
+        return cls(TargetKind(kind), name)
+
+
+@dataclass(frozen=True, slots=True)
+class NewEvent:
+    """An event to be made."""
+
+    id: str
+    target: Target
+    segment: int
+    type: EventType
+
+    @classmethod
+    def of_segment(cls, job: Job, segment: int, target: Target) -> "NewEvent":
+        """The event that carries a segment's results."""
+        return cls(f"evt_{job.id}_{segment}_{target}", target, segment, EventType.RESULTS)
+
+    @classmethod
+    def of_end(cls, job: Job, target: Target) -> "NewEvent":
+        """The event that says how a job ended."""
+        prefix = "batch" if job.spec.kind is Kind.BATCH else "job"
+        return cls(f"evt_{job.id}_{mark_of_end(job)}_{target}", target, WHOLE_JOB, EventType(f"{prefix}.{job.state}"))
+
+
+class Attempt(Record):
+    """How an attempt at delivery ended."""
+
+    #: Unix seconds.
+    at: float
+    #: HTTP status, where there was an answer.
+    status: int | None = None
+    #: Why it failed; empty if it did not.
+    error: str = ""
+    ms: int = 0
+
+
+class Event(Record):
+    """An event as it stands."""
+
+    id: str
+    job: str
+    target: str
+    segment: int
+    type: EventType
+    #: Unix seconds.
+    created_at: int
+    state: EventState
+    #: Attempts that failed, or the one that did not, since it was made or replayed.
+    attempts: int = 0
+    #: Token of the lease that it was last given out under.
+    lease: int = 0
+    #: When it is tried again, Unix seconds.
+    due_at: float | None = None
+    log: list[Attempt] = Field(default_factory=list)
+
+
+def mark_of_end(job: Job) -> str:
+    """What tells an end of a job from another: a job may be resumed, and end again."""
+    return f"{job.state}-{int(job.entered_at.get(str(job.state), 0))}"
+
+
+class EventTable:
+    """Events by id."""
+
+    def __init__(self, redis: Redis) -> None:
+        self._redis = redis
+        self._emit, self._lease, self._begin, self._settle, self._replay = (
+            redis.register_script((Path(__file__).parent / f"event_{name}.lua").read_text())
+            for name in ("emit", "lease", "begin", "settle", "replay")
+        )
+
+    async def emit(self, job: Job, events: Sequence[NewEvent], *, cursor: int, now: float, final: str = "") -> bool:
+        """Make events and move the job's cursor past them.
+
+        Args:
+            job: As it was read; nothing happens if its cursor has moved since.
+            events: To be made.
+            cursor: Segment whose events are to be made next.
+            now: Unix seconds.
+            final: `mark_of_end`, when these are the job's last.
+
+        Returns:
+            Whether they were made now.
+        """
+        packed = [part for event in events for part in (event.id, str(event.target), event.segment, str(event.type))]
+        made = await self._emit(
+            keys=[keys.job(job.id), keys.job_events(job.id), keys.EVENT_TARGETS, keys.DELIVERING_JOBS],
+            args=[
+                *(job.id, job.callback_cursor, cursor, final, int(now)),
+                *(keys.EVENT_PREFIX, keys.EVENTS_DUE_PREFIX, *packed),
+            ],
+        )
+        return bool(made == 1)
+
+    async def due_targets(self, *, most: int) -> list[str]:
+        """Some targets that may have events to be given out, those first that have waited longest."""
+        seconds, microseconds = await self._redis.time()
+        now_ms = seconds * 1000 + microseconds // 1000
+        found = await self._redis.zrangebyscore(keys.EVENT_TARGETS, "-inf", now_ms, start=0, num=most)
+        return [target.decode() for target in cast("list[bytes]", found)]
+
+    async def lease(self, target: str, *, slots: int, lease_s: float) -> list[tuple[str, int]]:
+        """Take the events of a target whose time has come.
+
+        Args:
+            target: `str(Target)`.
+            slots: Events of the target that may be out at a time.
+            lease_s: How long they are the taker's.
+
+        Returns:
+            Each event's id and the token of its lease.
+        """
+        flat = await self._lease(
+            keys=[keys.events_due(target), keys.events_out(target), keys.EVENT_TARGETS],
+            args=[target, slots, int(lease_s * 1000), keys.EVENT_PREFIX],
+        )
+        return [(event.decode(), int(token)) for event, token in zip(flat[::2], flat[1::2], strict=True)]
+
+    async def begin(self, event_id: str, token: int, *, lease_s: float) -> Event | None:
+        """An event that is to be sent now; None if it has been given to somebody else, or has ended.
+
+        Args:
+            event_id: The event.
+            token: Of the lease under which it was given out.
+            lease_s: How long it is the caller's from now on.
+        """
+        flat = await self._begin(
+            keys=[keys.event(event_id)], args=[event_id, token, int(lease_s * 1000), keys.EVENTS_OUT_PREFIX]
+        )
+        return _event(event_id, dict(zip(flat[::2], flat[1::2], strict=True))) if flat else None
+
+    async def settle(
+        self, event: Event, state: EventState, attempt: Attempt, *, delay_s: float = 0.0, stopped: str = ""
+    ) -> bool:
+        """Record how an attempt ended.
+
+        Args:
+            event: As `begin` gave it.
+            state: `PENDING` when it is to be tried again.
+            attempt: The attempt.
+            delay_s: After how many seconds it is tried again.
+            stopped: Why the job gets no more callbacks; empty if it does.
+
+        Returns:
+            False when the event was no longer the caller's.
+        """
+        log = [entry.model_dump(exclude_none=True) for entry in [*event.log, attempt][-_ATTEMPTS_KEPT:]]
+        recorded = await self._settle(
+            keys=[
+                *(keys.job(event.job), keys.event(event.id)),
+                *(keys.events_due(event.target), keys.events_out(event.target)),
+                *(keys.job_events(event.job), keys.job_delivered(event.job), keys.EVENT_TARGETS),
+            ],
+            args=[
+                *(event.id, event.lease, str(state), orjson.dumps(log), int(delay_s * 1000), stopped),
+                *(_ENDED_TTL_S, _DELIVERED_KEPT, keys.EVENT_PREFIX, event.target),
+            ],
+        )
+        return bool(recorded)
+
+    async def find(self, event_ids: Sequence[str]) -> list[Event]:
+        """Those of some events that are remembered."""
+        async with self._redis.pipeline(transaction=False) as pipe:
+            for event_id in event_ids:
+                pipe.hgetall(keys.event(event_id))
+            found = await pipe.execute()
+        return [_event(event_id, fields) for event_id, fields in zip(event_ids, found, strict=True) if fields]
+
+    async def of_job(self, job_id: str, states: Collection[EventState] = frozenset(EventState)) -> list[Event]:
+        """A job's events in these states, oldest first: all that are pending or dead, the last that were delivered."""
+        ids = cast("list[bytes]", await self._redis.zrange(keys.job_events(job_id), 0, -1))
+        events = await self.find([event_id.decode() for event_id in ids])
+        return sorted((event for event in events if event.state in states), key=_order)
+
+    async def replay(self, event: Event) -> bool:
+        """Have an event that has ended sent again; False if it has not ended, or is gone."""
+        will_be_sent = await self._replay(
+            keys=[
+                *(keys.job(event.job), keys.event(event.id)),
+                *(keys.EVENT_TARGETS, keys.job_delivered(event.job)),
+            ],
+            args=[event.id, keys.EVENTS_DUE_PREFIX],
+        )
+        return bool(will_be_sent)
+
+    async def waiting(self) -> int:
+        """Events of all targets that have not ended."""
+        found = await self._redis.zrange(keys.EVENT_TARGETS, 0, -1)
+        targets = [target.decode() for target in cast("list[bytes]", found)]
+        async with self._redis.pipeline(transaction=False) as pipe:
+            for target in targets:
+                pipe.zcard(keys.events_due(target))
+                pipe.zcard(keys.events_out(target))
+            return sum(await pipe.execute())
+
+
+def _event(event_id: str, fields: dict[bytes, bytes]) -> Event:
+    named: dict[str, Any] = {name.decode(): value.decode() for name, value in fields.items()}
+    return Event(id=event_id, **{**named, "log": orjson.loads(named["log"])})
+
+
+def _order(event: Event) -> tuple[int, bool, int]:
+    return event.created_at, event.segment == WHOLE_JOB, event.segment

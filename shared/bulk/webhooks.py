@@ -1,0 +1,255 @@
+"""The registry of webhook endpoints, and which URLs may be one."""
+
+import ipaddress
+import secrets
+import time
+from collections.abc import Callable, Collection
+
+import httpx
+from redis.asyncio import Redis
+from redis.exceptions import WatchError
+
+from shared import keys
+from shared.addresses import AllowedHosts, is_public
+from shared.bulk import signing
+from shared.bulk.events import EventType
+from shared.bulk.jobs import WebhookEndpoint
+from shared.bulk.table import page
+from shared.errors import InvalidRequest, NotStored
+
+#: How long a replaced secret goes on signing where that is asked for, in seconds.
+OLD_SECRET_S = 86_400.0
+_LONGEST_URL = 2048
+_DEFAULT_PORTS = {"https": 443, "http": 80}
+
+
+class WebhookRegistry:
+    """Webhook endpoints by id.
+
+    Args:
+        redis: Where they are kept.
+        allowed: Hosts that may be internal, and be reached by plain http.
+    """
+
+    def __init__(self, redis: Redis, allowed: AllowedHosts) -> None:
+        self._redis = redis
+        self._allowed = allowed
+
+    def new(
+        self,
+        url: str,
+        *,
+        secret: str | None = None,
+        events: Collection[str] = (),
+        name: str | None = None,
+        inline: bool = False,
+    ) -> WebhookEndpoint:
+        """A fresh endpoint, which is not kept yet.
+
+        Args:
+            url: Where events are sent.
+            secret: What they are signed with, `whsec_...`; a fresh one when None.
+            events: Types of events that it gets; all when empty.
+            name: For people.
+            inline: Whether it belongs to one job, which takes it along when it is deleted.
+
+        Raises:
+            InvalidRequest: URL, secret or a type of event is not valid.
+        """
+        now = time.time()
+        return WebhookEndpoint(
+            id=f"we_{secrets.token_hex(12)}",
+            url=checked_url(url, self._allowed),
+            secrets=[(signing.new_secret() if secret is None else signing.check_secret(secret), None)],
+            events=checked_events(events),
+            name=name,
+            created_at=now,
+            updated_at=now,
+            inline=inline,
+        )
+
+    async def keep(self, endpoint: WebhookEndpoint) -> None:
+        """Keep a fresh endpoint."""
+        async with self._redis.pipeline(transaction=True) as pipe:
+            pipe.set(keys.webhook(endpoint.id), endpoint.model_dump_json())
+            if not endpoint.inline:
+                pipe.zadd(keys.WEBHOOKS, {endpoint.id: endpoint.created_at})
+            await pipe.execute()
+
+    async def find(self, endpoint_id: str) -> WebhookEndpoint | None:
+        """An endpoint, or None."""
+        found = await self._redis.get(keys.webhook(endpoint_id))
+        return None if found is None else WebhookEndpoint.model_validate_json(found)
+
+    async def get(self, endpoint_id: str) -> WebhookEndpoint:
+        """An endpoint.
+
+        Raises:
+            NotStored: There is no such endpoint.
+        """
+        endpoint = await self.find(endpoint_id)
+        if endpoint is None:
+            raise NotStored(f"no webhook endpoint {endpoint_id[:80]!r} is here")
+        return endpoint
+
+    async def listed(self, *, after: str | None, limit: int) -> list[WebhookEndpoint]:
+        """Some endpoints, the newest first, without those of single jobs.
+
+        Raises:
+            NotStored: `after` is not there.
+        """
+        ids = await page(self._redis, keys.WEBHOOKS, after=after, limit=limit)
+        values = await self._redis.mget([keys.webhook(endpoint_id) for endpoint_id in ids]) if ids else []
+        return [WebhookEndpoint.model_validate_json(value) for value in values if value is not None]
+
+    async def update(
+        self,
+        endpoint_id: str,
+        *,
+        url: str | None = None,
+        events: Collection[str] | None = None,
+        name: str | None = None,
+    ) -> WebhookEndpoint:
+        """Change what is not None; an endpoint that was disabled gets events again.
+
+        Raises:
+            NotStored: There is no such endpoint.
+            InvalidRequest: URL or a type of event is not valid.
+        """
+        changes: dict[str, object] = {"disabled": ""}
+        if url is not None:
+            changes["url"] = checked_url(url, self._allowed)
+        if events is not None:
+            changes["events"] = checked_events(events)
+        if name is not None:
+            changes["name"] = name
+        return await self._change(endpoint_id, lambda endpoint: endpoint.model_copy(update=changes))
+
+    async def rotate_secret(self, endpoint_id: str, *, keep_old: bool) -> WebhookEndpoint:
+        """Give an endpoint a fresh secret.
+
+        Args:
+            endpoint_id: The endpoint.
+            keep_old: Whether the current one goes on signing beside it for a day.
+
+        Raises:
+            NotStored: There is no such endpoint.
+        """
+        ends_at = time.time() + OLD_SECRET_S
+        fresh = signing.new_secret()
+
+        def rotated(endpoint: WebhookEndpoint) -> WebhookEndpoint:
+            kept = [(old, ends_at if ends is None else ends) for old, ends in endpoint.secrets] if keep_old else []
+            return endpoint.model_copy(update={"secrets": [(fresh, None), *_in_force(kept)]})
+
+        return await self._change(endpoint_id, rotated)
+
+    async def disable(self, endpoint_id: str, reason: str) -> None:
+        """Send an endpoint nothing any more."""
+        try:
+            await self._change(endpoint_id, lambda endpoint: endpoint.model_copy(update={"disabled": reason}))
+        except NotStored:
+            return  # deleted in the meantime
+
+    async def enable(self, endpoint_id: str) -> None:
+        """Send an endpoint its events again, if it is there."""
+        await self.disable(endpoint_id, "")
+
+    async def delete(self, endpoint_id: str) -> None:
+        """Forget an endpoint.
+
+        Raises:
+            NotStored: There is no such endpoint.
+        """
+        async with self._redis.pipeline(transaction=True) as pipe:
+            pipe.delete(keys.webhook(endpoint_id))
+            pipe.zrem(keys.WEBHOOKS, endpoint_id)
+            deleted, _ = await pipe.execute()
+        if not deleted:
+            raise NotStored(f"no webhook endpoint {endpoint_id[:80]!r} is here")
+
+    async def _change(self, endpoint_id: str, change: Callable[[WebhookEndpoint], WebhookEndpoint]) -> WebhookEndpoint:
+        """Replace a record by its change, which starts over when somebody else was faster."""
+        key = keys.webhook(endpoint_id)
+        async with self._redis.pipeline(transaction=True) as pipe:
+            while True:
+                await pipe.watch(key)
+                found = await pipe.get(key)
+                if found is None:
+                    raise NotStored(f"no webhook endpoint {endpoint_id[:80]!r} is here")
+                before = WebhookEndpoint.model_validate_json(found)
+                after = change(before)
+                if after == before:
+                    return before
+                after = after.model_copy(update={"updated_at": time.time()})
+                pipe.multi()  # type: ignore[no-untyped-call]  # redis-py
+                pipe.set(key, after.model_dump_json())
+                try:
+                    await pipe.execute()
+                except WatchError:
+                    continue
+                return after
+
+
+def signing_secrets(endpoint: WebhookEndpoint) -> list[str]:
+    """The secrets that are in force, the current one first."""
+    return [secret for secret, _ in _in_force(endpoint.secrets)]
+
+
+def why_stopped(endpoint_id: str, disabled: str) -> str:
+    """What a job says whose endpoint is disabled."""
+    return f"webhook endpoint {endpoint_id} is disabled: {disabled}"
+
+
+def _in_force(listed: Collection[tuple[str, float | None]]) -> list[tuple[str, float | None]]:
+    now = time.time()
+    return [(secret, ends_at) for secret, ends_at in listed if ends_at is None or ends_at > now]
+
+
+def checked_url(url: str, allowed: AllowedHosts) -> str:
+    """A URL that callbacks may be sent to, as far as can be told without a connection.
+
+    What the host's addresses are is checked when it is connected to (`shared.addresses`).
+
+    Raises:
+        InvalidRequest: It is not; the sentence repeats nothing that may be secret.
+    """
+    try:
+        parsed = httpx.URL(url)
+    except (httpx.InvalidURL, UnicodeError):
+        parsed = httpx.URL()
+    if len(url) > _LONGEST_URL or parsed.scheme not in _DEFAULT_PORTS or not parsed.host:
+        raise InvalidRequest(f"a webhook's URL is https://... of at most {_LONGEST_URL} characters", param="url")
+    port = parsed.port or _DEFAULT_PORTS[parsed.scheme]
+    if parsed.userinfo or port not in range(1, 65_536):
+        raise InvalidRequest("a webhook's URL has no user name, no password and a valid port", param="url")
+    address = _address(parsed.host)
+    if allowed.names(parsed.host, port) or (address is not None and allowed.holds(address)):
+        return url
+    if parsed.scheme == "http" and (address is not None or not allowed.has_networks):
+        raise InvalidRequest("a webhook's URL is https://...; an operator can allow http for its host", param="url")
+    if (address is not None and not is_public(address)) or parsed.host.lower() == "localhost":
+        raise InvalidRequest("the webhook's host is not public; an operator can allow it", param="url")
+    return url
+
+
+def checked_events(events: Collection[str]) -> list[str]:
+    """Types of events without repetitions.
+
+    Raises:
+        InvalidRequest: There is no such type.
+    """
+    known = [str(kind) for kind in EventType]
+    for event in events:
+        if event not in known:
+            raise InvalidRequest(
+                f"there is no event type {event[:40]!r}; there are: {', '.join(known)}", param="event_types"
+            )
+    return list(dict.fromkeys(events))
+
+
+def _address(host: str) -> str | None:
+    try:
+        return str(ipaddress.ip_address(host))
+    except ValueError:
+        return None

@@ -1,0 +1,340 @@
+"""`millrace ingest` against the real service: what a person types, and what lies on the disk afterwards."""
+
+import os
+import re
+import shlex
+import signal
+import subprocess
+import sys
+import threading
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+import orjson
+import pyarrow.parquet as pq
+import pytest
+
+from millrace.ingest.documents import Reading
+from millrace.ingest.readers import Corpus
+from tests.helpers.service import Service
+from tests.helpers.waiting import wait_until
+
+DOCS = Path(__file__).parents[2] / "docs"
+ROOT = DOCS.parent
+#: Small, so that a job of some hundred documents has many.
+SEGMENT_DOCUMENTS = 16
+
+
+@pytest.fixture(scope="module")
+def service(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Service]:
+    settings = {"MILLRACE_JOB_SEGMENT_DOCUMENTS": str(SEGMENT_DOCUMENTS)}
+    service = Service(tmp_path_factory.mktemp("service"), settings)
+    service.start()
+    yield service
+    service.stop()
+
+
+class Command:
+    """One `millrace ingest` as a process."""
+
+    def __init__(self, *arguments: object, stdin: int | None = None) -> None:
+        words = [sys.executable, "-m", "millrace.cli", "ingest", *map(str, arguments)]
+        environment = {**os.environ, "PYTHONPATH": str(ROOT)}
+        pipe = subprocess.PIPE
+        self.process = subprocess.Popen(words, stdin=stdin, stdout=pipe, stderr=pipe, env=environment, text=True)
+        self.status = -1
+        self.printed = self.said = ""
+
+    def end(self, timeout_s: float = 120.0) -> "Command":
+        try:
+            self.printed, self.said = self.process.communicate(timeout=timeout_s)
+        finally:
+            self.process.kill()
+        self.status = self.process.returncode
+        assert "Traceback" not in self.said
+        return self
+
+    def interrupt(self, number: int = signal.SIGINT) -> "Command":
+        assert self.process.poll() is None, "it has ended by itself"
+        self.process.send_signal(number)
+        return self.end()
+
+    def resume_command(self) -> list[str]:
+        found = re.search(r"^  millrace ingest (--resume .*)$", self.said, re.MULTILINE)
+        assert found, self.said
+        return shlex.split(found[1])
+
+
+def ingest(*arguments: object, status: int = 0) -> Command:
+    command = Command(*arguments).end()
+    assert command.status == status, command.said
+    return command
+
+
+def newest_job(service: Service) -> dict[str, Any]:
+    with service.client() as client:
+        jobs: list[dict[str, Any]] = client.get("/v1/jobs?limit=1").raise_for_status().json()["data"]
+    return jobs[0] if jobs else {"available": 0, "counts": {"received": 0}}
+
+
+def synchronous(service: Service, texts: Sequence[str]) -> npt.NDArray[np.float32]:
+    with service.client() as client:
+        batches = [texts[start : start + 64] for start in range(0, len(texts), 64)]
+        answers = [client.post("/embed", json={"inputs": list(batch)}).raise_for_status().json() for batch in batches]
+    return np.array([vector for answer in answers for vector in answer], np.float32)
+
+
+def result_of(output: Path) -> tuple[list[Any], npt.NDArray[np.float32]]:
+    """Ids and vectors of any output."""
+    match output.suffix:
+        case ".ndjson":
+            lines = [orjson.loads(line) for line in output.read_bytes().splitlines()]
+            return [line["id"] for line in lines], np.array([line["embedding"] for line in lines], np.float32)
+        case ".npy":
+            lines = [orjson.loads(line) for line in output.with_suffix(".ids.ndjson").read_bytes().splitlines()]
+            return [line["id"] for line in lines], np.load(output)
+        case _:
+            table = pq.read_table(output)
+            return table["id"].to_pylist(), np.stack(table["embedding"].to_numpy())
+
+
+def texts_of(count: int) -> list[str]:
+    return [f"Mill {number} grinds {'wheat and ' * (number % 7)}rye." for number in range(count)]
+
+
+def written(folder: Path, texts: Sequence[str], name: str = "corpus.jsonl") -> Path:
+    path = folder / name
+    path.write_bytes(b"".join(orjson.dumps({"id": f"d{n}", "text": text}) + b"\n" for n, text in enumerate(texts)))
+    return path
+
+
+@pytest.fixture(scope="module")
+def folder_vectors(service: Service) -> tuple[list[str], npt.NDArray[np.float32]]:
+    documents = [orjson.loads(line) for line in Corpus([str(DOCS)], Reading(chunk_chars=600)).documents()]
+    return [document["id"] for document in documents], synchronous(
+        service, [document["text"] for document in documents]
+    )
+
+
+@pytest.mark.parametrize("suffix", [".ndjson", ".npy", ".parquet"])
+def test_a_folder_becomes_the_vectors_of_the_synchronous_route(
+    service: Service, folder_vectors: tuple[list[str], npt.NDArray[np.float32]], tmp_path: Path, suffix: str
+) -> None:
+    output = tmp_path / f"docs{suffix}"
+
+    command = ingest(DOCS, "--chunk-chars", 600, "-o", output, "--url", service.url)
+
+    ids, vectors = result_of(output)
+    assert ids == folder_vectors[0]
+    np.testing.assert_allclose(vectors, folder_vectors[1], atol=1e-5)
+    assert f"{len(ids):,} documents" in command.said
+    with service.client() as client:
+        assert client.get("/v1/jobs").json()["data"] == [], "its results are written, so the job is deleted"
+
+
+@pytest.mark.parametrize("suffix", [".ndjson", ".npy", ".parquet"])
+def test_after_ctrl_c_amid_the_results_the_printed_command_completes_them(
+    service: Service, tmp_path: Path, suffix: str
+) -> None:
+    # Given an ingest of which some results are written
+    texts, output = texts_of(480), tmp_path / f"out{suffix}"
+    command = Command(written(tmp_path, texts), "-o", output, "--url", service.url)
+    wait_until(lambda: newest_job(service)["available"] >= 2 * SEGMENT_DOCUMENTS, timeout_s=60)
+
+    # When it is interrupted, and continued as it says
+    command.interrupt()
+    ids_before = newest_job(service)["id"]
+    resumed = ingest(*command.resume_command())
+
+    # Then every document is there once
+    assert command.status == 130
+    assert command.said.startswith("Interrupted.\n")
+    assert ids_before in command.said
+    ids, vectors = result_of(output)
+    assert ids == [f"d{number}" for number in range(len(texts))]
+    np.testing.assert_allclose(vectors, synchronous(service, texts), atol=1e-5)
+    assert "480 documents" in resumed.said
+
+
+@pytest.mark.parametrize("suffix", [".ndjson", ".npy", ".parquet"])
+def test_a_killed_ingest_can_be_continued_too(service: Service, tmp_path: Path, suffix: str) -> None:
+    texts, output = texts_of(320), tmp_path / f"out{suffix}"
+    corpus = written(tmp_path, texts)
+    command = Command(corpus, "-o", output, "--url", service.url)
+    wait_until(lambda: newest_job(service)["available"] >= 2 * SEGMENT_DOCUMENTS, timeout_s=60)
+
+    command.interrupt(signal.SIGKILL)
+    ingest("--resume", newest_job(service)["id"], corpus, "-o", output, "--url", service.url)
+
+    ids, vectors = result_of(output)
+    assert ids == [f"d{number}" for number in range(len(texts))]
+    np.testing.assert_allclose(vectors, synchronous(service, texts), atol=1e-5)
+
+
+def test_after_ctrl_c_amid_the_upload_the_printed_command_completes_it(service: Service, tmp_path: Path) -> None:
+    # Given a corpus of more than two parts, of which a pipe gives the first half only
+    texts = texts_of(100)
+    lines = [
+        orjson.dumps({"id": number, "text": text, "metadata": "x" * 100_000}) + b"\n"
+        for number, text in enumerate(texts)
+    ]
+    corpus, output = tmp_path / "corpus.jsonl", tmp_path / "out.npy"
+    os.mkfifo(corpus)
+    command = Command(corpus, "-o", output, "--url", service.url)
+    is_over = threading.Event()
+
+    def feed() -> None:
+        with corpus.open("wb") as pipe:
+            pipe.write(b"".join(lines[:50]))
+            pipe.flush()
+            is_over.wait(60)
+
+    feeding = threading.Thread(target=feed)
+    feeding.start()
+    wait_until(lambda: newest_job(service)["counts"]["received"] > 0, timeout_s=60)
+
+    # When it is interrupted, and continued with the whole file
+    command.interrupt()
+    is_over.set()
+    feeding.join()
+    job = newest_job(service)
+    corpus.unlink()
+    corpus.write_bytes(b"".join(lines))
+    ingest(*command.resume_command())
+
+    # Then every document is there once
+    assert command.status == 130
+    assert job["status"] == "receiving"
+    assert 0 < job["counts"]["received"] < 100
+    ids, vectors = result_of(output)
+    assert ids == list(range(100))
+    np.testing.assert_allclose(vectors, synchronous(service, texts), atol=1e-5)
+
+
+def test_ctrl_c_can_cancel_the_job_and_resuming_brings_it_back(service: Service, tmp_path: Path) -> None:
+    texts, output = texts_of(320), tmp_path / "out.npy"
+    command = Command(written(tmp_path, texts), "-o", output, "--cancel-on-interrupt", "--url", service.url)
+    wait_until(lambda: newest_job(service)["available"] >= SEGMENT_DOCUMENTS, timeout_s=60)
+
+    command.interrupt()
+    wait_until(lambda: newest_job(service)["status"] == "cancelled", timeout_s=30)
+    ingest(*command.resume_command())
+
+    assert f"Job {command.resume_command()[1]} is cancelled." in command.said
+    assert result_of(output)[0] == [f"d{number}" for number in range(len(texts))]
+
+
+def test_without_waiting_the_id_is_printed_and_gets_the_results_later(service: Service, tmp_path: Path) -> None:
+    texts = texts_of(40)
+
+    sent = ingest(written(tmp_path, texts), "--no-wait", "--url", service.url)
+    fetched = ingest("--resume", sent.printed.strip(), "-o", tmp_path / "a.ndjson", "--keep-job", "--url", service.url)
+    again = ingest("--resume", sent.printed.strip(), "-o", tmp_path / "b.parquet", "--url", service.url)
+
+    assert re.fullmatch(r"job_\w+\n", sent.printed)
+    assert fetched.printed == again.printed == ""
+    assert result_of(tmp_path / "a.ndjson")[0] == result_of(tmp_path / "b.parquet")[0]
+    np.testing.assert_allclose(result_of(tmp_path / "b.parquet")[1], synchronous(service, texts), atol=1e-5)
+
+
+def test_a_table_on_standard_input_in_another_number_format(service: Service, tmp_path: Path) -> None:
+    read, write = os.pipe()
+    command = Command(
+        *("-", "--format", "csv", "--text-field", "body", "--metadata-fields", "lang", "--precision", "int8"),
+        *("-o", tmp_path / "out.npy", "--url", service.url),
+        stdin=read,
+    )
+    with os.fdopen(write, "w") as pipe:
+        pipe.write("id,body,lang\n7,Water mills.,en\n8,Windmühlen.,de\n")
+    os.close(read)
+
+    assert command.end().status == 0, command.said
+
+    ids, vectors = result_of(tmp_path / "out.npy")
+    assert ids == ["7", "8"]
+    assert vectors.dtype == np.int8
+    first = orjson.loads((tmp_path / "out.ids.ndjson").read_bytes().splitlines()[0])
+    assert first == {"index": 0, "id": "7", "metadata": {"lang": "en"}}
+
+
+def test_documents_that_fail_do_not_fail_the_others(service: Service, tmp_path: Path) -> None:
+    corpus = tmp_path / "corpus.jsonl"
+    corpus.write_text('{"id":"a","text":"good"}\n{"id":"b","text":""}\nnot json\n{"id":"d","text":"good"}\n')
+
+    command = ingest(corpus, "-o", tmp_path / "out.npy", "--url", service.url, status=3)
+
+    vectors = np.load(tmp_path / "out.npy")
+    lines = [orjson.loads(line) for line in (tmp_path / "out.ids.ndjson").read_bytes().splitlines()]
+    assert np.isnan(vectors).all(axis=1).tolist() == [False, True, True, False]
+    assert ["error" in line for line in lines] == [False, True, True, False]
+    np.testing.assert_allclose(vectors[0], vectors[3], atol=1e-6)
+    assert "2 of them have an error" in command.said
+
+
+def test_another_corpus_than_that_of_the_job_is_refused(service: Service, tmp_path: Path) -> None:
+    job = newest_unfinished(service)
+
+    wrong_file = ingest("--resume", job, written(tmp_path, ["x"], "other.jsonl"), "--url", service.url, status=2)
+    wrong_option = ingest("--resume", job, "--text-field", "body", "x.jsonl", "--url", service.url, status=2)
+    short = ingest("--resume", job, written(tmp_path, ["x"], "corpus.jsonl"), "--url", service.url, status=2)
+
+    assert "of other names" in wrong_file.said
+    assert "was begun without --text-field" in wrong_option.said
+    assert "hold 1 documents, and the job has 3" in short.said
+
+
+def newest_unfinished(service: Service) -> str:
+    """A job whose upload was begun as the command does, and not ended."""
+    from millrace.ingest.plan import Plan
+
+    with service.client() as client:
+        metadata = Plan().for_files(["corpus.jsonl"]).as_metadata()
+        job: str = client.post("/v1/jobs", json={"metadata": metadata}).raise_for_status().json()["id"]
+        body = b'{"text":"one"}\n' * 3
+        client.post(f"/v1/jobs/{job}/documents?offset=0&more=true", content=body).raise_for_status()
+    return job
+
+
+@pytest.mark.parametrize(
+    ("arguments", "status", "sentence"),
+    [
+        (
+            ["good.jsonl", "--url", "http://127.0.0.1:9"],
+            1,
+            "no gateway answers at http://127.0.0.1:9: connection refused",
+        ),
+        (["good.jsonl", "--url", "localhost"], 2, "--url 'localhost' must begin with http:// or https://"),
+        (["good.jsonl", "--model", "nope"], 1, "model 'nope' is not served here"),
+        (["good.jsonl", "--dimensions", "999"], 1, "has 384 dimensions, not 999"),
+        (["good.jsonl", "--kinds", "dense,thick"], 1, "kinds"),
+        (["good.jsonl", "-o", "none/out.npy"], 2, "there is no folder none"),
+        (["good.jsonl", "-o", "out.csv"], 2, "must end in .ndjson"),
+        (["good.jsonl", "-o", "good.jsonl"], 2, "good.jsonl is there already"),
+        (["good.jsonl", "-o", "out.npy", "--no-wait"], 2, "--no-wait writes no output"),
+        (["missing.csv"], 2, "there is no file missing.csv"),
+        (["bad.csv"], 2, "bad.csv has no column 'text', only 'id', 'body'; choose with --text-field"),
+        (["bad.csv", "--text-field", "body", "--id-field", "key"], 2, "bad.csv has no column 'key'"),
+        (["empty.jsonl"], 2, "there are no documents in empty.jsonl"),
+        ([], 2, "there is no FILE to read"),
+        (["--resume", "job_none"], 1, "no job 'job_none' is here"),
+        (["good.jsonl", "--chunk-chars", "0"], 2, "'0' is not a whole number above 0"),
+        (["good.jsonl", "--webhook", "http://127.0.0.1:1/x"], 1, "127.0.0.1"),
+    ],
+)
+def test_a_mistake_is_told_in_a_sentence(
+    service: Service, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, arguments: list[str], status: int, sentence: str
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    written(tmp_path, ["one"], "good.jsonl")
+    (tmp_path / "bad.csv").write_text("id,body\n1,one\n")
+    (tmp_path / "empty.jsonl").touch()
+    url = [] if "--url" in arguments else ["--url", service.url]
+
+    command = ingest(*arguments, *url, status=status)
+
+    assert sentence in command.said.splitlines()[-1]
+    assert command.printed == ""
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["bad.csv", "empty.jsonl", "good.jsonl"]

@@ -1,0 +1,181 @@
+"""The job runner beside everything else that goes on: kills, priorities, full stores, models that are gone, time that is up.
+
+The engine is the null engine, so that what is waited for is the runner and not the model.
+"""
+
+import time
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import orjson
+import pytest
+
+from tests.helpers.service import Service
+from tests.helpers.waiting import wait_until
+
+ENVIRONMENT = {
+    "MILLRACE_ENGINE": "bench.null_engine",
+    "MILLRACE_JOB_SEGMENT_DOCUMENTS": "50",
+    "MILLRACE_CALLBACK_METRICS_PORT": "0",
+}
+
+
+@pytest.fixture(scope="module")
+def null_service(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Service]:
+    service = Service(tmp_path_factory.mktemp("null"), ENVIRONMENT)
+    service.start()
+    yield service
+    service.stop()
+
+
+def _service(folder: Path, **environment: str) -> Service:
+    service = Service(folder, {**ENVIRONMENT, **environment})
+    service.start()
+    return service
+
+
+def _ndjson(count: int, text: str = "a mill stands by the water") -> bytes:
+    return b"".join(orjson.dumps({"id": n, "text": f"{text} {n}"}) + b"\n" for n in range(count))
+
+
+def _submit(service: Service, count: int, **options: Any) -> str:
+    with service.client() as client:
+        answer = client.post("/v1/ingest", params=options, content=_ndjson(count))
+        assert answer.status_code == 202, answer.text
+        job: str = answer.json()["id"]
+        return job
+
+
+def _job(service: Service, job: str) -> dict[str, Any]:
+    with service.client() as client:
+        found: dict[str, Any] = client.get(f"/v1/jobs/{job}").json()
+        return found
+
+
+def _wait(service: Service, job: str, status: str = "completed", timeout_s: float = 60) -> dict[str, Any]:
+    wait_until(lambda: _job(service, job)["status"] == status, timeout_s=timeout_s, what=f"{job} to be {status}")
+    return _job(service, job)
+
+
+def test_a_killed_runner_is_replaced_and_its_segments_are_run_again(null_service: Service) -> None:
+    # Given a job under way
+    job = _submit(null_service, 20_000)
+    wait_until(lambda: _job(null_service, job)["counts"]["completed"] > 500, timeout_s=30)
+    # When its runner dies in the middle
+    null_service.part("api.bulk").kill()
+    # Then it is finished all the same, each document once
+    done = _wait(null_service, job)
+    assert done["counts"] == {"received": 20_000, "completed": 20_000, "failed": 0}
+    with null_service.client() as client:
+        lines = client.get(f"/v1/jobs/{job}/results", params={"encoding": "base64"}).content.splitlines()
+    assert [orjson.loads(line)["id"] for line in lines] == list(range(20_000))
+
+
+def test_an_urgent_job_overtakes_one_that_is_under_way(null_service: Service) -> None:
+    slow = _submit(null_service, 30_000)
+    wait_until(lambda: _job(null_service, slow)["counts"]["completed"] > 0, timeout_s=30)
+    urgent = _submit(null_service, 500, priority=10)
+    _wait(null_service, urgent)
+    assert _job(null_service, slow)["status"] == "in_progress"
+    with null_service.client() as client:
+        client.post(f"/v1/jobs/{slow}/cancel")
+    _wait(null_service, slow, "cancelled")
+
+
+def test_jobs_of_one_priority_take_turns(null_service: Service) -> None:
+    long = _submit(null_service, 30_000)
+    short = _submit(null_service, 200)
+    _wait(null_service, short)
+    assert _job(null_service, long)["status"] == "in_progress"
+    with null_service.client() as client:
+        client.post(f"/v1/jobs/{long}/cancel")
+    counts = _wait(null_service, long, "cancelled")["counts"]
+    # What was done can be read.
+    assert 0 < counts["completed"] < 30_000
+    with null_service.client() as client:
+        lines = client.get(f"/v1/jobs/{long}/results").content.splitlines()
+    assert lines
+    assert [orjson.loads(line)["index"] for line in lines] == list(range(len(lines)))
+
+
+def test_a_cancelled_job_is_resumed_where_it_stood(null_service: Service) -> None:
+    job = _submit(null_service, 20_000)
+    wait_until(lambda: _job(null_service, job)["counts"]["completed"] > 0, timeout_s=30)
+    with null_service.client() as client:
+        client.post(f"/v1/jobs/{job}/cancel")
+        before = _wait(null_service, job, "cancelled")["counts"]["completed"]
+        assert client.post(f"/v1/jobs/{job}/resume").status_code == 200
+    done = _wait(null_service, job)
+    assert before < 20_000
+    assert done["counts"] == {"received": 20_000, "completed": 20_000, "failed": 0}
+
+
+def test_many_jobs_at_once_are_all_finished(null_service: Service) -> None:
+    jobs = [_submit(null_service, 120) for _ in range(25)]
+    for job in jobs:
+        assert _wait(null_service, job)["counts"]["completed"] == 120
+
+
+def test_a_store_that_is_full_fails_the_job_with_a_sentence(tmp_path: Path) -> None:
+    # Given room for the input, but not for the vectors
+    service = _service(tmp_path, MILLRACE_STORE_LIMIT_BYTES="1000000")
+    try:
+        job = _submit(service, 2_000)
+        # Then the job says so, and what was done can be read
+        failed = _wait(service, job, "failed")
+        assert failed["errors"][0]["code"] == "storage_full"
+        assert "1,000,000" in failed["errors"][0]["message"]
+        assert 0 < failed["available"] < 2_000
+        # And more input is refused with the same sentence
+        with service.client() as client:
+            refused = client.post("/v1/ingest", content=_ndjson(2_000))
+        assert refused.status_code == 507
+        assert "1,000,000" in refused.json()["error"]["message"]
+    finally:
+        service.stop()
+
+
+def test_an_upload_that_stops_and_a_job_whose_time_is_up_say_so(tmp_path: Path) -> None:
+    service = _service(
+        tmp_path, MILLRACE_JOB_UPLOAD_IDLE_S="2", MILLRACE_JOB_TIMEOUT_S="6", MILLRACE_JOB_RESULTS_TTL_S="5"
+    )
+    try:
+        stopped = _submit(service, 100, more="true")
+        failed = _wait(service, stopped, "failed")
+        assert failed["errors"][0]["code"] == "upload_incomplete"
+        assert "100 documents" in failed["errors"][0]["message"]
+        # Without its worker nothing is run.
+        service.part("workers").suspend()
+        try:
+            expired = _submit(service, 100)
+            _wait(service, expired, "expired", timeout_s=20)
+        finally:
+            service.part("workers").resume()
+
+        # Both are removed when their results' time is up.
+        def gone() -> bool:
+            with service.client() as client:
+                return all(client.get(f"/v1/jobs/{job}").status_code == 404 for job in (stopped, expired))
+
+        wait_until(gone, timeout_s=40)
+        left = [path for path in Path(service.environment["MILLRACE_STATE_DIR"], "store").rglob("*") if path.is_file()]
+        assert left == []
+    finally:
+        service.stop()
+
+
+def test_jobs_outlive_a_restart_of_everything(tmp_path: Path) -> None:
+    service = _service(tmp_path)
+    job = _submit(service, 20_000)
+    wait_until(lambda: _job(service, job)["counts"]["completed"] > 0, timeout_s=30)
+    assert service.stop() == 0
+    service.log_file.unlink()  # it says that the service has started
+    started = time.monotonic()
+    service.start()
+    try:
+        done = _wait(service, job)
+        assert done["counts"] == {"received": 20_000, "completed": 20_000, "failed": 0}
+        assert time.monotonic() - started < 60
+    finally:
+        service.stop()

@@ -1,0 +1,61 @@
+"""What the fuzzing knows of this service beyond its OpenAPI document. Loaded by schemathesis, in its own environment."""
+
+import base64
+import os
+import tomllib
+import zlib
+from pathlib import Path
+from typing import Any
+
+import schemathesis
+from hypothesis import strategies as st
+from schemathesis.openapi.checks import RejectedPositiveData
+
+EXCLUSIONS = tomllib.loads((Path(__file__).parent / "exclusions.toml").read_text())
+#: Names of served models, the empty one for the default, and one that nobody has.
+_MODELS = [*os.environ.get("MILLRACE_FUZZ_MODELS", "").split(","), "", "nobody's"]
+
+#: A picture of one black pixel.
+_PNG = "iVBORw0KGgoAAAANSUhEUgAAAAEAAAABCAAAAAA6fptVAAAACklEQVR4nGNgAAAAAgABSK+kcQAAAABJRU5ErkJggg=="
+
+schemathesis.openapi.format(
+    "image-reference",
+    st.sampled_from([_PNG, f"data:image/png;base64,{_PNG}", base64.urlsafe_b64encode(base64.b64decode(_PNG)).decode()]),
+)
+
+
+@schemathesis.hook
+def map_body(_: Any, body: Any) -> Any:
+    """Most made-up names of models become names of models: else nearly every body would end at the first 404."""
+    if isinstance(body, dict):
+        entries = body.get("inputs")
+        for part in [body, *(entries if isinstance(entries, list) else [])]:
+            if isinstance(part, dict) and isinstance(part.get("model"), str):
+                part["model"] = _served(part["model"])
+    return body
+
+
+@schemathesis.hook
+def map_path_parameters(_: Any, parameters: Any) -> Any:
+    """The same for models that the path names, and never the empty one."""
+    if not isinstance(parameters, dict):
+        return parameters
+    named = {name: _served(value) or _MODELS[0] for name, value in parameters.items() if name in ("model", "id")}
+    return {**parameters, **named}
+
+
+def _served(name: str) -> str:
+    return _MODELS[zlib.crc32(name.encode(errors="replace")) % len(_MODELS)]
+
+
+@schemathesis.hook
+def filter_failure(_: Any, failure: Any, case: Any, response: Any) -> bool:
+    """Whether a failure counts: a refusal of a fitting body does not when its code is among the exclusions."""
+    if not isinstance(failure, RejectedPositiveData):
+        return True
+    try:
+        problem = response.json()
+        code = problem["error"]["code"] if isinstance(problem["error"], dict) else problem["code"]
+    except (ValueError, KeyError, TypeError):
+        return True
+    return code not in EXCLUSIONS

@@ -1,0 +1,34 @@
+"""Texts that are far too long: what a worker would not look at is not sent, and it still sees that the text was too long."""
+
+import pytest
+
+from api.long_texts import shortened
+from shared.jobs import CHARACTERS_PER_MAX_TOKEN, ClassifyRequest, EmbedRequest, Request, RerankRequest, TokenizeRequest
+
+MOST = 8 * CHARACTERS_PER_MAX_TOKEN
+LONG = "a" + "b" * MOST + "c"
+ABOUT = {"request_id": "r", "deadline": 2e9}
+
+
+@pytest.mark.parametrize(("side", "kept"), [("right", LONG[:-1]), ("left", LONG[1:])])
+def test_one_character_more_than_is_looked_at_is_kept_of_the_right_end(side: str, kept: str) -> None:
+    embed = shortened(EmbedRequest(**ABOUT, texts=["short", LONG], truncation_side=side), 8)
+    assert embed.texts == ["short", kept]
+    rerank = shortened(RerankRequest(**ABOUT, query=LONG, documents=[LONG, "short"], truncation_side=side), 8)
+    assert (rerank.query, rerank.documents) == (LONG[:-1], [kept, "short"])
+    pairs = shortened(ClassifyRequest(**ABOUT, texts=["one", LONG], seconds=[LONG, None], truncation_side=side), 8)
+    assert (pairs.texts, pairs.seconds) == (["one", kept], [kept, None])
+
+
+@pytest.mark.parametrize(
+    "request_",
+    [
+        EmbedRequest(**ABOUT, texts=[LONG[:MOST]]),
+        EmbedRequest(**ABOUT, texts=[LONG], late_chunking=True),
+        RerankRequest(**ABOUT, query="q", documents=["short"]),
+        ClassifyRequest(**ABOUT, texts=["short"]),
+        TokenizeRequest(**ABOUT, texts=[LONG]),
+    ],
+)
+def test_others_stay_as_they_are(request_: Request) -> None:
+    assert shortened(request_, 8) is request_

@@ -1,0 +1,90 @@
+"""`python -m workers.callbacks`: one callback worker process."""
+
+import os
+import socket
+import sys
+import warnings
+from uuid import uuid4
+
+from celery.exceptions import SecurityWarning
+from prometheus_client import start_http_server
+from redis.asyncio import Redis
+from redis.exceptions import RedisError
+
+from shared.bulk.sinks import configured_sinks
+from shared.errors import StorageUnavailable
+from shared.logging import configure_logging, get_logger
+from shared.metrics import Metrics, Owner
+from shared.model_config import ConfigurationError
+from shared.settings import load_or_exit
+from workers.callbacks.app import make_callback_app
+from workers.callbacks.courier import Courier
+from workers.callbacks.lease import Lease
+from workers.callbacks.loop import LoopThread
+from workers.callbacks.pool import CallbackPool
+from workers.callbacks.settings import CallbackSettings
+
+log = get_logger("millrace.callbacks")
+
+#: sysexits.h EX_CONFIG: trying again will not help; a supervisor should not restart.
+EXIT_CONFIG = 78
+EXIT_UNAVAILABLE = 69
+
+
+def main() -> int:
+    """Deliver events until SIGTERM; what is under way is finished within the drain time."""
+    settings = load_or_exit(CallbackSettings)
+    configure_logging(settings.log_level, settings.log_format)
+    # Celery warns root against pickle, which this worker does not accept; in a container root is the usual user.
+    warnings.simplefilter("ignore", SecurityWarning)
+    worker = f"callbacks@{socket.gethostname()}-{uuid4().hex[:8]}"
+    metrics = Metrics(Owner.CALLBACKS)
+    redis = Redis.from_url(
+        settings.redis_url.get_secret_value(), socket_timeout=5.0, socket_connect_timeout=2.0, health_check_interval=5
+    )
+    loop = LoopThread()
+    try:
+        courier = Courier(settings, redis, loop, configured_sinks(settings.sinks_file), metrics)
+    except (ConfigurationError, StorageUnavailable) as err:
+        return _give_up(str(err), EXIT_CONFIG)
+    loop.start()
+    lease = Lease(redis, worker, courier.measure)
+    try:
+        loop.call(lease.take())
+    except (RedisError, OSError) as err:
+        return _give_up(f"Redis cannot be used: {err}", EXIT_UNAVAILABLE)
+    loop.spawn(lease.keep())
+    if settings.callbacks_metrics_port:
+        start_http_server(
+            settings.callbacks_metrics_port, addr=settings.callbacks_metrics_host, registry=metrics.registry
+        )
+    app = make_callback_app(settings, courier, worker)
+    celery = app.Worker(
+        hostname=worker,
+        pool_cls=CallbackPool,
+        concurrency=settings.callback_threads,
+        loglevel=settings.log_level,
+        without_gossip=True,
+        without_mingle=True,
+        task_events=True,
+        quiet=True,
+    )
+    log.info("worker_ready", worker=worker, threads=settings.callback_threads)
+    try:
+        celery.start()
+    finally:
+        loop.call(lease.give_back())
+        courier.close()
+        loop.stop()
+    sys.stdout.flush()
+    # A thread that still waits for a receiver would hold the process up; its event's lease ends without it.
+    os._exit(celery.exitcode or 0)
+
+
+def _give_up(reason: str, status: int) -> int:
+    log.error("worker_not_started", reason=reason)
+    return status
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,61 @@
+"""The callback worker's lease: while it is renewed, messages that the worker has taken are left to it."""
+
+import asyncio
+from collections.abc import Awaitable, Callable
+
+from redis.asyncio import Redis
+from redis.exceptions import RedisError
+
+from shared import keys, leases
+from shared.logging import get_logger
+
+log = get_logger("millrace.callbacks")
+
+#: Renewals between two measurements.
+_MEASURE_EVERY = 10
+
+
+class Lease:
+    """Says "alive" every `leases.RENEW_INTERVAL_S`; gateways put back what a worker held that does not."""
+
+    def __init__(self, redis: Redis, worker: str, measure: Callable[[], Awaitable[None]]) -> None:
+        """Build a lease.
+
+        Args:
+            redis: Where leases are.
+            worker: This worker's id.
+            measure: Called now and then.
+        """
+        self._redis = redis
+        self._worker = worker
+        self._measure = measure
+        self._renew = redis.register_script(leases.script("renew"))
+
+    async def take(self) -> None:
+        """Take the lease, or renew it."""
+        script_keys, arguments = leases.renew_call(self._worker)
+        await self._renew(keys=script_keys, args=arguments)
+
+    async def keep(self) -> None:
+        """Renew it until cancelled."""
+        reachable, round_number = True, 0
+        while True:
+            await asyncio.sleep(leases.RENEW_INTERVAL_S)
+            try:
+                await self.take()
+                if round_number % _MEASURE_EVERY == 0:
+                    await self._measure()
+                round_number += 1
+                reachable = True
+            except (RedisError, OSError) as err:
+                if reachable:
+                    log.warning("redis_lost", error=str(err))
+                reachable = False
+
+    async def give_back(self) -> None:
+        """End it, unless messages are still unacknowledged: then it just ends."""
+        try:
+            if not await self._redis.hlen(keys.unacked(self._worker)):
+                await self._redis.zrem(keys.LEASES, self._worker)
+        except (RedisError, OSError) as err:
+            log.warning("lease_not_returned", error=str(err))

@@ -1,0 +1,1 @@
+"""Sinks: where results of bulk jobs go, one file each."""
