@@ -7,7 +7,9 @@ from fastapi import FastAPI
 from fastapi_offline import FastAPIOffline
 
 from api.bulk.batch_routes import add_batch_routes
+from api.bulk.embedding import Embedding
 from api.bulk.job_routes import add_job_routes
+from api.bulk.webhook_routes import add_webhook_routes
 from api.core import Core
 from api.health import add_health_routes
 from api.middleware import RequestId
@@ -54,8 +56,9 @@ def create_app(settings: ApiSettings) -> FastAPI:
         table=table,
         store=store,
         catalog=core.catalog,
-        dispatcher=core.dispatcher,
+        embedding=Embedding(core.dispatcher, metrics),
         settings=settings,
     )
+    add_webhook_routes(app, redis=core.redis, table=table, settings=settings)
     add_health_routes(app, core.catalog, core.fleet, core.dispatcher, metrics, core.redis, settings)
     return app

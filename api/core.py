@@ -1,6 +1,8 @@
 """What answers requests, without HTTP around it: the gateway and the job runner are both built on it."""
 
 import asyncio
+import os
+import signal
 from collections.abc import AsyncIterator, Awaitable
 from contextlib import asynccontextmanager
 from uuid import uuid4
@@ -17,8 +19,11 @@ from api.fleet import Fleet
 from api.images import ImageFetcher
 from api.replies import Replies
 from api.settings import ApiSettings
+from shared.logging import get_logger
 from shared.metrics import Metrics
 from shared.plugins import discover
+
+log = get_logger("millrace.core")
 
 #: Time for a command to Redis before its connection is given up, in seconds.
 _SOCKET_TIMEOUT_S = 5.0
@@ -70,6 +75,8 @@ class Core:
         """Connect, and run what goes on in the background, with `more` of it, until the block ends."""
         loops = (self.fleet.run(), self.replies.listen(), self.replies.sweep(), *more)
         background = [asyncio.ensure_future(run) for run in loops]
+        for task in background:
+            task.add_done_callback(_stop_if_it_failed)
         try:
             yield
         finally:
@@ -81,3 +88,10 @@ class Core:
             await self.redis.aclose()
             await self._subscriber.aclose()
             await self._images.aclose()
+
+
+def _stop_if_it_failed(task: asyncio.Future[None]) -> None:
+    """A process that lacks one of its loops looks alive and is not: let its supervisor start another."""
+    if not task.cancelled() and (error := task.exception()) is not None:
+        log.error("background_failed", exc_info=error)
+        os.kill(os.getpid(), signal.SIGTERM)

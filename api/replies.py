@@ -153,13 +153,15 @@ class Replies:
         loop = asyncio.get_running_loop()
         self._heard_at = loop.time()
         while True:
+            await asyncio.sleep(max(0.0, self._heard_at + PING_AFTER_S - loop.time()))
+            asked_at = loop.time()
+            if asked_at < self._heard_at + PING_AFTER_S:
+                continue
+            with suppress(RedisError, OSError):  # the reader sees the same error and resubscribes
+                await connection.send_command("PING")
             await asyncio.sleep(PING_AFTER_S)
-            silent_s = loop.time() - self._heard_at
-            if silent_s >= 2 * PING_AFTER_S:
+            if self._heard_at < asked_at:
                 await connection.disconnect(nowait=True)
-            elif silent_s >= PING_AFTER_S:
-                with suppress(RedisError, OSError):  # the reader sees the same error and resubscribes
-                    await connection.send_command("PING")
 
     def _resolve(self, task_id: str, value: bytes, *, way: str) -> None:
         task = self._pending.get(task_id)

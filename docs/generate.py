@@ -5,11 +5,13 @@ from pathlib import Path
 
 from pydantic_core import PydanticUndefined
 
-from api.settings import ApiSettings
+from api.settings import ApiSettings, RunnerSettings
 from docs.clients import clients
 from millrace.settings import ServeSettings
+from shared.bulk.settings import WebhookSettings
 from shared.metrics import METRICS, Owner
 from shared.settings import PREFIX, Settings
+from workers.callbacks.settings import CallbackSettings
 from workers.settings import WorkerSettings
 
 FOLDER = Path(__file__).parent / "reference"
@@ -23,9 +25,17 @@ def configuration() -> str:
         _HEADER,
         "# Configuration\n\nEvery setting is an environment variable. A bad value stops the start and is named.\n",
         _settings_table("Every process", Settings, ()),
-        _settings_table("Gateway", ApiSettings, (Settings,)),
+        _settings_table("Callbacks and sinks: gateway, job runner and callback worker", WebhookSettings, (Settings,)),
+        _settings_table("Gateway", ApiSettings, (WebhookSettings,)),
+        _settings_table("Job runner, beside those of the gateway", RunnerSettings, (ApiSettings,)),
+        _settings_table("Callback worker", CallbackSettings, (WebhookSettings,)),
         _settings_table("Worker", WorkerSettings, (Settings,)),
-        _settings_table("`millrace serve`", ServeSettings, (ApiSettings,), but=("device", "worker_metrics_port")),
+        _settings_table(
+            "`millrace serve`",
+            ServeSettings,
+            (RunnerSettings, CallbackSettings),
+            but=("device", "worker_metrics_port"),
+        ),
         _MODELS,
         _HEADERS,
     ]
@@ -42,6 +52,7 @@ def metrics() -> str:
             Owner.RUNNER,
             "`GET /metrics` on `MILLRACE_RUNNER_METRICS_PORT`, beside the gateway's of what it sends to the models",
         ),
+        (Owner.CALLBACKS, "`GET /metrics` on `MILLRACE_CALLBACKS_METRICS_PORT` of each callback worker"),
     ):
         parts.append(f"## {owner.capitalize()}\n\n{where}.\n\n| metric | type | labels | meaning |\n|---|---|---|---|")
         for metric in METRICS:

@@ -28,6 +28,10 @@ def main(arguments: Sequence[str] | None = None) -> int:
             gateway()
             return 0
         case "worker":
+            if options.callbacks:
+                from workers.callbacks.__main__ import main as callback_worker
+
+                return callback_worker()
             from workers.__main__ import main as worker
 
             return worker()
@@ -60,7 +64,8 @@ def _parser() -> argparse.ArgumentParser:
     commands = parser.add_subparsers(dest="command", required=True, metavar="command")
     commands.add_parser("serve", help="run everything on this machine, in the foreground")
     commands.add_parser("gateway", help="run the HTTP gateway only")
-    commands.add_parser("worker", help="run one worker only")
+    worker = commands.add_parser("worker", help="run one worker only")
+    worker.add_argument("--callbacks", action="store_true", help="one that sends callbacks of bulk jobs, not a model's")
     commands.add_parser("jobs", help="run the bulk jobs' runner only")
     add_arguments(commands.add_parser("ingest", help="index files through a running deployment"))
     commands.add_parser("models", help="list the configured models")

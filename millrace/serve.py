@@ -61,6 +61,7 @@ class Supervisor:
         self._gateway: Part | None = None
         self._workers: list[Part] = []
         self._runner: Part | None = None
+        self._callbacks: Part | None = None
         self._flower: Part | None = None
         self._stopping = asyncio.Event()
         self._failed: str | None = None
@@ -100,7 +101,7 @@ class Supervisor:
     def _parts(self) -> list[Part]:
         return [
             part
-            for part in (self._own_redis, self._gateway, self._runner, *self._workers, self._flower)
+            for part in (self._own_redis, self._gateway, self._runner, self._callbacks, *self._workers, self._flower)
             if part is not None
         ]
 
@@ -148,6 +149,7 @@ class Supervisor:
             self._workers.append(self._part(name, [sys.executable, "-m", "workers"], {**environment, **own}))
         self._gateway = self._part("gateway", [sys.executable, "-m", "api"], environment)
         self._runner = self._part("jobs", [sys.executable, "-m", "api.bulk"], environment)
+        self._callbacks = self._part("callbacks", [sys.executable, "-m", "workers.callbacks"], environment)
         if self._settings.flower_port:
             self._flower = self._part("flower", [sys.executable, "-m", "millrace.flower"], environment)
         for part in self._parts():
@@ -200,6 +202,8 @@ class Supervisor:
             await self._gateway.stop(patience_s)
         if self._runner:
             await self._runner.stop(patience_s)
+        if self._callbacks:
+            await self._callbacks.stop(patience_s)
         await asyncio.gather(*(worker.stop(patience_s) for worker in self._workers))
         if self._flower:
             await self._flower.stop(3)
@@ -231,6 +235,8 @@ def _check_ports(settings: ServeSettings) -> None:
         wanted.append(("127.0.0.1", settings.flower_port, "FLOWER_PORT"))
     if settings.runner_metrics_port:
         wanted.append((settings.runner_metrics_host, settings.runner_metrics_port, "RUNNER_METRICS_PORT"))
+    if settings.callbacks_metrics_port:
+        wanted.append((settings.callbacks_metrics_host, settings.callbacks_metrics_port, "CALLBACKS_METRICS_PORT"))
     if settings.worker_metrics_port:
         wanted.append(("127.0.0.1", settings.worker_metrics_port, "WORKER_METRICS_PORT"))
     for host, port, variable in wanted:

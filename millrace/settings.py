@@ -6,9 +6,10 @@ from pydantic import Field
 
 from api.settings import RunnerSettings
 from shared.settings import default_state_dir
+from workers.callbacks.settings import CallbackSettings
 
 
-class ServeSettings(RunnerSettings):
+class ServeSettings(RunnerSettings, CallbackSettings):
     """What the supervisor reads from the environment, beside what it hands on to the parts."""
 
     state_dir: Path = Field(

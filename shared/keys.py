@@ -11,7 +11,7 @@
 | `millrace:job:<job>` | hash, see `shared.bulk.table` | until the job is deleted | gateway, runner | both |
 | `millrace:job:<job>:segments` | string, 16 bytes a segment | as the job | gateway, runner | both |
 | `millrace:job:<job>:done` | bitmap of segments | as the job | `complete.lua` | both |
-| `millrace:job:<job>:sizes` | string, 8 bytes a segment | as the job | `complete.lua` | gateway |
+| `millrace:job:<job>:sizes` | string, 16 bytes a segment | as the job | `complete.lua` | gateway |
 | `millrace:job:<job>:events` | sorted set, event to creation (Unix s) | as the job | runner, callback worker | both |
 | `millrace:job:<job>:delivered` | list of events, newest first | as the job | callback worker | both |
 | `millrace:job:<job>:claims` | sorted set, segment to end of claim (ms, server's clock) | while it runs | runner | runner |

@@ -6,6 +6,7 @@ import signal
 import uvloop
 from prometheus_client import start_http_server
 
+from api.bulk.embedding import Embedding
 from api.bulk.files import FileTable
 from api.bulk.finishing import Finishing
 from api.bulk.pump import CallbackPump
@@ -40,7 +41,7 @@ async def _run(settings: RunnerSettings) -> None:
     core = Core(settings, metrics, name="jr", max_pending_items=_MAX_PENDING_ITEMS)
     table, store = JobTable(core.redis), Store(settings.store_url())
     contenders = contenders_by_path(core.dialects, settings)
-    runs = SegmentRuns(core.dispatcher, core.endpoint, core.catalog, contenders)
+    runs = SegmentRuns(Embedding(core.dispatcher, metrics), core.endpoint, core.catalog, contenders)
     finishing = Finishing(table, FileTable(core.redis), store)
     runner = Runner(core, table, store, runs, finishing, metrics, settings)
     pump = CallbackPump(core.redis, table, settings)

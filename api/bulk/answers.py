@@ -50,8 +50,8 @@ def answering(respond: Respond) -> Respond:
             if error.status >= 500:
                 log.warning("request_failed", path=request.url.path, code=error.code, reason=error.message)
             return error_answer(error)
-        except RedisError:
-            log.warning("request_failed", path=request.url.path, code=Unavailable.code, exc_info=True)
+        except RedisError as err:
+            log.warning("request_failed", path=request.url.path, code=Unavailable.code, reason=str(err))
             return error_answer(Unavailable())
         except ClientDisconnect:
             return Response(status_code=_CLIENT_GONE)
@@ -73,6 +73,7 @@ def add_route(
     query: type[BaseModel] | None = None,
     body: Mapping[str, Any] | None = None,
     shown: type[BaseModel] | None = None,
+    status: int = 200,
 ) -> None:
     """Serve a route, each of its paths with and without a trailing slash.
 
@@ -86,6 +87,7 @@ def add_route(
         query: Model of its query.
         body: Schemas of its body by media type.
         shown: Model of the answer.
+        status: Of the answer.
     """
     options: dict[str, Any] = {"methods": [method], "response_model": None}
     parameters = [
@@ -107,7 +109,8 @@ def add_route(
         answer,
         summary=summary,
         tags=[tag],
-        responses={200: {"model": shown}} if shown is not None else None,
+        responses={status: {"model": shown}} if shown is not None else None,
+        status_code=status,
         openapi_extra=extra,
         **options,
     )

@@ -20,8 +20,8 @@ from api.bulk.batch_object import Batch, BatchList, batch_object
 from api.bulk.file_routes import PREFIXES, FileRoutes, page_of
 from api.bulk.files import BATCH, FileTable, new_file_id
 from api.bulk.idempotency import Idempotency
-from api.bulk.ingest_options import Webhook
 from api.bulk.job_creation import SECRET_HEADER
+from api.bulk.receivers import receiver_of
 from api.dialect import Dialect, Route
 from api.settings import ApiSettings
 from shared import keys
@@ -29,7 +29,7 @@ from shared.bulk.jobs import Delivery, FileRecord, Job, JobSpec, Kind, State, We
 from shared.bulk.store import Store, upload_path
 from shared.bulk.table import JobTable
 from shared.bulk.webhooks import WebhookRegistry
-from shared.errors import BodyTooLarge, Conflict, InvalidRequest, NotStored
+from shared.errors import BodyTooLarge, InvalidRequest, NotStored
 from shared.logging import get_logger
 from shared.queues import Operation
 
@@ -90,7 +90,7 @@ class BatchRoutes:
         async def respond() -> Response:
             body = wire.validated(BatchBody, data)
             self._check_endpoint(body.endpoint)
-            receiver = None if body.webhook is None else await self._receiver(body.webhook)
+            receiver = None if body.webhook is None else await receiver_of(body.webhook, self._webhooks)
             job = await self._create(body, receiver)
             headers = {}
             if receiver is not None and body.webhook is not None and receiver.inline and body.webhook.secret is None:
@@ -130,15 +130,6 @@ class BatchRoutes:
                 "a model do",
                 param="endpoint",
             )
-
-    async def _receiver(self, webhook: Webhook) -> WebhookEndpoint:
-        """The endpoint that gets the batch's events; one of the batch's own is not kept yet."""
-        if webhook.endpoint is None:
-            return self._webhooks.new(webhook.url or "", secret=webhook.secret, events=webhook.events, inline=True)
-        endpoint = await self._webhooks.get(webhook.endpoint)
-        if endpoint.disabled:
-            raise Conflict(f"the webhook endpoint is disabled: {endpoint.disabled}", param="webhook")
-        return endpoint
 
     async def _create(self, body: BatchBody, receiver: WebhookEndpoint | None) -> Job:
         settings = self._settings

@@ -2,6 +2,7 @@
 
 import asyncio
 import time
+from contextlib import suppress
 
 from api.bulk import batch_lines
 from api.bulk.files import FileTable, finish_files
@@ -89,6 +90,10 @@ class Finishing:
 
     async def remove(self, job: Job) -> None:
         """Delete a job with all that is stored of it."""
-        await self._table.delete(job)
+        for file_id in filter(None, (job.output_file_id, job.error_file_id)):
+            with suppress(NotStored):  # its own time has run out, or somebody has deleted it
+                await self._files.remove(await self._files.get(file_id), self._store)
+        # The files first, so that a crash in between leaves a job to do it again by.
         await asyncio.to_thread(self._store.remove, job_folder(job.id))
+        await self._table.delete(job)
         log.info("job_removed", job=job.id)

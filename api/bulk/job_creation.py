@@ -7,13 +7,14 @@ from starlette.requests import Request
 
 from api.bulk import ingest_options
 from api.bulk.idempotency import HEADER
-from api.bulk.ingest_options import IngestOptions, Webhook
+from api.bulk.ingest_options import IngestOptions
+from api.bulk.receivers import receiver_of
 from api.settings import ApiSettings
-from shared.bulk.jobs import Job, JobSpec, State, WebhookEndpoint
+from shared.bulk.jobs import Job, JobSpec, State
 from shared.bulk.sinks import SinkConfig, refuse_unknown_sink
 from shared.bulk.table import JobTable
 from shared.bulk.webhooks import WebhookRegistry
-from shared.errors import Conflict, IdempotencyKeyReused
+from shared.errors import IdempotencyKeyReused
 from shared.logging import get_logger
 
 log = get_logger("millrace.bulk")
@@ -57,7 +58,7 @@ class JobCreation:
         if options.sink is not None:
             refuse_unknown_sink(options.sink, self._sinks)
         webhook = options.target(request.headers.get(SECRET_HEADER))
-        receiver = None if webhook is None else await self._receiver(webhook)
+        receiver = None if webhook is None else await receiver_of(webhook, self._webhooks)
         job_id = _id_of_key(request)
         spec = ingest_options.job_spec(
             options, model, self._settings, job_id=job_id, endpoint=None if receiver is None else receiver.id
@@ -72,15 +73,6 @@ class JobCreation:
         await self._table.create(spec, State.RECEIVING)
         log.info("job_created", job=spec.id, model=model)
         return await self._table.get(spec.id), secret
-
-    async def _receiver(self, webhook: Webhook) -> WebhookEndpoint:
-        """The endpoint that gets the job's events; one of the job's own is not kept yet."""
-        if webhook.endpoint is None:
-            return self._webhooks.new(webhook.url or "", secret=webhook.secret, events=webhook.events, inline=True)
-        endpoint = await self._webhooks.get(webhook.endpoint)
-        if endpoint.disabled:
-            raise Conflict(f"the webhook endpoint is disabled: {endpoint.disabled}", param="webhook")
-        return endpoint
 
 
 def _id_of_key(request: Request) -> str | None:

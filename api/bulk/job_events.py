@@ -6,11 +6,15 @@ import time
 from collections.abc import AsyncIterator
 from typing import Any
 
+from redis.exceptions import RedisError
+
 from api import wire
 from api.bulk.job_object import job_object
-from shared.bulk.jobs import Job
 from shared.bulk.table import JobTable
 from shared.errors import NotStored
+from shared.logging import get_logger
+
+log = get_logger("millrace.bulk")
 
 #: How often the job is looked at, in seconds.
 _POLL_S = 1.0
@@ -25,33 +29,36 @@ def event_id(body: bytes) -> str:
     return hashlib.sha256(body).hexdigest()[:16]
 
 
-async def events(table: JobTable, job: Job, public_url: str, *, last_id: str | None) -> AsyncIterator[bytes]:
+async def events(table: JobTable, job_id: str, public_url: str, *, last_id: str | None) -> AsyncIterator[bytes]:
     """The events of a job.
 
     Args:
         table: The jobs.
-        job: As it stands.
+        job_id: One of them.
         public_url: What stands before the paths of this service.
         last_id: Of the event that the client saw last.
     """
     yield b"retry: %d\n\n" % _RETRY_MS
     spoke_at = time.monotonic()
     while True:
-        body = wire.dumps(await job_object(job, table, public_url))
-        if (own_id := event_id(body)) != last_id or job.state.is_final:
-            yield _event("end" if job.state.is_final else "progress", own_id, body)
-            last_id, spoke_at = own_id, time.monotonic()
-        if job.state.is_final:
+        try:
+            job = await table.get(job_id)
+            body = wire.dumps(await job_object(job, table, public_url))
+        except NotStored as err:
+            yield _event("end", "deleted", wire.dumps(wire.nested_error(err)))
             return
+        except (RedisError, OSError):
+            log.warning("progress_unknown", job=job_id)
+        else:
+            if (own_id := event_id(body)) != last_id or job.state.is_final:
+                yield _event("end" if job.state.is_final else "progress", own_id, body)
+                last_id, spoke_at = own_id, time.monotonic()
+            if job.state.is_final:
+                return
         await asyncio.sleep(_POLL_S)
         if time.monotonic() - spoke_at >= _HEARTBEAT_S:
             yield b": still here\n\n"
             spoke_at = time.monotonic()
-        try:
-            job = await table.get(job.id)
-        except NotStored as err:
-            yield _event("end", "deleted", wire.dumps(wire.nested_error(err)))
-            return
 
 
 def _event(name: str, own_id: str, body: bytes) -> bytes:

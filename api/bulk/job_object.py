@@ -53,6 +53,16 @@ class JobObject(BaseModel):
     results_url: str
 
 
+class JobList(BaseModel):
+    """Response of `GET /v1/jobs`."""
+
+    object: str = "list"
+    data: list[JobObject]
+    first_id: str | None
+    last_id: str | None
+    has_more: bool
+
+
 async def job_object(job: Job, table: JobTable, public_url: str) -> dict[str, Any]:
     """The object.
 

@@ -1,12 +1,10 @@
 """Routes of ingest and its jobs: documents in, progress and results out."""
 
-import asyncio
 import time
 from collections.abc import Mapping
 from typing import Any
 
 from fastapi import FastAPI
-from pydantic import BaseModel, ConfigDict, Field
 from redis.asyncio import Redis
 from starlette.requests import Request
 from starlette.responses import Response, StreamingResponse
@@ -15,21 +13,24 @@ from api import schemas, wire
 from api.bodies import read_json_object
 from api.bulk import ingest_options, job_events
 from api.bulk.answers import Respond, add_route, json_answer
+from api.bulk.embedding import Embedding
+from api.bulk.files import FileTable
+from api.bulk.finishing import Finishing
 from api.bulk.idempotency import Idempotency, fingerprint_of
 from api.bulk.ingest_options import IngestOptions
 from api.bulk.job_creation import SECRET_HEADER, JobCreation
 from api.bulk.job_intake import Intake
-from api.bulk.job_object import JobObject, available, job_object
+from api.bulk.job_object import JobList, JobObject, available, job_object
+from api.bulk.job_queries import DocumentsQuery, IngestQuery, ListQuery, ResultsQuery
 from api.bulk.result_stream import ResultStream, Wanted
 from api.bulk.streaming import StreamedResults, Wish
 from api.bulk.uploads import open_upload
 from api.catalog import Catalog
-from api.dispatch import Dispatcher
 from api.settings import ApiSettings
 from shared import keys
-from shared.bulk.jobs import Job, Kind, State, VectorEncoding
+from shared.bulk.jobs import Job, Kind, State
 from shared.bulk.sinks import configured_sinks
-from shared.bulk.store import Store, job_folder
+from shared.bulk.store import Store
 from shared.bulk.table import JobTable
 from shared.bulk.webhooks import WebhookRegistry
 from shared.errors import Conflict, InvalidRequest
@@ -51,43 +52,6 @@ _STOPPABLE = (State.VALIDATING, State.RECEIVING, State.IN_PROGRESS)
 _FORM = {"type": "object", "properties": {"file": {"type": "string", "format": "binary"}}, "required": ["file"]}
 
 
-class _Query(BaseModel):
-    model_config = ConfigDict(extra="forbid")
-
-
-class _ListQuery(_Query):
-    limit: int = Field(20, ge=1, le=100)
-    after: str | None = None
-
-
-class _IngestQuery(IngestOptions):
-    more: bool = Field(False, description="More documents come in another body.")
-
-
-class _DocumentsQuery(_Query):
-    offset: int | None = Field(
-        None, ge=0, description="Index of the first document; those that the job has are skipped."
-    )
-    more: bool = Field(False, description="More documents come in another body.")
-
-
-class _ResultsQuery(_Query):
-    offset: int = Field(0, ge=0, description="Index of the first document.")
-    limit: int | None = Field(None, ge=0, description="Most documents.")
-    encoding: VectorEncoding = Field("float", description="How vectors are written down; `binary` is msgpack.")
-    follow: bool = Field(False, description="Wait for more until the job ends.")
-
-
-class JobList(BaseModel):
-    """Response of `GET /v1/jobs`."""
-
-    object: str = "list"
-    data: list[JobObject]
-    first_id: str | None
-    last_id: str | None
-    has_more: bool
-
-
 class JobRoutes:
     """Answers them."""
 
@@ -97,13 +61,12 @@ class JobRoutes:
         table: JobTable,
         store: Store,
         catalog: Catalog,
-        dispatcher: Dispatcher,
+        embedding: Embedding,
         settings: ApiSettings,
     ) -> None:
         self._table = table
-        self._store = store
         self._catalog = catalog
-        self._dispatcher = dispatcher
+        self._embedding = embedding
         self._settings = settings
         self._creation = JobCreation(
             table,
@@ -114,6 +77,7 @@ class JobRoutes:
         self._idempotency = Idempotency(redis)
         self._intake = Intake(table, store, settings)
         self._results = ResultStream(table, store)
+        self._finishing = Finishing(table, FileTable(redis), store)
 
     def add_to(self, app: FastAPI) -> None:
         """Add the routes."""
@@ -124,27 +88,34 @@ class JobRoutes:
         def add(method: str, path: str, respond: Respond, summary: str, **documented: Any) -> None:
             add_route(app, method, [path], respond, summary=summary, tag=_TAG, **documented)
 
-        add("POST", INGEST_PATH, self.ingest, "Embed documents", query=_IngestQuery, body=documents, shown=JobObject)
-        add("POST", JOBS_PATH, self.create, "Create a job", body=options, shown=JobObject)
-        add("GET", JOBS_PATH, self.list, "List jobs", query=_ListQuery, shown=JobList)
+        add(
+            *("POST", INGEST_PATH, self.ingest, "Embed documents"),
+            query=IngestQuery,
+            body=documents,
+            shown=JobObject,
+            status=202,
+        )
+        add("POST", JOBS_PATH, self.create, "Create a job", body=options, shown=JobObject, status=201)
+        add("GET", JOBS_PATH, self.list, "List jobs", query=ListQuery, shown=JobList)
         add("GET", each, self.show, "Show a job", shown=JobObject)
         add("DELETE", each, self.delete, "Cancel a job, or delete one that has ended")
         add(
             *("POST", f"{each}/documents", self.append, "Add documents to a job"),
-            query=_DocumentsQuery,
+            query=DocumentsQuery,
             body=documents,
             shown=JobObject,
+            status=202,
         )
         add("POST", f"{each}/cancel", self.cancel, "Cancel a job", shown=JobObject)
         add("POST", f"{each}/resume", self.resume, "Resume a job that has ended early", shown=JobObject)
         add("GET", f"{each}/events", self.events, "Follow a job's progress")
-        add("GET", f"{each}/results", self.results, "Read a job's results", query=_ResultsQuery)
+        add("GET", f"{each}/results", self.results, "Read a job's results", query=ResultsQuery)
 
     async def ingest(self, request: Request) -> Response:
         """Take documents: as a job, or with their vectors on the same connection."""
         upload = await open_upload(request.headers, request.stream())
         given = {**_query(request), **upload.fields}
-        more = wire.validated(_DocumentsQuery, {"more": given.pop("more", False)}).more
+        more = wire.validated(DocumentsQuery, {"more": given.pop("more", False)}).more
         options = ingest_options.read_options(given)
         model = ingest_options.resolved_model(options, self._catalog)
         if _NDJSON in request.headers.get("accept", ""):
@@ -153,7 +124,7 @@ class JobRoutes:
                 raise InvalidRequest("results on the same connection are NDJSON, and end with the body")
             card, wanted = self._catalog.card(model), ingest_options.embed_options(options)
             wish = Wish(model, card, wanted, options.encoding, request.state.request_id)
-            return StreamedResults(upload, wish, self._dispatcher, self._settings)
+            return StreamedResults(upload, wish, self._embedding, self._settings)
         payload = [options.model_dump(mode="json"), more]
         async with self._idempotency.attempt(request, INGEST_PATH) as attempt:
             if attempt.is_repetition:
@@ -184,7 +155,7 @@ class JobRoutes:
         """Add documents."""
         job = await self._get(request)
         upload = await open_upload(request.headers, request.stream())
-        query = wire.validated(_DocumentsQuery, {**request.query_params, **upload.fields})
+        query = wire.validated(DocumentsQuery, {**request.query_params, **upload.fields})
         try:
             job = await self._intake.receive(job, upload, offset=query.offset, more=query.more)
         except Conflict as err:
@@ -193,7 +164,7 @@ class JobRoutes:
 
     async def list(self, request: Request) -> Response:
         """Some jobs, the newest first."""
-        query = wire.validated(_ListQuery, dict(request.query_params))
+        query = wire.validated(ListQuery, dict(request.query_params))
         found = await self._table.listed(keys.JOBS, after=query.after, limit=query.limit + 1)
         data = [await job_object(job, self._table, self._settings.public_url) for job in found[: query.limit]]
         ids = {"first_id": data[0]["id"], "last_id": data[-1]["id"]} if data else {"first_id": None, "last_id": None}
@@ -215,9 +186,7 @@ class JobRoutes:
         job = await self._get(request)
         if not job.state.is_final:
             return await self.cancel(request)
-        await asyncio.to_thread(self._store.remove, job_folder(job.id))
-        await self._table.delete(job)
-        log.info("job_deleted", job=job.id)
+        await self._finishing.remove(job)
         return json_answer({"id": job.id, "object": "job", "deleted": True})
 
     async def resume(self, request: Request) -> Response:
@@ -248,7 +217,7 @@ class JobRoutes:
         shown = await job_object(job, self._table, self._settings.public_url)
         if job.state.is_final and last_id == job_events.event_id(wire.dumps(shown)):
             return Response(status_code=204)  # which tells an EventSource not to come again
-        stream = job_events.events(self._table, job, self._settings.public_url, last_id=last_id)
+        stream = job_events.events(self._table, job.id, self._settings.public_url, last_id=last_id)
         return StreamingResponse(stream, media_type="text/event-stream", headers=job_events.headers())
 
     async def results(self, request: Request) -> Response:
@@ -256,7 +225,7 @@ class JobRoutes:
         job = await self._get(request)
         if job.spec.kind is not Kind.INGEST:
             raise Conflict(f"{job.id} is a batch: its results are in its output file")
-        query = wire.validated(_ResultsQuery, dict(request.query_params))
+        query = wire.validated(ResultsQuery, dict(request.query_params))
         end = 2**63 if query.limit is None else query.offset + query.limit
         compress = query.encoding != "binary" and "gzip" in request.headers.get("accept-encoding", "")
         wanted = Wanted(query.offset, end, query.encoding, query.follow, compress)
@@ -298,7 +267,7 @@ def add_job_routes(
     table: JobTable,
     store: Store,
     catalog: Catalog,
-    dispatcher: Dispatcher,
+    embedding: Embedding,
     settings: ApiSettings,
 ) -> None:
     """Add ingest and its jobs.
@@ -309,10 +278,10 @@ def add_job_routes(
         table: Of jobs.
         store: Of their files.
         catalog: Knows the models.
-        dispatcher: For results on the same connection.
+        embedding: For results on the same connection.
         settings: For the limits.
     """
-    JobRoutes(redis, table, store, catalog, dispatcher, settings).add_to(app)
+    JobRoutes(redis, table, store, catalog, embedding, settings).add_to(app)
 
 
 def _query(request: Request) -> dict[str, Any]:

@@ -127,17 +127,25 @@ class Runner:
 
     async def _look(self) -> None:
         """Move every job on by what can be done for it now."""
-        jobs = []
-        for job_id in await self._table.active():
-            job = await self._table.find(job_id)
-            if job is None:
-                await self._stop(job_id)
-                await self._table.deactivate(job_id)
-            elif not await self._ended(job):
-                jobs.append(job)
+        jobs = [job for job_id in await self._table.active() if (job := await self._going_on(job_id)) is not None]
         self._metrics.gauge("millrace_jobs_active").set(len(jobs))
         if not self._draining:
             await self._feed([job for job in jobs if job.state.runs])
+
+    async def _going_on(self, job_id: str) -> Job | None:
+        """A job that has not ended; None for any other, once what is left to do for it is done."""
+        try:
+            job = await self._table.find(job_id)
+            if job is not None:
+                return None if await self._ended(job) else job
+            await self._stop(job_id)
+            await self._table.deactivate(job_id)
+        except (MillraceError, RedisError, OSError):
+            raise
+        except Exception:
+            # A record that cannot be read must not keep all other jobs from running.
+            log.exception("job_not_understood", job=job_id)
+        return None
 
     async def _ended(self, job: Job) -> bool:
         """End a job whose end has come."""

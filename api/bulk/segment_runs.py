@@ -3,21 +3,19 @@
 import asyncio
 from collections.abc import Awaitable, Callable, Mapping, Sequence
 from dataclasses import dataclass
-from functools import partial
 from typing import TypeVar
 from uuid import uuid4
 
-from api.bulk import batch_lines, bisect, documents
+from api.bulk import batch_lines, documents
+from api.bulk.embedding import Embedding
 from api.catalog import Catalog
 from api.dialect import Context, Dialect, Route
-from api.dispatch import Dispatcher
 from api.endpoint import Endpoint
 from shared import deadline as deadlines
 from shared.bulk.jobs import JobSpec, Kind
 from shared.bulk.results import SegmentResults
 from shared.bulk.table import Segment
 from shared.errors import MillraceError, ModelNotFound, WrongTask
-from shared.jobs import EmbedRequest
 from shared.logging import get_logger
 from shared.queues import Lane
 
@@ -56,12 +54,12 @@ class SegmentRuns:
 
     def __init__(
         self,
-        dispatcher: Dispatcher,
+        embedding: Embedding,
         endpoint: Endpoint,
         catalog: Catalog,
         contenders: Mapping[str, Sequence[tuple[Dialect, Route]]],
     ) -> None:
-        self._dispatcher = dispatcher
+        self._embedding = embedding
         self._endpoint = endpoint
         self._catalog = catalog
         self._contenders = contenders
@@ -84,27 +82,21 @@ class SegmentRuns:
 
     async def _ingest(self, spec: JobSpec, segment: Segment, lines: Sequence[bytes]) -> Outcome:
         parsed = [documents.parse(line) for line in lines]
-        places = [place for place, document in enumerate(parsed) if document.error is None]
-        texts = [parsed[place].text for place in places]
-        request_id = f"{spec.id}-{segment.number}"
 
-        def build(some: Sequence[str]) -> EmbedRequest:
-            deadline = deadlines.after(REQUEST_TIMEOUT_S)
-            return documents.embed_request(some, spec.options, request_id=request_id, deadline=deadline)
+        async def embed() -> SegmentResults:
+            return await self._embedding.run(
+                parsed,
+                first=segment.first,
+                model=spec.model or "",
+                options=spec.options,
+                request_id=f"{spec.id}-{segment.number}",
+                timeout_s=REQUEST_TIMEOUT_S,
+            )
 
-        send = partial(self._dispatcher.run, spec.model or "", Lane.BULK)
-        embedded = await _until_answered(lambda: bisect.embed(places, texts, build, send), spec.id)
-        for error in embedded.errors.values():
+        results = await _until_answered(embed, spec.id)
+        for error in results.errors.values():
             if isinstance(error, (ModelNotFound, WrongTask)):
                 raise JobCannotRun(error)
-        results = SegmentResults(
-            first=segment.first,
-            ids=[document.id for document in parsed],
-            metadata={place: entry.metadata for place, entry in enumerate(parsed) if entry.metadata is not None},
-            parts=embedded.parts,
-            errors={place: entry.error for place, entry in enumerate(parsed) if entry.error} | embedded.errors,
-            precision=spec.options.precision,
-        )
         failed = len(results.errors)
         return Outcome(results.pack(), b"", len(parsed) - failed, failed, results.tokens)
 

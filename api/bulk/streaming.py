@@ -5,9 +5,8 @@ not read from either.
 """
 
 import asyncio
-from collections.abc import Awaitable, Sequence
+from collections.abc import Awaitable
 from dataclasses import dataclass, field
-from functools import partial
 from typing import Any, TypeVar
 
 from starlette.requests import ClientDisconnect
@@ -15,19 +14,18 @@ from starlette.responses import Response
 from starlette.types import Receive, Scope, Send
 
 from api import wire
-from api.bulk import bisect, documents
+from api.bulk import documents
 from api.bulk.documents import Document
+from api.bulk.embedding import Embedding, all_failed
 from api.bulk.uploads import Upload, with_pauses
-from api.dispatch import DEFAULT_BATCH_TOKENS, Dispatcher
+from api.dispatch import DEFAULT_BATCH_TOKENS
 from api.settings import ApiSettings
-from shared import deadline as deadlines
 from shared.bulk.jobs import EmbedOptions, VectorEncoding
 from shared.bulk.results import SegmentResults
 from shared.errors import MillraceError
-from shared.jobs import EmbedRequest, estimated_tokens
+from shared.jobs import estimated_tokens
 from shared.logging import get_logger
 from shared.model_card import ModelCard
-from shared.queues import Lane
 
 log = get_logger("millrace.bulk")
 
@@ -91,7 +89,7 @@ class StreamedResults(Response):
 
     media_type = "application/x-ndjson"
 
-    def __init__(self, upload: Upload, wish: Wish, dispatcher: Dispatcher, settings: ApiSettings) -> None:
+    def __init__(self, upload: Upload, wish: Wish, embedding: Embedding, settings: ApiSettings) -> None:
         self.status_code = 200
         self.background = None
         self.init_headers({"cache-control": "no-store", "x-accel-buffering": "no"})
@@ -99,7 +97,7 @@ class StreamedResults(Response):
         del self.headers["content-length"]
         self._upload = upload
         self._wish = wish
-        self._dispatcher = dispatcher
+        self._embedding = embedding
         self._settings = settings
         self._budget = wish.card.max_batch_tokens if wish.card else DEFAULT_BATCH_TOKENS
         self._under_way: asyncio.Queue[asyncio.Task[_Done] | _End] = asyncio.Queue()
@@ -165,44 +163,30 @@ class StreamedResults(Response):
         return _Group(group.first + len(group.documents))
 
     async def _run(self, group: _Group) -> _Done:
-        wish = self._wish
-        places = [place for place, document in enumerate(group.documents) if document.error is None]
-        embedded = await self._embedded(places, [group.documents[place].text for place in places])
-        results = SegmentResults(
-            first=group.first,
-            ids=[document.id for document in group.documents],
-            metadata={
-                place: document.metadata
-                for place, document in enumerate(group.documents)
-                if document.metadata is not None
-            },
-            parts=embedded.parts,
-            errors={place: document.error for place, document in enumerate(group.documents) if document.error}
-            | embedded.errors,
-            precision=wish.options.precision,
-        )
-        lines = b"".join(wire.dumps(entry) + b"\n" for entry in results.entries(wish.encoding))
+        results = await self._results(group)
+        lines = b"".join(wire.dumps(entry) + b"\n" for entry in results.entries(self._wish.encoding))
         return _Done(lines, len(results), len(results.errors), results.tokens)
 
-    async def _embedded(self, places: Sequence[int], texts: Sequence[str]) -> bisect.Embedded:
-        """The vectors of texts; what cannot be had after some attempts is their error."""
+    async def _results(self, group: _Group) -> SegmentResults:
+        """What became of documents; what cannot be had after some attempts is their error."""
         wish = self._wish
-
-        def build(some: Sequence[str]) -> EmbedRequest:
-            deadline = deadlines.after(_TIMEOUT_S)
-            return documents.embed_request(some, wish.options, request_id=wish.request_id, deadline=deadline)
-
-        send = partial(self._dispatcher.run, wish.model, Lane.BULK)
-        for pause_s in _PAUSES_S:
+        pauses_s = iter(_PAUSES_S)
+        while True:
             try:
-                return await bisect.embed(places, texts, build, send)
+                return await self._embedding.run(
+                    group.documents,
+                    first=group.first,
+                    model=wish.model,
+                    options=wish.options,
+                    request_id=wish.request_id,
+                    timeout_s=_TIMEOUT_S,
+                )
             except MillraceError as error:
+                pause_s = next(pauses_s, None)
+                if pause_s is None:
+                    return all_failed(group.documents, error, first=group.first, options=wish.options)
                 log.warning("group_delayed", model=wish.model, reason=error.message, pause_s=pause_s)
-            await asyncio.sleep(pause_s)
-        try:
-            return await bisect.embed(places, texts, build, send)
-        except MillraceError as error:
-            return bisect.Embedded(errors=dict.fromkeys(places, error))
+                await asyncio.sleep(pause_s)
 
     async def _write(self, send: Send) -> None:
         async def put(data: bytes, *, more: bool = True) -> None:

@@ -18,5 +18,5 @@ def arrow(name: str) -> tuple[Any, Any]:
         import pyarrow as pa
         import pyarrow.parquet as pq
     except ImportError as err:
-        raise InputProblem(f"{name}: Parquet needs pyarrow; install it with `pip install 'millrace[ingest]'`") from err
+        raise InputProblem(f"{name}: Parquet needs pyarrow, which comes with the extra millrace[ingest]") from err
     return pa, pq

@@ -131,7 +131,9 @@ class Bars:
             if row.name not in self._tasks:
                 self._tasks[row.name] = self._progress.add_task(row.name, facts="")
             task = self._progress.tasks[self._tasks[row.name]]
-            self._progress.update(task.id, completed=row.count, total=row.total, facts=row.facts)
+            # Without a total the bar moves by itself: a person sees that something goes on before there is a count.
+            total = row.total if row.count else None
+            self._progress.update(task.id, completed=row.count, total=total, facts=row.facts)
 
     def close(self) -> None:
         """Leave the bars as they are."""

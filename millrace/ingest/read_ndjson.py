@@ -25,9 +25,7 @@ def read_ndjson(source: Source, reading: Reading) -> Iterator[bytes]:
     """
     with source.binary() as file:
         lines = _lines(file, source.name)
-        first = list(islice(lines, _TRIED_LINES))
-        _check(first, reading.columns.text, source.name)
-        for line in chain(first, lines):
+        for line in chain(_first_lines(lines, reading.columns.text, source.name), lines):
             record = None if reading.columns.are_default else _record(line)
             yield line if record is None else reading.columns.line(record)
 
@@ -44,14 +42,23 @@ def _lines(file: IO[bytes], name: str) -> Iterator[bytes]:
             yield stripped
 
 
-def _check(lines: list[bytes], field: str, name: str) -> None:
-    records = [record for line in lines if (record := _record(line)) is not None]
-    if not lines or any(field in record for record in records):
-        return
-    if not records:
+def _first_lines(lines: Iterator[bytes], field: str, name: str) -> list[bytes]:
+    """The lines up to the first that has a text; no more, because a pipe may give them slowly."""
+    taken: list[bytes] = []
+    fields: dict[str, None] = {}
+    for line in islice(lines, _TRIED_LINES):
+        taken.append(line)
+        record = _record(line) or {}
+        if field in record:
+            return taken
+        fields |= dict.fromkeys(record)
+    if fields:
+        raise InputProblem(
+            f"no line of {name} has the field {field!r}, only {listed(fields)}; choose with --text-field"
+        )
+    if taken:
         raise InputProblem(f"{name} is not NDJSON: none of its first lines is a JSON object")
-    fields = dict.fromkeys(key for record in records for key in record)
-    raise InputProblem(f"no line of {name} has the field {field!r}, only {listed(fields)}; choose with --text-field")
+    return taken
 
 
 def _record(line: bytes) -> dict[str, Any] | None:

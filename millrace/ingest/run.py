@@ -1,6 +1,7 @@
 """`millrace ingest`: upload, progress and results of one job, side by side."""
 
 import argparse
+import re
 import shlex
 import sys
 import time
@@ -9,7 +10,7 @@ from itertools import chain
 from pathlib import Path
 from typing import Any
 
-from millrace.ingest.client import Client
+from millrace.ingest.client import FINAL_STATUSES, Client
 from millrace.ingest.command import DEFAULT_URL, api_key
 from millrace.ingest.interrupts import Interrupts
 from millrace.ingest.job_options import job_options
@@ -24,6 +25,8 @@ from millrace.ingest.write_npy import ids_path
 from millrace.ingest.writers import Writer, check_output, open_writer
 
 _DONE, _FAILED, _WRONG_INPUT, _SOME_FAILED, _INTERRUPTED = 0, 1, 2, 3, 130
+
+_JOB_ID = re.compile(r"[\w-]+", re.ASCII)
 
 #: Pause between two looks at what runs beside, in seconds.
 _LOOK_S = 0.1
@@ -128,6 +131,8 @@ class _Run:
         self._open_output(plan)
 
     def _prepare_resumed(self, job_id: str) -> None:
+        if not _JOB_ID.fullmatch(job_id):
+            raise InputProblem(f"{job_id!r} is not the id of a job; it stands behind --resume, before the FILEs")
         options, job = self._options, self._client.job(job_id)
         if job["kind"] != "ingest":
             raise InputProblem(f"{job_id} is a batch of requests, not an ingest")
@@ -211,10 +216,17 @@ class _Run:
         return str(ids_path(self._output) if self._output.suffix == ".npy" else self._output)
 
     def _tell_how_to_resume(self, job: dict[str, Any]) -> None:
-        counts = job["counts"]
-        facts = [f"{counts['received']:,} documents sent", f"{counts['completed'] + counts['failed']:,} embedded"]
+        counts, upload = job["counts"], self._upload
+        sent = max(counts["received"], upload.sent if upload else 0)
+        facts = [f"{sent:,} documents sent", f"{counts['completed'] + counts['failed']:,} embedded"]
         facts += [f"{self._writer.next_index:,} written"] if self._writer else []
-        say(f"Job {job['id']} is kept: {', '.join(facts)}. Go on with")
+        if job["status"] in FINAL_STATUSES or self._options.cancel_on_interrupt:
+            state = "is kept"
+        elif upload is None or upload.is_complete:
+            state = "goes on by itself"
+        else:
+            state = "waits for the rest of its documents"
+        say(f"Job {job['id']} {state}: {', '.join(facts)}. Come back with")
         say(f"  {self._command_line(job['id'], [*self._options.files, *self._output_words()])}")
         if STDIN in self._options.files and self._upload and not self._upload.is_complete:
             say("and the same standard input.")

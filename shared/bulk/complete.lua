@@ -10,7 +10,7 @@
 -- ARGV[3] documents that have an error
 -- ARGV[4] tokens
 -- ARGV[5] bytes by which the store has grown: of results and errors, less those of the input, which is not needed again
--- ARGV[6] 8 bytes: bytes of its results, bytes of its errors (big endian)
+-- ARGV[6] 16 bytes: bytes of its results, bytes of its errors (big endian)
 --
 -- Also keeps `rate`, documents per second, averaged over about the last 15 seconds.
 --
@@ -22,7 +22,7 @@ redis.call('ZREM', KEYS[3], ARGV[1])
 if redis.call('SETBIT', KEYS[2], ARGV[1], 1) == 1 then
     return 0
 end
-redis.call('SETRANGE', KEYS[4], ARGV[1] * 8, ARGV[6])
+redis.call('SETRANGE', KEYS[4], ARGV[1] * 16, ARGV[6])
 redis.call('HINCRBY', KEYS[1], 'segments_done', 1)
 redis.call('HINCRBY', KEYS[1], 'completed', ARGV[2])
 redis.call('HINCRBY', KEYS[1], 'failed', ARGV[3])

@@ -56,20 +56,32 @@ class Store:
     def writer(self, path: str) -> Iterator[IO[bytes]]:
         """A file to be written piece by piece; it appears when the block ends without an error."""
         target = self._path(path)
-        # Beside its place, so that the rename stays within a file system.
-        written = f"{target}.{uuid4().hex[:8]}.part" if self._local else target
         with _named_errors():
             if self._local:
-                self._fs.makedirs(str(PurePosixPath(target).parent), exist_ok=True)
-            try:
-                with self._fs.open(written, "wb") as file:
+                with self._local_writer(target) as file:
                     yield file
-                if self._local:
-                    Path(written).replace(target)
+                return
+            file = self._fs.open(target, "wb", autocommit=False)
+            try:
+                yield file
+                file.close()
+                file.commit()
             except BaseException:
-                if self._local and self._fs.exists(written):
-                    self._fs.rm_file(written)
+                file.discard()
                 raise
+
+    @contextmanager
+    def _local_writer(self, target: str) -> Iterator[IO[bytes]]:
+        # Beside its place, so that the rename stays within a file system.
+        written = Path(f"{target}.{uuid4().hex[:8]}.part")
+        written.parent.mkdir(parents=True, exist_ok=True)
+        try:
+            with written.open("wb") as file:
+                yield file
+            written.replace(target)
+        except BaseException:
+            written.unlink(missing_ok=True)
+            raise
 
     def read(self, path: str) -> bytes:
         """All bytes of a file.

@@ -2,7 +2,7 @@
 
 A job is one hash: its `JobSpec` as JSON in `spec`, its `state`, counters (`received`, `segments`, `next` segment to be
 given out, `segments_done`, `completed`, `failed`, `tokens` ...) and `at:<state>` for when it entered each state. Where
-segments begin is in a string beside it, and which ones are done in a bitmap: 24 bytes and one bit a segment, some
+segments begin is in a string beside it, and which ones are done in a bitmap: 32 bytes and one bit a segment, some
 megabytes for fifty million documents. Each change of several of these is one Lua script, and each is idempotent.
 """
 
@@ -27,7 +27,7 @@ CLAIM_TTL_S = 10.0
 CLAIM_RENEW_S = 2.0
 
 _SEGMENT = struct.Struct(">Q8s")
-_SIZES = struct.Struct(">II")
+_SIZES = struct.Struct(">QQ")
 _AT = "at:"
 _COUNTERS = (
     *("received", "received_bytes", "segments", "segments_done", "completed", "failed", "tokens", "stored_bytes"),
@@ -97,7 +97,7 @@ class JobTable:
     async def find(self, job_id: str) -> Job | None:
         """A job as it stands, or None."""
         fields = await self._redis.hgetall(keys.job(job_id))
-        return _job(cast("dict[bytes, bytes]", fields)) if fields else None
+        return _job(cast("dict[bytes, bytes]", fields)) if b"spec" in fields else None
 
     async def get(self, job_id: str) -> Job:
         """A job as it stands.
@@ -126,7 +126,7 @@ class JobTable:
         async with self._redis.pipeline(transaction=False) as pipe:
             for job_id in ids:
                 pipe.hgetall(keys.job(job_id))
-            return [_job(fields) for fields in await pipe.execute() if fields]
+            return [_job(fields) for fields in await pipe.execute() if b"spec" in fields]
 
     async def append(self, job_id: str, segment: Segment, size_bytes: int, *, quota_bytes: int) -> int:
         """Register a segment whose lines are in the store, as the job's next.
@@ -171,7 +171,7 @@ class JobTable:
             await self._redis.hset(keys.job(job_id), mapping={name: _plain(value) for name, value in fields.items()})
 
     async def activate(self, spec: JobSpec) -> None:
-        """Let runners look at a job again."""
+        """Let runners look at a job again, and send what it has to call back."""
         await self._redis.zadd(keys.ACTIVE_JOBS, {spec.id: -spec.priority})
         await self.deliver(spec)
 

@@ -2,8 +2,10 @@
 
 import base64
 import http.client
+import re
 import threading
 from collections.abc import Iterator
+from pathlib import Path
 from typing import Any
 
 import httpx
@@ -140,15 +142,15 @@ def test_texts_that_may_not_be_cut_fail_alone(client: httpx.Client, expected: np
 def test_results_on_the_same_connection_are_those_of_the_synchronous_route(
     client: httpx.Client, expected: np.ndarray
 ) -> None:
-    answer = client.post("/v1/ingest", content=body(TEXTS * 30), headers=STREAM)
+    answer = client.post("/v1/ingest", content=body(TEXTS * 10), headers=STREAM)
     assert answer.headers["content-type"] == "application/x-ndjson"
     *found, summary = lines(answer)
-    assert [entry["index"] for entry in found] == list(range(600))
-    assert [entry["id"] for entry in found] == [f"doc-{n}" for n in range(600)]
-    np.testing.assert_allclose([entry["embedding"] for entry in found], np.tile(expected, (30, 1)), atol=1e-5)
-    assert (summary["object"], summary["documents"], summary["failed"]) == ("summary", 600, 0)
-    assert summary["tokens"] > 3000
-    assert [job for job in client.get("/v1/jobs").json()["data"] if job["counts"]["received"] == 600] == []
+    assert [entry["index"] for entry in found] == list(range(200))
+    assert [entry["id"] for entry in found] == [f"doc-{n}" for n in range(200)]
+    np.testing.assert_allclose([entry["embedding"] for entry in found], np.tile(expected, (10, 1)), atol=1e-5)
+    assert (summary["object"], summary["documents"], summary["failed"]) == ("summary", 200, 0)
+    assert summary["tokens"] > 1000
+    assert [job for job in client.get("/v1/jobs").json()["data"] if job["counts"]["received"] == 200] == []
 
 
 def test_one_who_asks_document_by_document_is_answered_so(service: Service, expected: np.ndarray) -> None:
@@ -185,3 +187,16 @@ def test_a_cancelled_job_is_resumed_and_completed(client: httpx.Client) -> None:
     assert (job["status"], job["counts"]) == ("completed", {"received": 20, "completed": 20, "failed": 0})
     indices = [entry["index"] for entry in lines(client.get(f"/v1/jobs/{job_id}/results"))]
     assert indices == list(range(20))
+
+
+def test_the_example_of_the_documentation_runs(service: Service) -> None:
+    page = (Path(__file__).parents[2] / "docs" / "bulk.md").read_text()
+    example = re.search(r"```python\n(.*?)```", page.partition("## Documents as a stream")[2], re.DOTALL)
+    assert example is not None
+    names: dict[str, Any] = {}
+
+    exec(example[1].replace("http://127.0.0.1:8080", service.url), names)
+
+    assert list(names["vectors"]) == [f"page-{number}" for number in range(100)]
+    assert {len(vector) for vector in names["vectors"].values()} == {128}
+    names["client"].close()

@@ -111,28 +111,25 @@ def written(folder: Path, texts: Sequence[str], name: str = "corpus.jsonl") -> P
     return path
 
 
-@pytest.fixture(scope="module")
-def folder_vectors(service: Service) -> tuple[list[str], npt.NDArray[np.float32]]:
+def test_a_folder_becomes_the_vectors_of_the_synchronous_route(service: Service, tmp_path: Path) -> None:
     documents = [orjson.loads(line) for line in Corpus([str(DOCS)], Reading(chunk_chars=600)).documents()]
-    return [document["id"] for document in documents], synchronous(
-        service, [document["text"] for document in documents]
-    )
+    lines, matrix, table = (tmp_path / f"docs.{suffix}" for suffix in ("ndjson", "npy", "parquet"))
 
+    command = ingest(DOCS, "--chunk-chars", 600, "-o", lines, "--keep-job", "--url", service.url)
+    job = newest_job(service)["id"]
+    ingest("--resume", job, "-o", matrix, "--keep-job", "--url", service.url)
+    ingest("--resume", job, "-o", table, "--url", service.url)
 
-@pytest.mark.parametrize("suffix", [".ndjson", ".npy", ".parquet"])
-def test_a_folder_becomes_the_vectors_of_the_synchronous_route(
-    service: Service, folder_vectors: tuple[list[str], npt.NDArray[np.float32]], tmp_path: Path, suffix: str
-) -> None:
-    output = tmp_path / f"docs{suffix}"
-
-    command = ingest(DOCS, "--chunk-chars", 600, "-o", output, "--url", service.url)
-
-    ids, vectors = result_of(output)
-    assert ids == folder_vectors[0]
-    np.testing.assert_allclose(vectors, folder_vectors[1], atol=1e-5)
-    assert f"{len(ids):,} documents" in command.said
+    expected = synchronous(service, [document["text"] for document in documents])
+    assert f"{len(documents):,} documents" in command.said
+    for output in (lines, matrix, table):
+        ids, vectors = result_of(output)
+        assert ids == [document["id"] for document in documents]
+        assert ids[0].endswith(".md#0")
+        np.testing.assert_allclose(vectors, expected, atol=1e-5)
     with service.client() as client:
-        assert client.get("/v1/jobs").json()["data"] == [], "its results are written, so the job is deleted"
+        gone = client.get(f"/v1/jobs/{job}")
+    assert gone.status_code == 404, "when its results are written and nothing was said, the job is deleted"
 
 
 @pytest.mark.parametrize("suffix", [".ndjson", ".npy", ".parquet"])
@@ -140,7 +137,7 @@ def test_after_ctrl_c_amid_the_results_the_printed_command_completes_them(
     service: Service, tmp_path: Path, suffix: str
 ) -> None:
     # Given an ingest of which some results are written
-    texts, output = texts_of(480), tmp_path / f"out{suffix}"
+    texts, output = texts_of(240), tmp_path / f"out{suffix}"
     command = Command(written(tmp_path, texts), "-o", output, "--url", service.url)
     wait_until(lambda: newest_job(service)["available"] >= 2 * SEGMENT_DOCUMENTS, timeout_s=60)
 
@@ -156,12 +153,12 @@ def test_after_ctrl_c_amid_the_results_the_printed_command_completes_them(
     ids, vectors = result_of(output)
     assert ids == [f"d{number}" for number in range(len(texts))]
     np.testing.assert_allclose(vectors, synchronous(service, texts), atol=1e-5)
-    assert "480 documents" in resumed.said
+    assert "240 documents" in resumed.said
 
 
 @pytest.mark.parametrize("suffix", [".ndjson", ".npy", ".parquet"])
 def test_a_killed_ingest_can_be_continued_too(service: Service, tmp_path: Path, suffix: str) -> None:
-    texts, output = texts_of(320), tmp_path / f"out{suffix}"
+    texts, output = texts_of(160), tmp_path / f"out{suffix}"
     corpus = written(tmp_path, texts)
     command = Command(corpus, "-o", output, "--url", service.url)
     wait_until(lambda: newest_job(service)["available"] >= 2 * SEGMENT_DOCUMENTS, timeout_s=60)
@@ -172,6 +169,38 @@ def test_a_killed_ingest_can_be_continued_too(service: Service, tmp_path: Path, 
     ids, vectors = result_of(output)
     assert ids == [f"d{number}" for number in range(len(texts))]
     np.testing.assert_allclose(vectors, synchronous(service, texts), atol=1e-5)
+
+
+def test_a_gateway_that_dies_amid_the_results_is_waited_for(service: Service, tmp_path: Path) -> None:
+    texts, output = texts_of(240), tmp_path / "out.npy"
+    command = Command(written(tmp_path, texts), "-o", output, "--url", service.url)
+    wait_until(lambda: newest_job(service)["available"] >= SEGMENT_DOCUMENTS, timeout_s=60)
+
+    service.part("api").kill()
+
+    assert command.end().status == 0, command.said
+    ids, vectors = result_of(output)
+    assert ids == [f"d{number}" for number in range(len(texts))]
+    np.testing.assert_allclose(vectors, synchronous(service, texts), atol=1e-5)
+
+
+def test_a_corpus_that_breaks_off_is_mended_and_continued(service: Service, tmp_path: Path) -> None:
+    # Given a table whose second part has a fault
+    rows = [f'{number},"Mill {number}",{"x" * 100_000}\n' for number in range(60)]
+    corpus, output = tmp_path / "corpus.csv", tmp_path / "out.npy"
+    columns = ["--metadata-fields", "padding"]
+    corpus.write_text("id,text,padding\n" + "".join([*rows[:50], '50,"Mill" 50,x\n', *rows[51:]]))
+
+    # When it is sent, mended and sent again
+    broken = ingest(corpus, *columns, "-o", output, "--url", service.url, status=2)
+    corpus.write_text("id,text,padding\n" + "".join(rows))
+    ingest(*broken.resume_command())
+
+    # Then every row is there once
+    assert f"{corpus} is not CSV after line 51" in broken.said
+    ids, vectors = result_of(output)
+    assert ids == [str(number) for number in range(60)]
+    np.testing.assert_allclose(vectors, synchronous(service, [f"Mill {number}" for number in range(60)]), atol=1e-5)
 
 
 def test_after_ctrl_c_amid_the_upload_the_printed_command_completes_it(service: Service, tmp_path: Path) -> None:
@@ -215,7 +244,7 @@ def test_after_ctrl_c_amid_the_upload_the_printed_command_completes_it(service: 
 
 
 def test_ctrl_c_can_cancel_the_job_and_resuming_brings_it_back(service: Service, tmp_path: Path) -> None:
-    texts, output = texts_of(320), tmp_path / "out.npy"
+    texts, output = texts_of(160), tmp_path / "out.npy"
     command = Command(written(tmp_path, texts), "-o", output, "--cancel-on-interrupt", "--url", service.url)
     wait_until(lambda: newest_job(service)["available"] >= SEGMENT_DOCUMENTS, timeout_s=60)
 
@@ -319,9 +348,10 @@ def newest_unfinished(service: Service) -> str:
         (["bad.csv", "--text-field", "body", "--id-field", "key"], 2, "bad.csv has no column 'key'"),
         (["empty.jsonl"], 2, "there are no documents in empty.jsonl"),
         ([], 2, "there is no FILE to read"),
+        (["--resume", "some/folder"], 2, "'some/folder' is not the id of a job"),
         (["--resume", "job_none"], 1, "no job 'job_none' is here"),
         (["good.jsonl", "--chunk-chars", "0"], 2, "'0' is not a whole number above 0"),
-        (["good.jsonl", "--webhook", "http://127.0.0.1:1/x"], 1, "127.0.0.1"),
+        (["good.jsonl", "--webhook", "http://127.0.0.1:1/x"], 1, "a webhook's URL is https://"),
     ],
 )
 def test_a_mistake_is_told_in_a_sentence(

@@ -26,3 +26,14 @@ def test_no_page_names_a_path_of_somebodys_machine() -> None:
     for page in [ROOT / "README.md", ROOT / "CHANGELOG.md", *ROOT.glob("docs/**/*.md")]:
         assert "/work/" not in page.read_text()
         assert "/tmp/w" not in page.read_text()
+
+
+def test_every_reason_to_refuse_what_fits_the_schema_is_in_the_contract() -> None:
+    import tomllib
+
+    from shared.errors import MillraceError, _tree
+
+    page = (ROOT / "docs" / "reference" / "contract.md").read_text()
+    for code, exclusion in tomllib.loads((ROOT / "tests" / "fuzz" / "exclusions.toml").read_text()).items():
+        assert code in _tree(MillraceError)
+        assert f"| `{code}` | {exclusion['reason']} |" in page

@@ -66,6 +66,13 @@ def test_the_workers_parent_process_loads_neither_torch_nor_an_http_framework() 
     assert not loaded & (HEAVY | HTTP)
 
 
+def test_the_callback_worker_loads_neither_model_code_nor_an_http_framework_nor_a_sinks_client() -> None:
+    loaded, megabytes = _fresh("workers.callbacks.__main__", "workers.sinks.qdrant", "workers.sinks.pgvector")
+
+    assert not loaded & (HEAVY | HTTP | {"qdrant_client", "psycopg", "pgvector"})
+    assert megabytes < 150
+
+
 def test_the_engine_process_loads_neither_an_http_framework_nor_celery() -> None:
     loaded, _ = _fresh("workers.engine")
 
@@ -80,7 +87,9 @@ def test_no_module_of_the_contract_loads_torch_or_an_http_framework(module: str)
     assert not loaded & {"api", "workers", "millrace"}
 
 
-@pytest.mark.parametrize("module", ["api.app", "workers.app", "workers.pool", "shared.celery_app"])
+@pytest.mark.parametrize(
+    "module", ["api.app", "workers.app", "workers.pool", "workers.callbacks.app", "shared.celery_app"]
+)
 def test_importing_connects_to_nothing_and_reads_no_setting(module: str) -> None:
     # Given an environment in which any use of a setting or of Redis would fail
     environment = {**os.environ, "MILLRACE_PORT": "none", "MILLRACE_REDIS_URL": "nonsense", "MILLRACE_DTYPE": "none"}

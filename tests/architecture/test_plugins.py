@@ -35,6 +35,18 @@ def test_a_family_is_named_as_its_file() -> None:
     assert list(discover(workers.families)) == _modules("workers/families")
 
 
+def test_a_sink_is_named_as_its_file() -> None:
+    import workers.sinks
+
+    assert list(discover(workers.sinks)) == _modules("workers/sinks")
+
+
+@pytest.mark.parametrize("name", _modules("workers/sinks"))
+def test_every_sink_has_its_test(name: str) -> None:
+    tests = "test_callbacks.py" if name == "webhook" else f"test_sink_{name}.py"
+    assert (TESTS / "integration" / tests).exists()
+
+
 def test_every_packable_model_type_is_compared_with_its_reference() -> None:
     from tests.helpers.tiny_models import ARCHITECTURES
     from workers.families.sequence_classification import _HEADS

@@ -22,7 +22,8 @@ _CRASH = "request_crashed"
 def main() -> int:
     """Run it; the exit status is not 0 where something was found."""
     parser = argparse.ArgumentParser(prog="python -m tests.fuzz", description=__doc__)
-    parser.add_argument("--examples", type=int, default=2000, help="requests of each kind for each route")
+    parser.add_argument("--examples", type=int, default=2000, help="made-up requests for each route, good and bad")
+    parser.add_argument("--max-time", type=int, help="seconds after which no further ones are made")
     parser.add_argument("--paths", default=".", help="regular expression of the paths to try")
     parser.add_argument("--but", default="", help="regular expression of paths to leave out")
     parser.add_argument("--seed", type=int, help="repeats a run")
@@ -51,6 +52,7 @@ def _command(options: argparse.Namespace, url: str) -> list[str]:
     command += ["--max-examples", str(options.examples), "--workers", str(options.workers), "--checks", "all"]
     command += ["--include-path-regex", options.paths]
     command += ["--exclude-path-regex", options.but] if options.but else []
+    command += ["--max-time", str(options.max_time)] if options.max_time is not None else []
     command += ["--seed", str(options.seed)] if options.seed is not None else []
     return command
 

@@ -1,4 +1,4 @@
-"""Callbacks as they run in production, without models: the gateway's routes, the runner's pump, callback worker processes."""
+"""Callbacks as they really run, without models: the gateway's routes, the runner's pump, callback worker processes."""
 
 import asyncio
 import os
@@ -15,6 +15,7 @@ import uvicorn
 from fastapi import FastAPI
 from pydantic import SecretStr
 from redis.asyncio import Redis
+from redis.exceptions import RedisError
 
 from api.bulk.pump import CallbackPump
 from api.bulk.webhook_routes import add_webhook_routes
@@ -136,7 +137,10 @@ class Callbacks:
         """Wait until a job has no more callbacks to send."""
 
         def is_sent() -> bool:
-            return job_id not in self.call(self.table.delivering()) and self.find(job_id).callbacks_pending == 0
+            try:
+                return job_id not in self.call(self.table.delivering()) and self.find(job_id).callbacks_pending == 0
+            except RedisError:  # it was restarted a moment ago
+                return False
 
         self._wait(is_sent, timeout_s)
         return self.find(job_id)
@@ -154,6 +158,7 @@ class Callbacks:
     async def _serve(self) -> None:
         pump = asyncio.create_task(CallbackPump(self._redis, self.table, self.settings).run())
         await self._server.serve()
-        pump.cancel()
-        await asyncio.gather(pump, return_exceptions=True)
+        while not pump.done():  # more than once: `asyncio.wait_for` can swallow a cancellation (Python 3.11)
+            pump.cancel()
+            await asyncio.wait([pump], timeout=0.05)
         await self._redis.aclose()

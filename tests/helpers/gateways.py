@@ -15,6 +15,7 @@ from pydantic import SecretStr
 from redis.asyncio import Redis
 
 from api.bulk import documents
+from api.bulk.embedding import Embedding
 from api.bulk.job_routes import add_job_routes
 from api.core import Core
 from api.middleware import RequestId
@@ -48,7 +49,14 @@ class BulkGateway:
             self.settings, Metrics(Owner.GATEWAY), name="gw", max_pending_items=self.settings.max_pending_items
         )
         self._server = uvicorn.Server(
-            uvicorn.Config(self._app(), port=self.port, log_config=None, access_log=False, http="httptools")
+            uvicorn.Config(
+                self._app(),
+                port=self.port,
+                log_config=None,
+                access_log=False,
+                http="httptools",
+                timeout_graceful_shutdown=1,
+            )
         )
         self._thread = threading.Thread(target=self._server.run, daemon=True)
 
@@ -68,7 +76,7 @@ class BulkGateway:
             table=JobTable(core.redis),
             store=self.store,
             catalog=core.catalog,
-            dispatcher=core.dispatcher,
+            embedding=Embedding(core.dispatcher, Metrics(Owner.GATEWAY)),
             settings=self.settings,
         )
         return app
@@ -80,7 +88,7 @@ class BulkGateway:
 
     def stop(self) -> None:
         """End it; answers that are under way are broken off."""
-        self._server.force_exit = self._server.should_exit = True
+        self._server.should_exit = True
         self._thread.join(10)
 
     def client(self, timeout_s: float = 30.0) -> httpx.Client:

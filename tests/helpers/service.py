@@ -30,6 +30,7 @@ class Service:
             "MILLRACE_PORT": str(self.port),
             "MILLRACE_FLOWER_PORT": "0",
             "MILLRACE_RUNNER_METRICS_PORT": "0",
+            "MILLRACE_CALLBACKS_METRICS_PORT": "0",
             "MILLRACE_WORKER_METRICS_PORT": str(self.metrics_port),
             "MILLRACE_STATE_DIR": str(folder / "state"),
             **(environment or {}),

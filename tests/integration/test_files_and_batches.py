@@ -34,7 +34,7 @@ from shared import keys
 from shared.bulk.jobs import FileRecord, Job, State, WebhookEndpoint
 from shared.bulk.store import Store, errors_path, input_path, output_path
 from shared.bulk.table import JobTable
-from shared.errors import StorageUnavailable
+from shared.errors import Conflict, StorageUnavailable
 from shared.plugins import discover
 from tests.helpers.valkey import free_port
 from tests.helpers.waiting import wait_until
@@ -696,6 +696,29 @@ def test_validation_goes_on_where_it_was_stopped(gateway: Gateway, redis: Redis)
     stored = gateway.stored_lines(batch.id)
     assert stored[0] == first
     assert [json.loads(entry) for segment in stored for entry in segment] == lines(10)
+
+
+def test_two_that_validate_one_batch_cut_each_line_once(gateway: Gateway) -> None:
+    # Given
+    batch = gateway.batch(*lines(400))
+
+    async def race(table: JobTable, _: FileTable) -> list[BaseException | None]:
+        seen = await table.get(batch.id)
+        runs = [validate(seen, table, gateway.store, gateway.settings) for _ in range(3)]
+        return await asyncio.gather(*runs, return_exceptions=True)
+
+    # When
+    outcomes = gateway.ask(race)
+
+    # Then who was slower says so, or finds it done
+    assert all(outcome is None or isinstance(outcome, Conflict) for outcome in outcomes)
+    job = (
+        gateway.validate(batch.id)
+        if Conflict in map(type, outcomes)
+        else gateway.ask(lambda table, _: table.get(batch.id))
+    )
+    assert (job.state, job.received) == (State.IN_PROGRESS, 400)
+    assert [json.loads(entry) for segment in gateway.stored_lines(batch.id) for entry in segment] == lines(400)
 
 
 def test_a_batch_that_is_cancelled_while_it_is_validated_stays_cancelled(gateway: Gateway) -> None:

@@ -24,6 +24,7 @@ from api.bulk import job_events, streaming
 from shared import keys
 from shared.bulk.jobs import State
 from tests.helpers.gateways import MODEL, BulkGateway
+from tests.helpers.valkey import ValkeyServer
 from tests.helpers.waiting import wait_until
 
 Make = Callable[..., BulkGateway]
@@ -488,6 +489,35 @@ def _blocks(answer: httpx.Response) -> Iterator[dict[str, str]]:
             block = {}
 
 
+def test_progress_goes_on_when_redis_is_back(
+    own_valkey: ValkeyServer, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(job_events, "_POLL_S", 0.05)
+    gateway = BulkGateway(own_valkey.url(), tmp_path)
+    gateway.start()
+    try:
+        with gateway.client() as client:
+            job_id = post(client, docs(20), more=True)["id"]
+            with client.stream("GET", f"/v1/jobs/{job_id}/events") as answer:
+                blocks = _blocks(answer)
+                assert [next(blocks).get("event") for _ in range(2)] == [None, "progress"]
+                own_valkey.restart(crash=True)
+                gateway.enter(job_id, State.COMPLETED)
+                assert next(blocks)["event"] == "end"
+    finally:
+        gateway.stop()
+
+
+def test_the_time_that_is_left_is_told_when_all_documents_are_there(client: httpx.Client, gateway: BulkGateway) -> None:
+    job_id = post(client, docs(20), more=True)["id"]
+    gateway.run_segment(job_id, 0)
+    gateway.table(lambda table: table.set(job_id, rate=2.5))
+    job = client.get(f"/v1/jobs/{job_id}").json()
+    assert (job["rate"], job["eta_s"]) == (2.5, None)
+    job = post(client, docs(0), f"/v1/jobs/{job_id}/documents")
+    assert (job["rate"], job["eta_s"]) == (2.5, 4)
+
+
 def test_a_running_job_is_cancelled_and_one_that_has_ended_deleted(client: httpx.Client, gateway: BulkGateway) -> None:
     job_id = post(client, docs(20))["id"]
     assert client.post(f"/v1/jobs/{job_id}/cancel").json()["status"] == "cancelling"
@@ -536,7 +566,7 @@ def test_an_upload_of_a_cancelled_job_is_refused_in_its_middle(client: httpx.Cli
     assert answer.json()["error"]["message"] == "the job is cancelling and takes no more documents"
 
 
-def test_without_redis_the_answer_is_503(own_valkey: Any, tmp_path: Path) -> None:
+def test_without_redis_the_answer_is_503(own_valkey: ValkeyServer, tmp_path: Path) -> None:
     gateway = BulkGateway(own_valkey.url(), tmp_path)
     gateway.start()
     try:
@@ -641,3 +671,14 @@ def test_a_zip_bomb_takes_no_memory(make: Make) -> None:
         answer = client.post("/v1/ingest", content=bomb, headers={"content-encoding": "gzip"})
     assert gateway.lines(answer.json()["id"]) == [b'{"$too_long":%d}' % (200 << 20)]
     assert _grown_bytes(before) < 50 << 20
+
+
+def test_the_routes_are_in_the_documentation(client: httpx.Client) -> None:
+    paths = client.get("/openapi.json").json()["paths"]
+    ingest = paths["/v1/ingest"]["post"]
+    assert {"model", "kinds", "webhook", "more"} <= {parameter["name"] for parameter in ingest["parameters"]}
+    assert set(ingest["requestBody"]["content"]) == {"application/x-ndjson", "multipart/form-data"}
+    assert set(ingest["responses"]) == {"202"}
+    assert set(paths["/v1/jobs"]) == {"get", "post"}
+    for path in ("", "/documents", "/cancel", "/resume", "/events", "/results"):
+        assert f"/v1/jobs/{{job_id}}{path}" in paths

@@ -14,6 +14,8 @@ log = get_logger("millrace.sink")
 
 #: Points of one request.
 _POINTS = 256
+#: How long one request may take, in seconds.
+_TIMEOUT_S = 30
 _NOT_FOUND = 404
 #: Our own namespace of point ids: a document's id always gives the same point.
 _NAMESPACE = UUID("b8a3ab5e-6b52-4a52-9d0c-4f8de3a0c5a1")
@@ -130,7 +132,8 @@ class Qdrant:
     """Qdrant through its own client.
 
     Options: `url`, `api_key`, `collection`, `create` (the collection, when it is not there), `distance`, and `vectors`, a
-    mapping of `dense`, `sparse` and `multivector` to the names that they have in the collection.
+    mapping of `dense`, `sparse` and `multivector` to the names that they have in the collection. `path` instead of `url` is
+    a folder for the client's own engine, to try things out without a server.
     """
 
     name = "qdrant"
@@ -146,11 +149,19 @@ class Qdrant:
             from qdrant_client import QdrantClient
         except ImportError as err:
             raise ConfigurationError("it needs the package qdrant-client: pip install 'millrace[qdrant]'") from err
-        location: str = option(options, "url", str)
-        key = options.get("api_key")
+        server: dict[str, Any] = (
+            {"path": options["path"]}
+            if "path" in options
+            else {
+                "url": option(options, "url", str),
+                "api_key": options.get("api_key"),
+                "timeout": _TIMEOUT_S,
+                "check_compatibility": False,
+            }
+        )
 
         def connect() -> Any:
-            return QdrantClient(location=location, api_key=key, timeout=30, check_compatibility=False)
+            return QdrantClient(**server)
 
         return _OpenQdrant(connect, options)
 

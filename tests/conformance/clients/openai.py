@@ -26,3 +26,14 @@ def embed_as_floats(url: str, model: str, key: str, texts: list[str]) -> Vectors
     client = OpenAI(base_url=f"{url}/v1", api_key=key)
     answer = client.embeddings.create(model=model, input=texts, encoding_format="float")
     return [entry.embedding for entry in answer.data]
+
+
+@embeds("AzureOpenAI", waits=True)
+def embed_on_azure(url: str, model: str, key: str, texts: list[str]) -> Vectors:
+    # pasted as "Embeddings, by the client for Azure"
+    from openai import AzureOpenAI
+
+    client = AzureOpenAI(azure_endpoint=url, api_key=key, api_version="2024-10-21")
+    answer = client.embeddings.create(model=model, input=texts)
+    # end
+    return [entry.embedding for entry in answer.data]

@@ -176,7 +176,7 @@ class TestTables:
         (tmp_path / "a.parquet").touch()
         monkeypatch.setitem(sys.modules, "pyarrow", None)
 
-        assert "pip install 'millrace[ingest]'" in problem(tmp_path / "a.parquet")
+        assert "Parquet needs pyarrow, which comes with the extra millrace[ingest]" in problem(tmp_path / "a.parquet")
 
 
 class TestText:

@@ -3,7 +3,10 @@
 import base64
 import hashlib
 import hmac
+import re
 import time
+from pathlib import Path
+from typing import Any
 
 import pytest
 from openai import OpenAI
@@ -13,6 +16,10 @@ from standardwebhooks.webhooks import Webhook, WebhookVerificationError
 from shared.bulk import signing
 from shared.errors import InvalidRequest
 
+#: What the documentation tells receivers to do.
+SNIPPETS = re.findall(
+    r"```python\n(.*?)```", (Path(__file__).parents[3] / "docs" / "reference" / "callbacks.md").read_text(), re.DOTALL
+)
 BODY = b'{"type":"batch.completed","created_at":1,"timestamp":"2026-01-01T00:00:00Z","data":{"id":"batch_1"}}'
 
 
@@ -87,6 +94,20 @@ def test_bytes_that_are_no_text_are_signed_as_they_are() -> None:
     key = base64.b64decode(secret.removeprefix("whsec_"))
     expected = base64.b64encode(hmac.digest(key, b"evt_1.1000." + body, hashlib.sha256)).decode()
     assert headers["webhook-signature"] == f"v1,{expected}"
+
+
+@pytest.mark.parametrize("snippet", SNIPPETS, ids=["standardwebhooks", "openai", "bytes"])
+def test_what_the_documentation_says_verifies_and_refuses(snippet: str) -> None:
+    # Given
+    names: dict[str, Any] = {}
+    exec(snippet, names)
+    secret = signing.new_secret()
+    headers = signing.headers("evt_1", int(time.time()), BODY, [secret])
+
+    # Then
+    assert names["receive"](BODY, headers, secret)
+    with pytest.raises((ValueError, WebhookVerificationError, InvalidWebhookSignatureError)):
+        names["receive"](BODY + b" ", headers, secret)
 
 
 @pytest.mark.parametrize("size", [24, 64])

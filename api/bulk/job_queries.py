@@ -1,0 +1,41 @@
+"""Queries of the routes of ingest and its jobs."""
+
+from pydantic import BaseModel, ConfigDict, Field
+
+from api.bulk.ingest_options import IngestOptions
+from shared.bulk.jobs import VectorEncoding
+
+
+class _Query(BaseModel):
+    model_config = ConfigDict(extra="forbid")
+
+
+class ListQuery(_Query):
+    """Of a list of jobs."""
+
+    limit: int = Field(20, ge=1, le=100)
+    after: str | None = None
+
+
+class IngestQuery(IngestOptions):
+    """Of an ingest."""
+
+    more: bool = Field(False, description="More documents come in another body.")
+
+
+class DocumentsQuery(_Query):
+    """Of documents for a job."""
+
+    offset: int | None = Field(
+        None, ge=0, description="Index of the first document; those that the job has are skipped."
+    )
+    more: bool = Field(False, description="More documents come in another body.")
+
+
+class ResultsQuery(_Query):
+    """Of a job's results."""
+
+    offset: int = Field(0, ge=0, description="Index of the first document.")
+    limit: int | None = Field(None, ge=0, description="Most documents.")
+    encoding: VectorEncoding = Field("float", description="How vectors are written down; `binary` is msgpack.")
+    follow: bool = Field(False, description="Wait for more until the job ends.")

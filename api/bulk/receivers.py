@@ -1,0 +1,22 @@
+"""The receiver of a job's events, as a request names it."""
+
+from api.bulk.ingest_options import Webhook
+from shared.bulk.jobs import WebhookEndpoint
+from shared.bulk.webhooks import WebhookRegistry
+from shared.errors import Conflict
+
+
+async def receiver_of(webhook: Webhook, registry: WebhookRegistry) -> WebhookEndpoint:
+    """The endpoint that gets the events; one of the job's own (`inline`) is not kept yet.
+
+    Raises:
+        NotStored: There is no such endpoint.
+        Conflict: It is disabled.
+        InvalidRequest: The URL or the secret is none.
+    """
+    if webhook.endpoint is None:
+        return registry.new(webhook.url or "", secret=webhook.secret, events=webhook.events, inline=True)
+    endpoint = await registry.get(webhook.endpoint)
+    if endpoint.disabled:
+        raise Conflict(f"the webhook endpoint is disabled: {endpoint.disabled}", param="webhook")
+    return endpoint
