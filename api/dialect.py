@@ -112,8 +112,8 @@ class Route:
     #: ... and of the routes that share it, the first by precedence (highest first) that claims the body answers.
     claims: Callable[[Mapping[str, Any]], bool] = _any_body
     precedence: int = 0
-    #: The fields by which it claims a body, for the documentation: of the routes that it goes before, none has them.
-    marks: Sequence[str] = ()
+    #: What `claims` looks at, as a JSON schema for the documentation. Left out where the body's own types say it.
+    claim: Mapping[str, Any] = field(default_factory=dict)
     #: Served under the dialect's prefix only: elsewhere another dialect answers the same body in its own way.
     prefix_only: bool = False
 

@@ -80,7 +80,7 @@ class RerankBody(ScoringFields):
     model_config = either(
         {
             "properties": {
-                "rank_fields": {"type": ["array", "null"], "maxItems": 0},
+                "rank_fields": {"enum": [None, []]},
                 "documents": TypeAdapter(list[TextDocument]).json_schema(),
             }
         },

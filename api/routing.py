@@ -196,8 +196,10 @@ def _schema(route: Route, contenders: Sequence[tuple[Dialect, Route]]) -> dict[s
         return schema
     others = [other for _, other in contenders if other is not route]
     foreign = {other.key for other in others} - {route.key}
-    claimed = {mark for other in others for mark in other.marks if other.key == route.key}
-    return schemas.with_fields(schemas.without(schema, *sorted(foreign | claimed)), route.key, *route.marks)
+    rivals = [other for other in others if other.key == route.key and other.precedence > route.precedence]
+    terms = [route.claim, *({"not": rival.claim} for rival in rivals if rival.claim)]
+    own = schemas.with_field(schemas.without(schema, *sorted(foreign)), route.key)
+    return {**own, "allOf": [dict(term) for term in terms if term]} if any(terms) else own
 
 
 def _add_error_handlers(app: FastAPI) -> None:

@@ -27,6 +27,6 @@ def without(schema: Mapping[str, Any], *fields: str) -> dict[str, Any]:
     return {**schema, "properties": {**schema.get("properties", {}), **dict.fromkeys(fields, False)}}
 
 
-def with_fields(schema: Mapping[str, Any], *fields: str) -> dict[str, Any]:
-    """A body's schema for a body that has all of these fields."""
-    return {**schema, "required": sorted({*schema.get("required", ()), *fields})}
+def with_field(schema: Mapping[str, Any], field: str) -> dict[str, Any]:
+    """A body's schema for a body that has this field."""
+    return {**schema, "required": sorted({*schema.get("required", ()), field})}

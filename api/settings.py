@@ -62,7 +62,10 @@ class ApiSettings(WebhookSettings):
         0, ge=0, description="Most bytes that bulk jobs and files may take in the store; 0 for no limit but the disk's."
     )
     job_segment_documents: int = Field(
-        512, ge=1, le=10_000, description="Documents of a bulk job that are stored, run and called back together."
+        256,
+        ge=1,
+        le=10_000,
+        description="Most documents of a bulk job that are stored, run and called back together; a job begins with fewer.",
     )
     job_segment_bytes: int = Field(
         512 * 1024, ge=1024, description="Input bytes after which a segment ends, however few documents it has."

@@ -16,6 +16,8 @@ from shared.errors import Conflict, NotStored, StorageFull
 
 #: A segment that has been begun so long ago is written however small it is, so that a slow upload has results too.
 OLDEST_S = 2.0
+#: Documents of a job's first segments; later ones have up to a quarter of those before them.
+_LEAST_DOCUMENTS = 32
 
 
 class SegmentWriter:
@@ -71,10 +73,14 @@ class SegmentWriter:
                 self._begun_at = time.monotonic()
             self._lines.append(line)
             self._bytes += len(line)
-            if len(self._lines) == self._settings.job_segment_documents:
+            if len(self._lines) >= self._most_documents():
                 await self._cut()
         if self._lines and time.monotonic() - self._begun_at >= OLDEST_S:
             await self._cut()
+
+    def _most_documents(self) -> int:
+        """Documents of the segment that is being gathered: few at first, so that a short job has results soon."""
+        return min(self._settings.job_segment_documents, max(_LEAST_DOCUMENTS, self._first // 4))
 
     async def _cut(self) -> None:
         """End the segment that is being gathered."""

@@ -118,7 +118,7 @@ class Jina(wire.NestedErrors):
             render=_render_classify,
             key="input",
             claims=claims,
-            marks=("labels",),
+            claim={"required": ["labels"]},
             precedence=10,
         ),
         embeddings.own_route(

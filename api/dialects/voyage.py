@@ -93,6 +93,10 @@ class Voyage(wire.NestedErrors):
             render=_render_rerank,
             key="documents",
             claims=claims,
+            claim={
+                "anyOf": [{"required": ["top_k"]}, {"required": ["truncation"]}],
+                "properties": {"top_n": {"type": "null"}},
+            },
             precedence=10,
         ),
         embeddings.own_route(

@@ -8,7 +8,7 @@ from pydantic import BaseModel, Field
 from api import wire
 from api.catalog import Catalog
 from api.dialect import RERANK_PATHS, Answer, Context, Dialect, Job, Route, View, led_by
-from api.fields import Dimensions, Documented, RequestFields, Text, Texts, either
+from api.fields import Dimensions, Documented, RequestFields, Text, Texts
 from api.settings import ApiSettings
 from shared import __version__, arrays
 from shared.errors import MillraceError, Unavailable
@@ -60,9 +60,7 @@ class VectorsResponse(BaseModel):
 
 
 class RerankBody(RequestFields):
-    """Request of `POST /rerank` in Weaviate's words, who never names a model."""
-
-    model_config = either({"properties": {"model": False}})
+    """Request of `POST /rerank` in Weaviate's words."""
 
     query: Text
     documents: Annotated[list[str], Documented(minItems=1)]
@@ -194,7 +192,7 @@ class Weaviate:
             key="documents",
             # Weaviate always names the property and never a model; nobody else knows the word.
             claims=lambda data: "property" in data and "model" not in data,
-            marks=("property",),
+            claim={"required": ["property"], "properties": {"model": False}},
             precedence=20,
         ),
     )

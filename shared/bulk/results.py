@@ -43,6 +43,14 @@ class SegmentResults:
         """Tokens that the model read."""
         return sum(part.output.tokens for part in self.parts)
 
+    @property
+    def vector_bytes(self) -> int:
+        """Bytes of the vectors themselves, in the precision that was asked for."""
+        outputs = [part.output for part in self.parts]
+        dense = sum(len(output.quantized.get(self.precision, output.data)) for output in outputs)
+        ragged = [rows for output in outputs for rows in (output.sparse, output.multivector) if rows is not None]
+        return dense + sum(len(rows.values) for rows in ragged)
+
     def pack(self) -> bytes:
         """The results as bytes."""
         packed: bytes = msgpack.packb(

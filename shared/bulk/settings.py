@@ -36,7 +36,7 @@ class WebhookSettings(Settings):
         60.0, gt=0, description="How long a callback worker may be silent before its callbacks are given to another."
     )
     webhook_body_bytes: int = Field(
-        1024 * 1024,
+        4 * 1024 * 1024,
         ge=1024,
         description="Largest body of a callback; larger results are sent as the URL that they can be read from.",
     )

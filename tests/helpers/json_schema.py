@@ -42,6 +42,7 @@ _KEYWORDS: dict[str, Any] = {
     "const": lambda value, said, _: _is(value, said),
     "enum": lambda value, said, _: any(_is(value, one) for one in said),
     "anyOf": lambda value, said, _: any(fits(value, one) for one in said),
+    "allOf": lambda value, said, _: all(fits(value, one) for one in said),
     "not": lambda value, said, _: not fits(value, said),
     "minLength": lambda value, said, _: not isinstance(value, str) or len(value) >= said,
     "minimum": lambda value, said, _: not _is_number(value) or value >= said,

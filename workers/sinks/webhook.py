@@ -50,7 +50,8 @@ class _OpenWebhook:
         delivery, tools = job.spec.delivery, self._tools
         if segment is None:
             return write_body(final_event(event, job, tools.public_url), delivery.encoding, compress=delivery.gzip)
-        if not delivery.by_reference:
+        # Vectors take at least their own bytes in every encoding, so what is far too large is not even written down.
+        if not delivery.by_reference and parcel.results.vector_bytes <= tools.body_bytes:
             whole = results_event(event, job, segment, parcel.results)
             body = write_body(whole, delivery.encoding, compress=delivery.gzip)
             if len(body.content) <= tools.body_bytes:
