@@ -36,7 +36,7 @@ conformance-pins: $(STAMPS)/dev ## Pin the newest client packages
 	$(BIN)/python -m pip install --quiet uv
 	$(BIN)/python -m tests.conformance.pins
 
-# FUZZ="--examples 20" is the short form: two minutes instead of half an hour.
+# FUZZ="--examples 20" is the short form: some minutes instead of most of an hour.
 fuzz: $(STAMPS)/dev $(STAMPS)/fuzz ## Try every route with thousands of requests, good and bad
 	$(BIN)/python -m tests.fuzz $(FUZZ)
 

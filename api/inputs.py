@@ -92,9 +92,10 @@ def together(parts: Sequence[MixedInput], param: str) -> TextAndImage:
         if given is not None
     ]
     if not texts and not images:
-        raise InvalidRequest('an input object has a "text" or an "image" (a URL, a data URI or base64)', param=param)
+        wanted = '"text" nor an "image" (a URL, a data URI or base64)'
+        raise InvalidRequest(f"an object in `{param}` has neither a {wanted}", param=param)
     if len(texts) > 1 or len(images) > 1:
-        raise ContradictoryFields("one input has at most one text and one image", param=param)
+        raise ContradictoryFields(f"an object in `{param}` has more than one text or one image", param=param)
     return texts[0] if texts else "", images[0] if images else None
 
 

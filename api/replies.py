@@ -157,7 +157,8 @@ class Replies:
             asked_at = loop.time()
             if asked_at < self._heard_at + PING_AFTER_S:
                 continue
-            with suppress(RedisError, OSError):  # the reader sees the same error and resubscribes
+            # The reader sees the same error and resubscribes; redis-py's own is what a connection says that has just ended.
+            with suppress(RedisError, OSError, AttributeError):
                 await connection.send_command("PING")
             await asyncio.sleep(PING_AFTER_S)
             if self._heard_at < asked_at:

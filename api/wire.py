@@ -99,7 +99,11 @@ def validated(body: type[BodyT], data: Any) -> BodyT:
         first = err.errors(include_url=False, include_context=False)[0]
         # The first element names the field; what follows are branches of a union and positions.
         field = str(first["loc"][0]) if first["loc"] else None
-        raise InvalidRequest(f"`{field}`: {first['msg']}" if field else first["msg"], param=field) from err
+        # Our own validators' sentences say all that there is to say.
+        message = first["msg"].removeprefix("Value error, ")
+        if first["type"] == "extra_forbidden":
+            message = "there is no such option"
+        raise InvalidRequest(f"`{field}`: {message}" if field else message, param=field) from err
 
 
 def labels(output: Output) -> list[list[dict[str, Any]]]:
@@ -154,17 +158,11 @@ def flat_error(error: MillraceError) -> dict[str, Any]:
 
 def nested_error(error: MillraceError) -> dict[str, Any]:
     """The error body of the OpenAI family; `detail` and `message` are what Jina's and Cohere's clients read."""
-    kind = {
-        429: "rate_limit_exceeded",
-        404: "invalid_request_error",
-        405: "invalid_request_error",
-        400: "invalid_request_error",
-        413: "invalid_request_error",
-    }
+    kind = "server_error" if error.status >= 500 else "invalid_request_error"
     return {
         "error": {
             "message": error.message,
-            "type": kind.get(error.status, "server_error"),
+            "type": "rate_limit_exceeded" if error.status == 429 else kind,
             "param": error.param,
             "code": error.code,
         },

@@ -83,6 +83,13 @@ class TokenInputUnsupported(InvalidRequest):
     code = "token_input_unsupported"
 
 
+class UnsupportedMediaType(InvalidRequest):
+    """A body of this type is not taken here."""
+
+    code = "unsupported_media_type"
+    status = 415
+
+
 class WrongTask(InvalidRequest):
     """The model does not do this task."""
 

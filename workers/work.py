@@ -6,7 +6,7 @@ from dataclasses import dataclass, field, replace
 import numpy as np
 import numpy.typing as npt
 
-from shared.errors import InferenceFailed, InvalidRequest, MillraceError
+from shared.errors import InferenceFailed, MillraceError, UnsupportedByModel
 from shared.jobs import ClassifyRequest, EmbedRequest, Request, RerankRequest, Task
 from shared.model_card import ModelCard
 from shared.queues import Lane
@@ -85,7 +85,9 @@ class RequestWork:
                 if Kind.DENSE in kinds:
                     values = _vectors(stacked(pieces[Kind.DENSE]), self.request)
                     if Precision.FLOAT16 in precisions and np.abs(values).max() > np.finfo(np.float16).max:
-                        return InvalidRequest("a vector leaves float16's range; ask for float32 or normalised vectors")
+                        return UnsupportedByModel(
+                            "a vector leaves float16's range; ask for float32 or normalised vectors"
+                        )
                     for name in precisions:
                         if name != Precision.FLOAT32:
                             quantized[name] = quantize(values, Precision(name), int8_ranges).tobytes()

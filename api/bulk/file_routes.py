@@ -6,6 +6,7 @@ import time
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from itertools import chain
+from pathlib import PurePosixPath
 from typing import Any, Literal
 from urllib.parse import quote
 
@@ -188,7 +189,7 @@ class FileRoutes:
         first = await asyncio.to_thread(next, blocks, b"")
         headers = {
             "content-length": str(sum(piece.size for piece in pieces)),
-            "content-disposition": f"attachment; filename*=UTF-8''{quote(record.filename)}",
+            "content-disposition": f"attachment; filename*=UTF-8''{quote(PurePosixPath(record.filename).name)}",
         }
         return StreamingResponse(chain([first], blocks), headers=headers, media_type="application/octet-stream")
 

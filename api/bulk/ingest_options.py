@@ -71,8 +71,8 @@ class IngestOptions(BaseModel):
     model_config = ConfigDict(extra="forbid")
 
     model: str | None = Field(None, description="Name of the model; the default model when absent.")
-    kinds: Annotated[list[VectorKind], BeforeValidator(_listed)] = Field(
-        [VectorKind.DENSE], min_length=1, description="Kinds of vectors: `dense`, `sparse`, `multivector`."
+    kinds: Annotated[list[Literal["dense", "sparse", "multivector"]], BeforeValidator(_listed)] = Field(
+        ["dense"], min_length=1, description="Kinds of vectors: `dense`, `sparse`, `multivector`."
     )
     dimensions: int | None = Field(None, ge=1, le=2**31 - 1, description="Keep the first so many dimensions.")
     normalize: bool = Field(True, description="Scale vectors to unit length.")
@@ -95,8 +95,6 @@ class IngestOptions(BaseModel):
 
     @model_validator(mode="after")
     def _fits_together(self) -> Self:
-        if VectorKind.SCORES in self.kinds:
-            raise ValueError("`kinds` are dense, sparse and multivector")
         if VectorKind.DENSE not in self.kinds and (self.dimensions or self.precision is not Precision.FLOAT32):
             raise ValueError("`dimensions` and `precision` are of dense vectors, which are not asked for")
         if self.webhook is not None and self.webhook_endpoint is not None:

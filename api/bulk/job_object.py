@@ -1,5 +1,6 @@
 """A job as its callers see it."""
 
+import time
 from typing import Any, Literal
 
 from pydantic import BaseModel, Field
@@ -87,7 +88,7 @@ async def job_object(job: Job, table: JobTable, public_url: str) -> dict[str, An
         available=await available(job, table),
         input_complete=job.input_complete,
         tokens=job.tokens,
-        rate=round(job.rate, 2),
+        rate=round(_rate(job), 2),
         eta_s=_eta_s(job),
         errors=[error.model_dump(exclude_none=True) for error in job.errors],
         metadata=spec.metadata,
@@ -109,7 +110,14 @@ async def available(job: Job, table: JobTable) -> int:
     return (await table.segment(job.id, done - 1)).end if done else 0
 
 
+def _rate(job: Job) -> float:
+    """Documents per second; less than the last average where nothing has come for longer than a segment should take."""
+    silent_s = max(1e-3, time.time() - job.rated_at)
+    return min(job.rate, job.received / max(1, job.segments) / silent_s) if job.state.runs else job.rate
+
+
 def _eta_s(job: Job) -> int | None:
-    if not job.input_complete or not job.state.runs or job.rate <= 0:
+    rate = _rate(job)
+    if not job.input_complete or not job.state.runs or rate <= 0:
         return None
-    return round((job.received - job.completed - job.failed) / job.rate)
+    return round((job.received - job.completed - job.failed) / rate)

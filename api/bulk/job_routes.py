@@ -4,6 +4,7 @@ import time
 from collections.abc import Mapping
 from typing import Any
 
+import orjson
 from fastapi import FastAPI
 from redis.asyncio import Redis
 from starlette.requests import Request
@@ -16,7 +17,7 @@ from api.bulk.answers import Respond, add_route, json_answer
 from api.bulk.embedding import Embedding
 from api.bulk.files import FileTable
 from api.bulk.finishing import Finishing
-from api.bulk.idempotency import Idempotency, fingerprint_of
+from api.bulk.idempotency import HEADER, REPLAYED_HEADER, Idempotency, fingerprint_of
 from api.bulk.ingest_options import IngestOptions
 from api.bulk.job_creation import SECRET_HEADER, JobCreation
 from api.bulk.job_intake import Intake
@@ -128,15 +129,18 @@ class JobRoutes:
         payload = [options.model_dump(mode="json"), more]
         async with self._idempotency.attempt(request, INGEST_PATH) as attempt:
             if attempt.is_repetition:
-                return attempt.replay(fingerprint_of(payload))
+                async for _ in upload.batches(self._settings.job_document_bytes):
+                    pass  # only to know whether they are the same documents
+                return await self._still_there(attempt.replay(fingerprint_of([*payload, upload.digest])))
             job, secret = await self._creation.job(request, options, model)
             # With a key, what was begun and broken off is continued: documents that the job has are skipped.
             try:
                 job = await self._intake.receive(job, upload, offset=0, more=more)
             except InvalidRequest as err:
                 await self._intake.fail(job.id, err)
-                raise
-            return await attempt.keep(fingerprint_of(payload), await self._made(job, secret, status=202))
+                raise type(err)(f"{err.message}; the job is {job.id}", param=err.param) from err
+            answer = await self._made(job, secret, status=202)
+            return await attempt.keep(fingerprint_of([*payload, upload.digest]), answer)
 
     async def create(self, request: Request) -> Response:
         """Create a job that has no documents yet."""
@@ -149,7 +153,7 @@ class JobRoutes:
             job, secret = await self._creation.job(request, options, model)
             return await self._made(job, secret, status=201)
 
-        return await self._idempotency.once(request, JOBS_PATH, given, respond)
+        return await self._still_there(await self._idempotency.once(request, JOBS_PATH, given, respond))
 
     async def append(self, request: Request) -> Response:
         """Add documents."""
@@ -232,11 +236,19 @@ class JobRoutes:
         headers = {"vary": "accept-encoding", "cache-control": "no-store", "x-accel-buffering": "no"}
         if job.state.is_final or not query.follow:
             wanted = wanted.within(job, await available(job, self._table))
-            headers["x-next-offset"] = str(wanted.end)
+            headers["x-next-offset"] = str(min(wanted.end, job.received))
         if compress:
             headers["content-encoding"] = "gzip"
         media_type = "application/msgpack" if query.encoding == "binary" else _NDJSON
         return StreamingResponse(self._results.pieces(job.id, wanted), media_type=media_type, headers=headers)
+
+    async def _still_there(self, answer: Response) -> Response:
+        """The answer of an earlier sending, if what it made has not been deleted since."""
+        if REPLAYED_HEADER in answer.headers:
+            job_id = orjson.loads(answer.body)["id"]
+            if await self._table.find(job_id) is None:
+                raise Conflict(f"{job_id}, which this {HEADER} made, has been deleted; send another key")
+        return answer
 
     async def _get(self, request: Request) -> Job:
         return await self._table.get(request.path_params["job_id"])

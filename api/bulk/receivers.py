@@ -3,7 +3,7 @@
 from api.bulk.ingest_options import Webhook
 from shared.bulk.jobs import WebhookEndpoint
 from shared.bulk.webhooks import WebhookRegistry
-from shared.errors import Conflict
+from shared.errors import Conflict, InvalidRequest
 
 
 async def receiver_of(webhook: Webhook, registry: WebhookRegistry) -> WebhookEndpoint:
@@ -15,7 +15,10 @@ async def receiver_of(webhook: Webhook, registry: WebhookRegistry) -> WebhookEnd
         InvalidRequest: The URL or the secret is none.
     """
     if webhook.endpoint is None:
-        return registry.new(webhook.url or "", secret=webhook.secret, events=webhook.events, inline=True)
+        try:
+            return registry.new(webhook.url or "", secret=webhook.secret, events=webhook.events, inline=True)
+        except InvalidRequest as err:
+            raise InvalidRequest(err.message, param="webhook") from err
     endpoint = await registry.get(webhook.endpoint)
     if endpoint.disabled:
         raise Conflict(f"the webhook endpoint is disabled: {endpoint.disabled}", param="webhook")

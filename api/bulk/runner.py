@@ -73,7 +73,7 @@ class Runner:
         self._turn = 0
         self._wake = asyncio.Event()
         self._draining = False
-        segments = metrics.gauge("millrace_job_segments_running")
+        segments = metrics.gauge("millrace_running_segments")
         segments.set_function(lambda: sum(len(running.segments) for running in self._running.values()))
 
     async def run(self) -> None:
@@ -128,7 +128,7 @@ class Runner:
     async def _look(self) -> None:
         """Move every job on by what can be done for it now."""
         jobs = [job for job_id in await self._table.active() if (job := await self._going_on(job_id)) is not None]
-        self._metrics.gauge("millrace_jobs_active").set(len(jobs))
+        self._metrics.gauge("millrace_active_jobs").set(len(jobs))
         if not self._draining:
             await self._feed([job for job in jobs if job.state.runs])
 

@@ -118,7 +118,7 @@ class SegmentRuns:
             return await self._endpoint.answer(contenders, request.body, context, Lane.BULK)
 
         status, body, tokens = await _until_answered(answer, spec.id)
-        return batch_lines.render(request.custom_id, status, request_id, body), status >= 400, tokens
+        return batch_lines.render(request, status, request_id, body), status >= 400, tokens
 
 
 async def _until_answered(ask: Callable[[], Awaitable[AnswerT]], job_id: str) -> AnswerT:

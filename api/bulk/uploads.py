@@ -5,13 +5,14 @@ read from the connection meanwhile.
 """
 
 import asyncio
+import hashlib
 import zlib
 from collections.abc import AsyncIterator, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 from api.bulk.lines import LineSplitter
 from api.bulk.multipart import Part, read_form
-from shared.errors import BodyTooLarge, InvalidRequest
+from shared.errors import BodyTooLarge, InvalidRequest, UnsupportedMediaType
 
 #: Most bytes that are decompressed at a time: a small body may hold gigabytes.
 _STEP_BYTES = 256 * 1024
@@ -21,6 +22,11 @@ _GZIP_MAGIC = b"\x1f\x8b"
 _GZIP = 31
 #: Most bytes of a form's fields.
 _MOST_FIELD_BYTES = 64 * 1024
+#: Types of bodies that are certainly no lines of JSON, whatever their sender hopes for.
+_OTHER_KINDS = (
+    *("image/", "audio/", "video/", "font/", "text/csv", "text/tab-separated-values", "text/html", "text/xml"),
+    *("application/xml", "application/pdf", "application/zip", "application/vnd.", "application/msgpack"),
+)
 #: The part of a form that holds the documents.
 _FILE = "file"
 
@@ -32,6 +38,12 @@ class Upload:
     #: Fields of a form that came before its file; none where the body is the documents.
     fields: Mapping[str, str]
     pieces: AsyncIterator[bytes]
+    _read: "hashlib._Hash" = field(default_factory=hashlib.sha256)
+
+    @property
+    def digest(self) -> str:
+        """What tells the documents that have been read from others."""
+        return self._read.hexdigest()
 
     async def batches(self, most_line_bytes: int) -> AsyncIterator[list[bytes]]:
         """The lines, as many at a time as happened to arrive, each with its newline.
@@ -46,9 +58,15 @@ class Upload:
         splitter = LineSplitter(most_line_bytes)
         async for piece in self.pieces:
             if lines := list(splitter.feed(piece)):
+                self._note(lines)
                 yield lines
         if last := list(splitter.close()):
+            self._note(last)
             yield last
+
+    def _note(self, lines: list[bytes]) -> None:
+        for line in lines:
+            self._read.update(line)
 
 
 async def open_upload(headers: Mapping[str, str], stream: AsyncIterator[bytes]) -> Upload:
@@ -61,12 +79,16 @@ async def open_upload(headers: Mapping[str, str], stream: AsyncIterator[bytes]) 
     Raises:
         InvalidRequest: It is compressed in another way than gzip, or is a form without a file.
         BodyTooLarge: The fields of the form are too long.
+        UnsupportedMediaType: The body is said to be something else than documents.
     """
+    content_type = headers.get("content-type", "")
+    kind = content_type.partition(";")[0].strip().lower()
+    if kind.startswith(_OTHER_KINDS):
+        raise UnsupportedMediaType(f"documents come as NDJSON (application/x-ndjson), not as {kind[:80]}")
     encoding = headers.get("content-encoding", "identity").lower()
     if encoding not in ("identity", "gzip", "x-gzip"):
         raise InvalidRequest(f"`content-encoding` must be gzip or absent, not {encoding[:40]!r}")
     pieces = stream if encoding == "identity" else _gunzipped(stream)
-    content_type = headers.get("content-type", "")
     if not content_type.lower().startswith("multipart/"):
         return Upload({}, _plain(pieces))
     events = read_form(pieces, content_type)
@@ -130,7 +152,7 @@ async def _gunzipped(pieces: AsyncIterator[bytes]) -> AsyncIterator[bytes]:
                     yield made
                     await asyncio.sleep(0)
     except zlib.error as err:
-        raise InvalidRequest(f"the body is not gzip as it should be: {err}") from err
+        raise InvalidRequest("the body is not gzip, as it should be, or is damaged") from err
     if not member.eof:
         raise InvalidRequest("the gzip data of the body end too early")
 

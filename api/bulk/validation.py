@@ -11,6 +11,7 @@ from typing import Any
 
 import orjson
 
+from api.bulk import batch_lines
 from api.bulk.segment_writer import SegmentWriter
 from api.settings import ApiSettings
 from shared.bulk.jobs import Job, JobError, State
@@ -112,15 +113,16 @@ def _check(job: Job, store: Store, settings: ApiSettings) -> list[JobError]:
 
 async def _cut(job: Job, table: JobTable, store: Store, settings: ApiSettings) -> None:
     """Write the segments that are not written yet."""
-    lines = islice(checked_lines(store.blocks(_uploaded(job))), job.received, None)
+    requests = islice(checked_lines(store.blocks(_uploaded(job))), job.received, None)
+    lines = (batch_lines.numbered(line, number) for number, line in requests)
     async with SegmentWriter(job, table, store, settings) as writer:
         while some := await asyncio.to_thread(_some, lines):
             await writer.add(some)
 
 
-def checked_lines(blocks: Iterable[bytes]) -> Iterator[bytes]:
-    """The lines of a file without faults, each with its newline."""
-    return (line + b"\n" for _, line in _numbered(blocks, _ANY) if line is not None)
+def checked_lines(blocks: Iterable[bytes]) -> Iterator[tuple[int, bytes]]:
+    """The lines of a file without faults, with their numbers."""
+    return ((number, line) for number, line in _numbered(blocks, _ANY) if line is not None)
 
 
 def _some(lines: Iterator[bytes]) -> list[bytes]:

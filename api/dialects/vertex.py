@@ -51,7 +51,7 @@ def _parse_instance(index: int, instance: dict[str, Any], context: Context) -> J
     try:
         return task.parse(wire.validated(task.body, instance), context)
     except InvalidRequest as err:
-        raise type(err)(f"instance {index}: {err.message}", param="instances") from err
+        raise type(err)(f"`instances[{index}]`: {err.message}", param="instances") from err
 
 
 def _render(body: PredictBody, answer: Answer) -> Any:

@@ -2,7 +2,8 @@
 
 import csv
 import sys
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
+from typing import Any
 
 from millrace.ingest.documents import Reading
 from millrace.ingest.problems import InputProblem
@@ -38,9 +39,23 @@ def _read(source: Source, reading: Reading, delimiter: str) -> Iterator[bytes]:
                 return
             reading.columns.check(rows.fieldnames, source.name)
             for row in rows:
+                if None in row:
+                    columns = (
+                        f"{len(rows.fieldnames)} columns in its header and {_columns(row)} in line {rows.line_num}"
+                    )
+                    raise InputProblem(f"{source.name} has {columns}; a text with {_separator(delimiter)} needs quotes")
                 yield reading.columns.line(row)
         except csv.Error as err:
             raise InputProblem(f"{source.name} is not {_name(delimiter)} after line {rows.line_num}: {err}") from err
+
+
+def _columns(row: Mapping[str | None, Any]) -> int:
+    """Columns that a row has: `csv` puts what is too much at None, and None where something is missing."""
+    return sum(value is not None for name, value in row.items() if name is not None) + len(row.get(None) or ())
+
+
+def _separator(delimiter: str) -> str:
+    return "a tab" if delimiter == "\t" else "a comma"
 
 
 def _name(delimiter: str) -> str:

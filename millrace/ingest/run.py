@@ -8,12 +8,13 @@ import time
 from collections.abc import Iterator
 from itertools import chain
 from pathlib import Path
-from typing import Any
+from typing import IO, Any
 
 from millrace.ingest.client import FINAL_STATUSES, Client
 from millrace.ingest.command import DEFAULT_URL, api_key
 from millrace.ingest.interrupts import Interrupts
 from millrace.ingest.job_options import job_options
+from millrace.ingest.output_lock import hold
 from millrace.ingest.plan import Plan
 from millrace.ingest.problems import InputProblem, ServiceProblem
 from millrace.ingest.progress import Display, display, duration, say
@@ -66,12 +67,15 @@ class _Run:
         self._writer: Writer | None = None
         self._watch: Watch | None = None
         self._display: Display | None = None
+        self._lock: IO[str] | None = None
         self._started = time.monotonic()
 
     def prepare(self) -> None:
         """Make the job, or find the one to go on with, and all that belongs to it."""
         if self._options.no_wait and self._output:
             raise InputProblem("--no-wait writes no output; leave out one of --no-wait and -o")
+        if self._output and self._output.parent.is_dir():
+            self._lock = hold(self._output)
         if self._options.resume:
             self._prepare_resumed(self._options.resume)
         else:

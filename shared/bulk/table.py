@@ -107,7 +107,8 @@ class JobTable:
         """
         job = await self.find(job_id)
         if job is None:
-            raise NotStored(f"no job {job_id[:80]!r} is here; it may have expired")
+            kind = "batch" if job_id.startswith("batch_") else "job"
+            raise NotStored(f"no {kind} {job_id[:80]!r} is here; it may have expired")
         return job
 
     async def listed(self, index: str, *, after: str | None, limit: int, newest_first: bool = True) -> list[Job]:

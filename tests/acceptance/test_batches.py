@@ -133,6 +133,7 @@ def test_three_thousand_lines_of_which_ten_are_bad(client: OpenAI, service: Serv
         for number, (body, status) in BAD.items():
             entry, refused = errors[f"line-{number}"], http.post("/v1/embeddings", json=body)
             assert entry["error"] is None
+            assert entry["line"] == number + 1
             assert entry["response"]["status_code"] == refused.status_code == status, number
             assert entry["response"]["body"] == refused.json()
 

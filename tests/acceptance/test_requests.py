@@ -189,7 +189,7 @@ def test_tei_errors_are_flat_with_the_status_of_tei(
     [
         ("/v1/embeddings", {"input": ""}, 400, "empty_input"),
         ("/v1/embeddings", {"input": "a", "model": "nobody"}, 404, "model_not_found"),
-        ("/v1/embeddings", {"input": "a", "dimensions": 4096}, 400, "invalid_request"),
+        ("/v1/embeddings", {"input": "a", "dimensions": 4096}, 400, "unsupported_by_model"),
         ("/v1/embeddings", {"input": [1, 2, 3]}, 400, "token_input_unsupported"),
         ("/v1/rerank", {"query": "a", "documents": []}, 400, "empty_input"),
         ("/v1/rerank", {"query": "a"}, 400, "invalid_request"),

@@ -6,7 +6,7 @@ import gc
 import json
 import threading
 import time
-from collections.abc import Awaitable, Callable, Iterator
+from collections.abc import Awaitable, Callable, Iterable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from pathlib import Path
@@ -607,7 +607,8 @@ def test_a_good_file_is_cut_into_segments_and_runs(gateway: Gateway) -> None:
     assert (job.state, job.received, job.segments, job.input_complete) == (State.IN_PROGRESS, 11, 3, True)
     stored = gateway.stored_lines(batch.id)
     assert [len(segment) for segment in stored] == [4, 4, 3]
-    assert [json.loads(entry) for segment in stored for entry in segment] == lines(11)
+    numbers = [1, 2, 3, 4, 5, *range(7, 13)]  # the sixth is blank
+    assert [json.loads(entry) for segment in stored for entry in segment] == _stored(lines(11), numbers)
     shown = gateway.client.batches.retrieve(batch.id)
     assert (shown.status, shown.request_counts and shown.request_counts.total) == ("in_progress", 11)
     assert shown.in_progress_at == pytest.approx(time.time(), abs=2)
@@ -695,7 +696,7 @@ def test_validation_goes_on_where_it_was_stopped(gateway: Gateway, redis: Redis)
     assert (job.state, job.received, job.segments) == (State.IN_PROGRESS, 10, 3)
     stored = gateway.stored_lines(batch.id)
     assert stored[0] == first
-    assert [json.loads(entry) for segment in stored for entry in segment] == lines(10)
+    assert [json.loads(entry) for segment in stored for entry in segment] == _stored(lines(10), range(1, 11))
 
 
 def test_two_that_validate_one_batch_cut_each_line_once(gateway: Gateway) -> None:
@@ -718,7 +719,8 @@ def test_two_that_validate_one_batch_cut_each_line_once(gateway: Gateway) -> Non
         else gateway.ask(lambda table, _: table.get(batch.id))
     )
     assert (job.state, job.received) == (State.IN_PROGRESS, 400)
-    assert [json.loads(entry) for segment in gateway.stored_lines(batch.id) for entry in segment] == lines(400)
+    stored = [json.loads(entry) for segment in gateway.stored_lines(batch.id) for entry in segment]
+    assert stored == _stored(lines(400), range(1, 401))
 
 
 def test_a_batch_that_is_cancelled_while_it_is_validated_stays_cancelled(gateway: Gateway) -> None:
@@ -732,6 +734,11 @@ def test_a_batch_that_is_cancelled_while_it_is_validated_stays_cancelled(gateway
 
     # Then
     assert gateway.client.batches.retrieve(batch.id).status == "cancelling"
+
+
+def _stored(given: list[dict[str, Any]], numbers: Iterable[int]) -> list[dict[str, Any]]:
+    """Lines as they lie in the store: each with its number in the file."""
+    return [{**entry, "$line": number} for entry, number in zip(given, numbers, strict=True)]
 
 
 def _stop_after_first_segment(gateway: Gateway, batch_id: str) -> None:

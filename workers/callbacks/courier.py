@@ -111,7 +111,7 @@ class Courier:
 
     async def measure(self) -> None:
         """Write the gauge of what is waiting."""
-        self._metrics.gauge("millrace_callbacks_pending").set(await self._events.waiting())
+        self._metrics.gauge("millrace_pending_callbacks").set(await self._events.waiting())
 
     def close(self) -> None:
         """Give up connections."""

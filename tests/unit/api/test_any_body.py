@@ -106,5 +106,5 @@ def _assert_names_a_field(error: MillraceError, dialect: Dialect, contenders: li
     if error.param is None:
         assert all(route.key in error.message for _, route in contenders)
     else:
-        assert "`" in error.message, error.message
+        assert f"`{error.param}" in error.message, error.message
     assert json.loads(wire.dumps(problem))["message"] == error.message != ""

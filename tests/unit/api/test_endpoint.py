@@ -5,7 +5,7 @@ from typing import Any
 import pytest
 from fastapi.testclient import TestClient
 
-import api.app
+import api.core
 from api.app import create_app
 from api.dispatch import Dispatcher
 from api.settings import ApiSettings
@@ -27,7 +27,7 @@ def _refused(error: MillraceError, monkeypatch: pytest.MonkeyPatch) -> Any:
         async def run(self, *_: object) -> Any:
             raise error
 
-    monkeypatch.setattr(api.app, "Dispatcher", Failing)
+    monkeypatch.setattr(api.core, "Dispatcher", Failing)
     return TestClient(create_app(ApiSettings())).post("/v1/embeddings", json={"input": "a"})
 
 

@@ -38,13 +38,13 @@ def test_the_parts_of_a_content_are_one_input(content: Any, expected: tuple[str,
 
 @pytest.mark.parametrize("given", [{}, {"type": "image"}])
 def test_neither_a_text_nor_an_image_is_refused(given: dict[str, Any]) -> None:
-    with pytest.raises(InvalidRequest, match='a "text" or an "image"'):
+    with pytest.raises(InvalidRequest, match='a "text" nor an "image"'):
         MixedInput.model_validate(given).text_and_image()
 
 
 @pytest.mark.parametrize("parts", [[{"text": "a"}, {"text": "b"}], [{"image": "a", "url": "b"}], [{"image": "a"}] * 2])
 def test_several_of_a_kind_are_refused(parts: list[dict[str, Any]]) -> None:
-    with pytest.raises(InvalidRequest, match="at most one text and one image"):
+    with pytest.raises(InvalidRequest, match="more than one text or one image"):
         ContentInput.model_validate({"content": parts}).text_and_image()
 
 

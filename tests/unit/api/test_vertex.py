@@ -56,9 +56,9 @@ def test_instances_may_be_reranked_or_compared() -> None:
     ("instances", "error", "sentence"),
     [
         ([], EmptyInput, "`instances` cannot be empty"),
-        ([{"inputs": "a"}, {"inputs": ""}], EmptyInput, "instance 1: `inputs` cannot be empty"),
-        ([{"inputs": 5}], InvalidRequest, "instance 0: `inputs`: "),
-        ([{}], InvalidRequest, "instance 0: `inputs`: Field required"),
+        ([{"inputs": "a"}, {"inputs": ""}], EmptyInput, "`instances[1]`: `inputs` cannot be empty"),
+        ([{"inputs": 5}], InvalidRequest, "`instances[0]`: `inputs`: "),
+        ([{}], InvalidRequest, "`instances[0]`: `inputs`: Field required"),
         ([{"inputs": "a"}, {"query": "q", "texts": ["b"]}], InvalidRequest, "must all ask for the same task"),
     ],
 )

@@ -118,6 +118,14 @@ class TestTables:
 
         assert read(tmp_path / "a.csv") == [{"id": "1", "text": None}]
 
+    def test_a_text_that_a_comma_cuts_in_two_is_not_taken_for_its_beginning(self, tmp_path: Path) -> None:
+        file = tmp_path / "a.csv"
+        file.write_text('id,text\n1,"one, two"\n2,three, four\n')
+
+        assert problem(file) == (
+            f"{file} has 2 columns in its header and 3 in line 3; a text with a comma needs quotes"
+        )
+
     def test_a_missing_column_is_named_with_those_that_are_there(self, tmp_path: Path) -> None:
         file = tmp_path / "a.csv"
         file.write_text("name,body\n1,one\n")

@@ -12,8 +12,34 @@ TEIS = [metric for metric in METRICS if metric.name.startswith("te_")]
 each_metric = pytest.mark.parametrize("metric", METRICS, ids=lambda metric: metric.name)
 each_of_ours = pytest.mark.parametrize("metric", OURS, ids=lambda metric: metric.name)
 
-LABELS = {"model", "lane", "dialect", "operation", "code", "outcome", "way", "reason", "method", "err"}
-UNITS = {"seconds", "bytes", "items", "tokens", "requests", "tasks", "workers", "length", "ready"}
+LABELS = {
+    "model",
+    "lane",
+    "dialect",
+    "operation",
+    "code",
+    "outcome",
+    "way",
+    "reason",
+    "method",
+    "err",
+    "kind",
+    "target",
+}
+UNITS = {
+    "seconds",
+    "bytes",
+    "items",
+    "tokens",
+    "requests",
+    "tasks",
+    "workers",
+    "length",
+    "ready",
+    "segments",
+    "jobs",
+    "callbacks",
+}
 
 
 def test_a_name_is_one_row_and_belongs_to_us_or_to_tei() -> None:

@@ -1,6 +1,7 @@
 """Names that operators, Celery and KEDA rely on: queues, tasks, keys."""
 
 import inspect
+import re
 
 from shared import keys
 from shared.queues import Lane, Operation, queue_name, task_name
@@ -48,13 +49,15 @@ def test_no_key_is_a_prefix_of_another_kind_of_key() -> None:
 def test_every_key_is_a_row_of_the_table_with_a_lifetime_and_a_writer() -> None:
     # Given the table in the module's docstring
     rows = [line.strip("| ").split(" | ") for line in (keys.__doc__ or "").splitlines() if line.startswith("| `")]
-    names = {row[0].strip("`").replace("<task>", "X").replace("<worker>", "X") for row in rows}
+    names = {re.sub(r"<\w+>", "X", row[0].strip("`")) for row in rows}
 
     # Then it has every key that the module can make, and no other
     not_written = {keys.result_pattern, keys.unacked_index}
     functions = [f for _, f in inspect.getmembers(keys, inspect.isfunction) if f not in not_written]
-    made = {function("X") for function in functions}
-    constants = {keys.LEASES, keys.DEAD_LETTERS, f"{keys.DELIVERIES_PREFIX}X"}
+    made = {function(*["X"] * len(inspect.signature(function).parameters)) for function in functions}
+    named = {name: value for name, value in vars(keys).items() if name.isupper() and isinstance(value, str)}
+    fixed = {value for name, value in named.items() if not name.endswith("_PREFIX")}
+    constants = {*fixed, f"{keys.DELIVERIES_PREFIX}X"}
     assert names == made | constants
     for row in rows:
         assert len(row) == 5

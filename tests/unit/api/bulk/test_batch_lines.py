@@ -28,16 +28,17 @@ def found(*lines: Any, most_lines: int = 100, most_line_bytes: int = 1000) -> li
 
 
 def test_a_body_wins_over_the_batch_s_request_params() -> None:
-    data = json.dumps(line(body={"input": "a", "model": "own"})).encode()
+    stored = batch_lines.numbered(json.dumps(line(body={"input": "a", "model": "own"})).encode(), 12)
 
-    parsed = batch_lines.parse(data, {"model": "default", "dimensions": 8})
+    parsed = batch_lines.parse(stored, {"model": "default", "dimensions": 8})
 
-    assert parsed.custom_id == "c0"
+    assert stored.endswith(b"}\n")
+    assert (parsed.custom_id, parsed.line) == ("c0", 12)
     assert parsed.body == {"input": "a", "model": "own", "dimensions": 8}
 
 
 def test_an_answer_is_a_response_without_an_error() -> None:
-    rendered = batch_lines.render("c0", 200, "abc", b'{"data":[0.5]}')
+    rendered = batch_lines.render(batch_lines.BatchLine("c0", {}, 7), 200, "abc", b'{"data":[0.5]}')
 
     assert rendered.endswith(b"}\n")
     assert rendered.count(b"\n") == 1
@@ -50,8 +51,10 @@ def test_an_answer_is_a_response_without_an_error() -> None:
 
 
 def test_a_line_that_failed_with_a_status_has_a_response_too() -> None:
-    rendered = json.loads(batch_lines.render("c0", 404, "abc", b'{"error":{"code":"model_not_found"}}'))
+    request = batch_lines.BatchLine("c0", {}, 7)
+    rendered = json.loads(batch_lines.render(request, 404, "abc", b'{"error":{"code":"model_not_found"}}'))
 
+    assert rendered["line"] == 7
     assert rendered["response"]["status_code"] == 404
     assert rendered["response"]["body"]["error"]["code"] == "model_not_found"
     assert rendered["error"] is None
@@ -59,11 +62,11 @@ def test_a_line_that_failed_with_a_status_has_a_response_too() -> None:
 
 @pytest.mark.parametrize("code", ["batch_expired", "batch_cancelled", "batch_failed"])
 def test_lines_that_were_never_run_have_an_error_and_no_response(code: batch_lines.NeverRun) -> None:
-    segment = b"".join(json.dumps(line(number)).encode() + b"\n" for number in range(3))
+    segment = b"".join(batch_lines.numbered(json.dumps(line(number)).encode(), number + 5) for number in range(3))
 
     rendered = [json.loads(entry) for entry in batch_lines.render_never_run(segment, code)]
 
-    assert [entry["custom_id"] for entry in rendered] == ["c0", "c1", "c2"]
+    assert [(entry["custom_id"], entry["line"]) for entry in rendered] == [("c0", 5), ("c1", 6), ("c2", 7)]
     assert all(entry["response"] is None and entry["error"]["code"] == code for entry in rendered)
     assert all(entry["error"]["message"] for entry in rendered)
     assert len({entry["id"] for entry in rendered}) == 3
@@ -147,4 +150,4 @@ def test_a_file_is_cut_into_the_same_lines_however_it_is_read(lines: list[bytes]
     cut = list(checked_lines(data[at : at + block_bytes] for at in range(0, len(data), block_bytes)))
 
     assert cut == list(checked_lines([data]))
-    assert [entry.strip() for entry in cut] == [entry.strip() for entry in lines if entry.strip()]
+    assert cut == [(number, entry.strip()) for number, entry in enumerate(lines, 1) if entry.strip()]

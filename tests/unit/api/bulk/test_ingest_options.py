@@ -94,7 +94,7 @@ def test_a_bad_option_is_named(given: dict[str, Any], param: str) -> None:
     [
         ({"kinds": "sparse", "dimensions": "8"}, "dense vectors"),
         ({"kinds": "multivector", "precision": "int8"}, "dense vectors"),
-        ({"kinds": "scores"}, "dense, sparse and multivector"),
+        ({"kinds": "scores"}, "'dense', 'sparse' or 'multivector'"),
         ({"webhook": "https://a", "webhook_endpoint": "whe_1"}, "exclude each other"),
     ],
 )

@@ -88,7 +88,7 @@ def test_a_compressed_file_of_a_form_is_read() -> None:
     ("body", "headers", "sentence"),
     [
         (BODY, {"content-encoding": "br"}, "`content-encoding` must be gzip or absent"),
-        (BODY, {"content-encoding": "gzip"}, "the body is not gzip as it should be"),
+        (BODY, {"content-encoding": "gzip"}, "the body is not gzip, as it should be"),
         (gzip.compress(BODY)[:-9], {}, "the gzip data of the body end too early"),
         (b"", {"content-encoding": "gzip"}, "the gzip data of the body end too early"),
         (BODY, {"content-type": "multipart/form-data"}, "the body must be multipart/form-data with a boundary"),
