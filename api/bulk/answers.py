@@ -62,6 +62,29 @@ def answering(respond: Respond) -> Respond:
     return answer
 
 
+#: What every route may answer beside what it is for.
+_ERRORS: dict[int | str, dict[str, Any]] = {
+    400: {"description": "The request is not valid."},
+    404: {"description": "No such job, batch, file, webhook endpoint or model is here."},
+    409: {"description": "The request does not fit the state of what it is about."},
+    413: {"description": "The body is too large."},
+    415: {"description": "A body of this type is not taken here."},
+    422: {"description": "The idempotency key was used with another payload."},
+    503: {"description": "The queue or the store cannot be reached."},
+    507: {"description": "The store is full."},
+}
+
+
+def _responses(status: int, shown: Any, streamed: Mapping[str, Any] | None) -> dict[int | str, dict[str, Any]]:
+    responses = dict(_ERRORS)
+    if shown is not None:
+        responses[status] = {"model": shown}
+    if streamed is not None:
+        content = {media_type: {"schema": schema} for media_type, schema in streamed.items()}
+        responses[200] = {"description": "In pieces, while they are made.", "content": content}
+    return responses
+
+
 def add_route(
     app: FastAPI,
     method: str,
@@ -72,8 +95,9 @@ def add_route(
     tag: str,
     query: type[BaseModel] | None = None,
     body: Mapping[str, Any] | None = None,
-    shown: type[BaseModel] | None = None,
+    shown: Any = None,
     status: int = 200,
+    streamed: Mapping[str, Any] | None = None,
 ) -> None:
     """Serve a route, each of its paths with and without a trailing slash.
 
@@ -88,6 +112,7 @@ def add_route(
         body: Schemas of its body by media type.
         shown: Model of the answer.
         status: Of the answer.
+        streamed: Schemas, by media type, of an answer that comes in pieces, with status 200.
     """
     options: dict[str, Any] = {"methods": [method], "response_model": None}
     parameters = [
@@ -109,7 +134,7 @@ def add_route(
         answer,
         summary=summary,
         tags=[tag],
-        responses={status: {"model": shown}} if shown is not None else None,
+        responses=_responses(status, shown, streamed),
         status_code=status,
         openapi_extra=extra,
         **options,

@@ -30,6 +30,7 @@ from shared.errors import InvalidRequest
 #: Where clients look for files and batches, as they do for embeddings; the first is the canonical one.
 PREFIXES = ("/v1", "/openai/v1", "")
 _ROUTE = "/v1/files"
+_BYTES = {"application/octet-stream": {"type": "string", "format": "binary"}}
 _TAG = "files"
 #: Longest value of a form's field; there are none that need more.
 _MOST_FIELD_BYTES = 4096
@@ -126,7 +127,7 @@ class FileRoutes:
         add_route(app, "GET", paths, self.list, summary="List files", tag=_TAG, query=_ListQuery, shown=FileList)
         add_route(app, "GET", each, self.show, summary="Show a file", tag=_TAG, shown=FileObject)
         add_route(app, "DELETE", each, self.delete, summary="Delete a file", tag=_TAG, shown=FileDeleted)
-        add_route(app, "GET", contents, self.download, summary="Download a file", tag=_TAG)
+        add_route(app, "GET", contents, self.download, summary="Download a file", tag=_TAG, streamed=_BYTES)
 
     async def upload(self, request: Request) -> Response:
         """Store a file."""

@@ -17,6 +17,14 @@ class JobCounts(BaseModel):
     failed: int = Field(description="Have an error in the place of vectors.")
 
 
+class JobDeleted(BaseModel):
+    """What is said of a job that has been deleted."""
+
+    id: str
+    object: Literal["job"] = "job"
+    deleted: Literal[True] = True
+
+
 class JobCallbacks(BaseModel):
     """What goes out while a job runs."""
 

@@ -21,7 +21,7 @@ from api.bulk.idempotency import HEADER, REPLAYED_HEADER, Idempotency, fingerpri
 from api.bulk.ingest_options import IngestOptions
 from api.bulk.job_creation import SECRET_HEADER, JobCreation
 from api.bulk.job_intake import Intake
-from api.bulk.job_object import JobList, JobObject, available, job_object
+from api.bulk.job_object import JobDeleted, JobList, JobObject, available, job_object
 from api.bulk.job_queries import DocumentsQuery, IngestQuery, ListQuery, ResultsQuery
 from api.bulk.result_stream import ResultStream, Wanted
 from api.bulk.streaming import StreamedResults, Wish
@@ -49,6 +49,9 @@ _OPTIONS_BYTES = 256 * 1024
 _STOPPABLE = (State.VALIDATING, State.RECEIVING, State.IN_PROGRESS)
 
 
+#: Schemas of answers in pieces.
+_LINES = {"type": "string"}
+_BYTES = {"type": "string", "format": "binary"}
 #: A form's schema.
 _FORM = {"type": "object", "properties": {"file": {"type": "string", "format": "binary"}}, "required": ["file"]}
 
@@ -95,11 +98,12 @@ class JobRoutes:
             body=documents,
             shown=JobObject,
             status=202,
+            streamed={_NDJSON: _LINES},
         )
         add("POST", JOBS_PATH, self.create, "Create a job", body=options, shown=JobObject, status=201)
         add("GET", JOBS_PATH, self.list, "List jobs", query=ListQuery, shown=JobList)
         add("GET", each, self.show, "Show a job", shown=JobObject)
-        add("DELETE", each, self.delete, "Cancel a job, or delete one that has ended")
+        add("DELETE", each, self.delete, "Cancel a job, or delete one that has ended", shown=JobObject | JobDeleted)
         add(
             *("POST", f"{each}/documents", self.append, "Add documents to a job"),
             query=DocumentsQuery,
@@ -109,8 +113,9 @@ class JobRoutes:
         )
         add("POST", f"{each}/cancel", self.cancel, "Cancel a job", shown=JobObject)
         add("POST", f"{each}/resume", self.resume, "Resume a job that has ended early", shown=JobObject)
-        add("GET", f"{each}/events", self.events, "Follow a job's progress")
-        add("GET", f"{each}/results", self.results, "Read a job's results", query=ResultsQuery)
+        add("GET", f"{each}/events", self.events, "Follow a job's progress", streamed={"text/event-stream": _LINES})
+        results = {_NDJSON: _LINES, "application/msgpack": _BYTES}
+        add("GET", f"{each}/results", self.results, "Read a job's results", query=ResultsQuery, streamed=results)
 
     async def ingest(self, request: Request) -> Response:
         """Take documents: as a job, or with their vectors on the same connection."""
