@@ -8,7 +8,7 @@ EXTRAS := worker,callbacks,ingest,flower,embedded
 CLIENT_SETS := $(notdir $(basename $(wildcard tests/conformance/requirements/*.txt)))
 
 .DEFAULT_GOAL := help
-.PHONY: help serve test check format conformance conformance-pins fuzz bench bench-engine bench-peers bench-gpu docs constraints clean
+.PHONY: help serve test check format conformance conformance-pins fuzz bench bench-engine bench-peers bench-bulk bench-gpu docs constraints clean
 
 help: ## Show this list
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-16s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -48,6 +48,10 @@ bench-engine: $(STAMPS)/dev $(STAMPS)/infinity ## Measure the engine alone besid
 
 bench-peers: $(STAMPS)/dev $(STAMPS)/infinity ## Measure the service beside Infinity, over HTTP
 	$(BIN)/python -m bench.peers --infinity $(VENV)/infinity/bin/python
+
+bench-bulk: $(STAMPS)/dev ## Measure bulk jobs: a million documents' memory, and a job beside searches
+	$(BIN)/python -m bench.bulk
+	$(BIN)/python -m bench.bulk_search
 
 bench-gpu: $(STAMPS)/dev ## Measure engine and service on a GPU, with models of published sizes
 	$(BIN)/python -m bench.gpu

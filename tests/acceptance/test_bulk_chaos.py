@@ -67,6 +67,7 @@ def receiver() -> Iterator[Receiver]:
     receiver = Receiver()
     yield receiver
     receiver.server.shutdown()
+    receiver.server.server_close()
 
 
 @pytest.fixture
@@ -76,7 +77,6 @@ def own_service(tmp_path: Path) -> Iterator[Service]:
         {
             "MILLRACE_WEBHOOK_HOSTS": "127.0.0.1",
             "MILLRACE_WEBHOOK_RETRIES_S": "0.5,1,2,4,8,8,8,8,8,8",
-            "MILLRACE_CALLBACK_METRICS_PORT": "0",
             "MILLRACE_JOB_SEGMENT_DOCUMENTS": "128",
         },
     )

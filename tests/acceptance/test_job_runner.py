@@ -17,7 +17,6 @@ from tests.helpers.waiting import wait_until
 ENVIRONMENT = {
     "MILLRACE_ENGINE": "bench.null_engine",
     "MILLRACE_JOB_SEGMENT_DOCUMENTS": "50",
-    "MILLRACE_CALLBACK_METRICS_PORT": "0",
 }
 
 

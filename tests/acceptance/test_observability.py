@@ -32,15 +32,23 @@ def test_info_tells_the_model_and_its_limits(service: Service) -> None:
     assert info["max_input_length"] == 256
 
 
-def test_gateway_and_worker_expose_their_metrics(service: Service) -> None:
+def test_every_process_exposes_its_metrics(service: Service) -> None:
     with service.client() as client:
         client.post("/embed", json={"inputs": ["one", "two"]})
         gateway = client.get("/metrics").text
-    worker = httpx.get(f"http://127.0.0.1:{service.metrics_port}/metrics", trust_env=False).text
+    ports = {
+        Owner.WORKER: service.metrics_port,
+        Owner.RUNNER: service.runner_metrics_port,
+        Owner.CALLBACKS: service.callbacks_metrics_port,
+    }
+    texts = {
+        owner: httpx.get(f"http://127.0.0.1:{port}/metrics", trust_env=False).text for owner, port in ports.items()
+    }
+    texts[Owner.GATEWAY] = gateway
+    worker = texts[Owner.WORKER]
 
     for metric in METRICS:
-        text = gateway if metric.owner is Owner.GATEWAY else worker
-        assert f"# HELP {metric.name} " in text, metric.name
+        assert f"# HELP {metric.name} " in texts[metric.owner], metric.name
     labels = 'dialect="tei",operation="embed"'
     assert re.search(rf'millrace_requests_total\{{code="ok",{labels}\}} \d', gateway)
     assert re.search(r'te_request_success\{method="batch"\} \d', gateway)

@@ -23,14 +23,16 @@ class Service:
         self.port = free_port()
         self.flower_port = free_port()
         self.metrics_port = free_port()
+        self.runner_metrics_port = free_port()
+        self.callbacks_metrics_port = free_port()
         self.url = f"http://127.0.0.1:{self.port}"
         self.log_file = folder / "serve.log"
         self._folder = folder
         self.environment = {
             "MILLRACE_PORT": str(self.port),
             "MILLRACE_FLOWER_PORT": "0",
-            "MILLRACE_RUNNER_METRICS_PORT": "0",
-            "MILLRACE_CALLBACKS_METRICS_PORT": "0",
+            "MILLRACE_RUNNER_METRICS_PORT": str(self.runner_metrics_port),
+            "MILLRACE_CALLBACKS_METRICS_PORT": str(self.callbacks_metrics_port),
             "MILLRACE_WORKER_METRICS_PORT": str(self.metrics_port),
             "MILLRACE_STATE_DIR": str(folder / "state"),
             **(environment or {}),
