@@ -13,7 +13,7 @@ from api.bulk.webhook_routes import add_webhook_routes
 from api.core import Core
 from api.health import add_health_routes
 from api.middleware import RequestId
-from api.routing import add_routes, contenders_by_path
+from api.routing import add_routes
 from api.settings import ApiSettings
 from shared import __version__
 from shared.bulk.store import Store
@@ -40,14 +40,14 @@ def create_app(settings: ApiSettings) -> FastAPI:
         static_url="/docs/static",
     )
     app.add_middleware(RequestId, access_log=settings.access_log)
-    add_routes(app, core.dialects, core.endpoint, core.catalog, settings)
+    add_routes(app, core.dialects, core.contenders, core.endpoint, core.catalog, settings)
     table, store = JobTable(core.redis), Store(settings.store_url())
     add_batch_routes(
         app,
         redis=core.redis,
         table=table,
         store=store,
-        contenders=contenders_by_path(core.dialects, settings),
+        contenders=core.contenders,
         settings=settings,
     )
     add_job_routes(

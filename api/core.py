@@ -18,6 +18,7 @@ from api.endpoint import Endpoint
 from api.fleet import Fleet
 from api.images import ImageFetcher
 from api.replies import Replies
+from api.routing import contenders_by_path
 from api.settings import ApiSettings
 from shared.logging import get_logger
 from shared.metrics import Metrics
@@ -69,6 +70,8 @@ class Core:
         )
         self.endpoint = Endpoint(self.catalog, self.dispatcher, self._images, metrics, settings)
         self.dialects = discover(api.dialects)
+        #: Their routes by path.
+        self.contenders = contenders_by_path(self.dialects, settings)
 
     @asynccontextmanager
     async def running(self, *more: Awaitable[None]) -> AsyncIterator[None]:

@@ -34,12 +34,7 @@ log = get_logger("millrace.endpoint")
 
 JSON = "application/json"
 
-_CRASHED = "internal error; the request id names it in the logs"
-
 ResultT = TypeVar("ResultT")
-
-#: Statuses below 500 after which OpenAI's clients try again by themselves, unless a header says otherwise.
-_RETRIED = frozenset({408, 409, 429})
 
 #: TEI's `err` label by error code.
 _TE_ERR = {
@@ -104,16 +99,13 @@ class Endpoint:
             code = error.code
             status, problem = exchange.dialect.render_error(error)
             content = orjson.dumps(problem)
-            if error.status in _RETRIED or error.status >= 500:
-                headers["x-should-retry"] = str(error.retryable).lower()
-            if error.retry_after_s is not None:
-                headers["retry-after"] = str(max(1, round(error.retry_after_s)))
+            headers = wire.retry_headers(error)
             if error.status >= 500:
                 log.warning("request_failed", dialect=exchange.dialect.name, code=error.code, reason=error.message)
         except Exception:
             code = MillraceError.code
             log.exception("request_crashed", dialect=exchange.dialect.name, path=exchange.route.paths[0])
-            status, problem = exchange.dialect.render_error(MillraceError(_CRASHED))
+            status, problem = exchange.dialect.render_error(MillraceError(wire.CRASHED))
             content = orjson.dumps(problem)
         self._count(exchange, code, time.perf_counter() - started)
         return Response(content, status_code=status, headers=headers, media_type=JSON)
@@ -143,7 +135,7 @@ class Endpoint:
         except Exception:
             code = MillraceError.code
             log.exception("line_crashed", dialect=exchange.dialect.name, path=exchange.route.paths[0])
-            status, problem = exchange.dialect.render_error(MillraceError(_CRASHED))
+            status, problem = exchange.dialect.render_error(MillraceError(wire.CRASHED))
             return status, orjson.dumps(problem), 0
         finally:
             self._count(exchange, code, time.perf_counter() - started)

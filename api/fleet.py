@@ -6,7 +6,7 @@ import time
 from redis.asyncio import Redis
 from redis.exceptions import RedisError
 
-from shared import keys, leases
+from shared import keys, leases, lua
 from shared.celery_message import encode_failure
 from shared.errors import WorkerLost
 from shared.logging import get_logger
@@ -24,7 +24,7 @@ class Fleet:
         self._metrics = metrics
         self._result_ttl_s = result_ttl_s
         self._watch = leases.LeaseWatch()
-        self._recover = redis.register_script(leases.script("recover"))
+        self._recover = redis.register_script(lua.script("recover"))
         self.workers: dict[str, WorkerCard] = {}
         #: False while Redis cannot be reached.
         self.reachable = False

@@ -15,7 +15,7 @@ import httpcore
 import httpx
 
 from shared import __version__
-from shared.addresses import AllowedHosts, GuardedNetwork, Refused, Resolver, resolve
+from shared.addresses import AllowedHosts, GuardedNetwork, Refused, Resolver, pool_url, resolve
 from shared.errors import ImageUnavailable, InvalidImage
 
 MAX_REDIRECTS = 3
@@ -155,8 +155,9 @@ class ImageFetcher:
 
     async def _get(self, target: httpx.URL) -> bytes:
         for _ in range(1 + MAX_REDIRECTS):
-            url = httpcore.URL(scheme=target.raw_scheme, host=target.raw_host, port=target.port, target=target.raw_path)
-            async with self._pool.stream("GET", url, headers=[("host", target.netloc), *_HEADERS]) as response:
+            async with self._pool.stream(
+                "GET", pool_url(target), headers=[("host", target.netloc), *_HEADERS]
+            ) as response:
                 headers = httpx.Headers(response.headers)
                 if not httpx.codes.is_redirect(response.status) or "location" not in headers:
                     return await self._body(response, headers)

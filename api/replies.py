@@ -18,7 +18,7 @@ from redis.asyncio import Redis
 from redis.asyncio.connection import AbstractConnection
 from redis.exceptions import RedisError
 
-from shared import keys, leases
+from shared import keys, leases, lua
 from shared.celery_message import decode_result
 from shared.errors import MillraceError
 from shared.logging import get_logger
@@ -73,7 +73,7 @@ class Replies:
         self._subscriber = subscriber
         self._metrics = metrics
         self._pattern = keys.result_pattern(gateway_id)
-        self._missing = redis.register_script(leases.script("missing"))
+        self._missing = redis.register_script(lua.script("missing"))
         self._pending: dict[str, PendingTask] = {}
         #: Set once the subscription has been confirmed; publishing before that could miss the reply.
         self.subscribed = asyncio.Event()

@@ -73,16 +73,30 @@ class PostRoutes(BaseRoute):
 
 
 def add_routes(
-    app: FastAPI, dialects: Mapping[str, Dialect], endpoint: Endpoint, catalog: Catalog, settings: ApiSettings
+    app: FastAPI,
+    dialects: Mapping[str, Dialect],
+    contenders: Mapping[str, Sequence[tuple[Dialect, Route]]],
+    endpoint: Endpoint,
+    catalog: Catalog,
+    settings: ApiSettings,
 ) -> None:
-    """Add every dialect's routes, each with and without a trailing slash (clients do not follow a redirected POST)."""
+    """Add every dialect's routes, each with and without a trailing slash (clients do not follow a redirected POST).
+
+    Args:
+        app: The gateway.
+        dialects: For their views.
+        contenders: Their routes by path (`contenders_by_path`).
+        endpoint: Answers them.
+        catalog: What views show.
+        settings: The same.
+    """
     for dialect in dialects.values():
         for view in dialect.views:
             _add_view(app, dialect, view, catalog, settings)
     routes = PostRoutes()
-    for path, contenders in contenders_by_path(dialects, settings).items():
-        is_canonical = any(path == served_paths(dialect, route)[0] for dialect, route in contenders)
-        _add_route(app, routes, path, contenders, endpoint, documented=is_canonical)
+    for path, of_path in contenders.items():
+        is_canonical = any(path == served_paths(dialect, route)[0] for dialect, route in of_path)
+        _add_route(app, routes, path, of_path, endpoint, documented=is_canonical)
     _add_error_handlers(app)
     # In front of FastAPI's own, whose dependency solver has nothing to do here and costs 0.1 ms a request.
     app.router.routes.insert(0, routes)

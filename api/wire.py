@@ -36,6 +36,11 @@ _ERROR_TYPES: tuple[tuple[type[MillraceError], str], ...] = (
     (Unavailable, "Unhealthy"),
 )
 
+#: Statuses below 500 after which OpenAI's clients try again by themselves, unless a header says otherwise.
+_RETRIED = frozenset({408, 409, 429})
+#: What a caller is told of a fault of ours.
+CRASHED = "internal error; the request id names it in the logs"
+
 BodyT = TypeVar("BodyT", bound=BaseModel)
 
 
@@ -169,6 +174,16 @@ def nested_error(error: MillraceError) -> dict[str, Any]:
         "detail": error.message,
         "message": error.message,
     }
+
+
+def retry_headers(error: MillraceError) -> dict[str, str]:
+    """Headers that tell a client whether and when trying again makes sense."""
+    headers: dict[str, str] = {}
+    if error.status in _RETRIED or error.status >= 500:
+        headers["x-should-retry"] = str(error.retryable).lower()
+    if error.retry_after_s is not None:
+        headers["retry-after"] = str(max(1, round(error.retry_after_s)))
+    return headers
 
 
 class NestedErrors:

@@ -1,21 +1,17 @@
 """`python -m bench`: measure, print the table, write the JSON."""
 
 import argparse
-import json
 import signal
 import sys
 import tempfile
 import time
 from dataclasses import replace
-from datetime import datetime
 from pathlib import Path
 
-from bench import machine, report
+from bench import machine, report, saved
 from bench.plan import Part, full_plan, quick_plan
 from bench.rounds import Run, running
 from bench.services import BenchFailed
-
-_RESULTS = Path(__file__).parent / "results" / "local"
 
 
 def main() -> int:
@@ -46,9 +42,8 @@ def main() -> int:
         return 1
     except KeyboardInterrupt:
         return 128 + signal.SIGINT
-    path = arguments.json or _RESULTS / f"{datetime.now().astimezone():%Y-%m-%dT%H-%M-%S}.json"
-    path.parent.mkdir(parents=True, exist_ok=True)
-    path.write_text(json.dumps(report.to_json(plan, where, results), indent=1) + "\n")
+    path = saved.path_for(arguments.json)
+    saved.save(report.to_json(plan, where, results), path)
     print(report.table(plan, where, results))
     progress(f"written to {path}")
     return 0

@@ -6,23 +6,20 @@ they are sent; at the end the results are read and each document is accounted fo
 
 import argparse
 import http.client
-import json
 import signal
 import sys
 import tempfile
 import time
 from concurrent.futures import ThreadPoolExecutor
-from datetime import datetime
 from pathlib import Path
 from typing import Any
 
 import orjson
 
-from bench import machine
+from bench import machine, saved
 from bench.bulk_job import submit
 from bench.services import BenchFailed, Stack, get_json, running_stack
 
-_RESULTS = Path(__file__).parent / "results" / "local"
 #: Memory is compared with what it was here.
 _SETTLED_AT = 100_000
 _POLL_S = 1.0
@@ -46,9 +43,8 @@ def main() -> int:
     except BenchFailed as err:
         print(f"bench: {err}", file=sys.stderr)
         return 1
-    path = arguments.json or _RESULTS / f"bulk-{datetime.now().astimezone():%Y-%m-%dT%H-%M-%S}.json"
-    path.parent.mkdir(parents=True, exist_ok=True)
-    path.write_text(json.dumps({"machine": where, **found}, indent=1) + "\n")
+    path = saved.path_for(arguments.json, "bulk-")
+    saved.save({"machine": where, **found}, path)
     print(_table(found, where))
     print(f"written to {path}", file=sys.stderr)
     return 0

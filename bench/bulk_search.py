@@ -7,7 +7,6 @@ engine embeds the same texts, so that the job's throughput has something to be h
 
 import argparse
 import http.client
-import json
 import random
 import signal
 import statistics
@@ -18,20 +17,18 @@ import time
 from collections.abc import Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass, field
-from datetime import datetime
 from pathlib import Path
 from typing import Any
 
 import orjson
 
-from bench import machine
+from bench import machine, saved
 from bench.bulk_job import submit
 from bench.child import Child
 from bench.measurement import Measurement, percentile
 from bench.services import BenchFailed, Stack, get_json, running_stack
 from bench.texts import short_texts
 
-_RESULTS = Path(__file__).parent / "results" / "local"
 _SEARCHES_PER_S = 5.0
 _SEED = 11
 #: More than the job gets through while it is measured.
@@ -120,9 +117,8 @@ def main() -> int:
     except BenchFailed as err:
         print(f"bench: {err}", file=sys.stderr)
         return 1
-    path = arguments.json or _RESULTS / f"bulk-search-{datetime.now().astimezone():%Y-%m-%dT%H-%M-%S}.json"
-    path.parent.mkdir(parents=True, exist_ok=True)
-    path.write_text(json.dumps({"machine": where, **found}, indent=1) + "\n")
+    path = saved.path_for(arguments.json, "bulk-search-")
+    saved.save({"machine": where, **found}, path)
     print(_table(found, where))
     if arguments.plot:
         from bench.bulk_search_plot import draw

@@ -5,7 +5,6 @@ the same weights on all cores of this machine; while one is measured the other h
 """
 
 import argparse
-import json
 import os
 import signal
 import sys
@@ -14,11 +13,10 @@ from collections import defaultdict
 from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
-from datetime import datetime
 from pathlib import Path
 from typing import Any
 
-from bench import machine
+from bench import machine, saved
 from bench.child import Child
 from bench.load import EMBEDDINGS_PATH
 from bench.measurement import Measurement, Results, median_of, median_ratio, spread
@@ -27,7 +25,6 @@ from millrace import embedded_redis
 from shared.model_config import DEFAULT_MODEL
 from workers.weights import local_folder
 
-_RESULTS = Path(__file__).parent / "results" / "local"
 _INFINITY_PATH = "/embeddings"
 _DTYPES = ("float32", "bfloat16")
 _WARM_UP_S = 1.0
@@ -169,10 +166,9 @@ def main() -> int:
     except BenchFailed as err:
         print(f"bench: {err}", file=sys.stderr)
         return 1
-    path = arguments.json or _RESULTS / f"peers-{datetime.now().astimezone():%Y-%m-%dT%H-%M-%S}.json"
-    path.parent.mkdir(parents=True, exist_ok=True)
+    path = saved.path_for(arguments.json, "peers-")
     rows = {name: [measured.to_json() for measured in rounds] for name, rounds in results.items()}
-    path.write_text(json.dumps({"machine": where, "rows": rows}, indent=1) + "\n")
+    saved.save({"machine": where, "rows": rows}, path)
     print(table(results, where))
     print(f"other processes used {where['other_load_cores']} cores meanwhile; written to {path}", file=sys.stderr)
     return 0

@@ -25,8 +25,6 @@ from shared.settings import PREFIX
 
 log = get_logger("millrace.serve")
 
-#: Exit status of a worker that would fail again in the same way (sysexits.h EX_CONFIG).
-_EXIT_CONFIG = 78
 #: How much longer than its drain time a part may take to end, in seconds.
 _STOP_SLACK_S = 5.0
 
@@ -164,7 +162,7 @@ class Supervisor:
             status = await part.wait()
             if self._stopping.is_set():
                 return
-            if status == _EXIT_CONFIG:
+            if status == os.EX_CONFIG:  # it would fail again in the same way
                 self._fail(f"{part.name} cannot start; its last line above says why")
                 return
             log.warning("part_died", part=part.name, status=status)

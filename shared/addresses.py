@@ -10,6 +10,7 @@ import socket
 from collections.abc import Awaitable, Callable, Collection, Iterable, Sequence
 
 import httpcore
+import httpx
 
 #: Looks up the addresses of a host.
 Resolver = Callable[[str], Awaitable[Sequence[str]]]
@@ -43,6 +44,11 @@ async def resolve(host: str) -> list[str]:
     """The addresses of a host, as the system finds them; an address in any spelling is its own."""
     found = await asyncio.get_running_loop().getaddrinfo(host, None, type=socket.SOCK_STREAM)
     return [str(address[0]) for *_, address in found]
+
+
+def pool_url(url: httpx.URL) -> httpcore.URL:
+    """A URL as a connection pool takes it."""
+    return httpcore.URL(scheme=url.raw_scheme, host=url.raw_host, port=url.port, target=url.raw_path)
 
 
 class AllowedHosts:

@@ -5,7 +5,6 @@ A worker renews its lease in one sorted set. Whoever is alive, gateway or worker
 """
 
 from collections.abc import Mapping
-from pathlib import Path
 
 from shared import keys
 
@@ -22,11 +21,6 @@ GRACE_S = 1.0
 MAX_DELIVERIES = 3
 #: `missing.lua` searches queues of at most this many messages.
 SEARCH_LIMIT = 5000
-
-
-def script(name: str) -> str:
-    """Text of the Lua script `name`.lua beside this module."""
-    return (Path(__file__).parent / f"{name}.lua").read_text()
 
 
 def renew_call(worker: str) -> tuple[list[str], list[str | int]]:

@@ -18,10 +18,6 @@ from workers.settings import WorkerSettings
 
 log = get_logger("millrace.worker")
 
-#: sysexits.h EX_CONFIG: trying again will not help; a supervisor should not restart.
-EXIT_CONFIG = 78
-EXIT_UNAVAILABLE = 69
-
 
 def main() -> int:
     """Load the models, then consume until SIGTERM; accepted work is finished within the drain time."""
@@ -39,9 +35,9 @@ def main() -> int:
         app = make_worker_app(runtime)
         runtime.load()
     except EngineStartError as err:
-        return _give_up(runtime, str(err), EXIT_CONFIG)
+        return _give_up(runtime, str(err), os.EX_CONFIG)
     except (RedisError, OSError) as err:
-        return _give_up(runtime, f"Redis at {_address(settings)} cannot be used: {err}", EXIT_UNAVAILABLE)
+        return _give_up(runtime, f"Redis at {_address(settings)} cannot be used: {err}", os.EX_UNAVAILABLE)
     worker = app.Worker(
         hostname=runtime.worker,
         pool_cls=BatchPool,

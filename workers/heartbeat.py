@@ -7,7 +7,7 @@ from collections.abc import Callable
 from redis import Redis
 from redis.exceptions import RedisError
 
-from shared import keys, leases
+from shared import keys, leases, lua
 from shared.celery_message import encode_failure
 from shared.errors import WorkerLost
 from shared.logging import get_logger
@@ -33,8 +33,8 @@ class Heartbeat:
         self._card = card
         self._result_ttl_s = result_ttl_s
         self._watch = leases.LeaseWatch()
-        self._renew = redis.register_script(leases.script("renew"))
-        self._recover = redis.register_script(leases.script("recover"))
+        self._renew = redis.register_script(lua.script("renew"))
+        self._recover = redis.register_script(lua.script("recover"))
         self._stop = threading.Event()
         self._thread = threading.Thread(target=self._run, name="heartbeat", daemon=True)
 

@@ -13,7 +13,6 @@ from api.bulk.pump import CallbackPump
 from api.bulk.runner import Runner
 from api.bulk.segment_runs import SegmentRuns
 from api.core import Core
-from api.routing import contenders_by_path
 from api.settings import RunnerSettings
 from shared.bulk.store import Store
 from shared.bulk.table import JobTable
@@ -40,8 +39,7 @@ async def _run(settings: RunnerSettings) -> None:
         start_http_server(settings.runner_metrics_port, addr=settings.runner_metrics_host, registry=metrics.registry)
     core = Core(settings, metrics, name="jr", max_pending_items=_MAX_PENDING_ITEMS)
     table, store = JobTable(core.redis), Store(settings.store_url())
-    contenders = contenders_by_path(core.dialects, settings)
-    runs = SegmentRuns(Embedding(core.dispatcher, metrics), core.endpoint, core.catalog, contenders)
+    runs = SegmentRuns(Embedding(core.dispatcher, metrics), core.endpoint, core.catalog, core.contenders)
     finishing = Finishing(table, FileTable(core.redis), store)
     runner = Runner(core, table, store, runs, finishing, metrics, settings)
     pump = CallbackPump(core.redis, table, settings)

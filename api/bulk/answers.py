@@ -11,6 +11,7 @@ from starlette.requests import ClientDisconnect, Request
 from starlette.responses import Response
 
 from api import schemas, wire
+from api.bodies import read_json_object
 from shared.errors import MillraceError, Unavailable
 from shared.logging import get_logger
 
@@ -18,8 +19,6 @@ log = get_logger("millrace.bulk")
 
 Respond = Callable[[Request], Awaitable[Response]]
 
-#: Statuses below 500 after which OpenAI's clients try again by themselves, unless a header says otherwise.
-_RETRIED = frozenset({408, 409, 429})
 #: What nobody reads any more; nginx's number for it.
 _CLIENT_GONE = 499
 _PARAMETER = re.compile(r"\{(\w+)\}")
@@ -32,12 +31,24 @@ def json_answer(value: Any, *, status: int = 200, headers: Mapping[str, str] | N
 
 def error_answer(error: MillraceError) -> Response:
     """An error's answer."""
-    headers: dict[str, str] = {}
-    if error.status in _RETRIED or error.status >= 500:
-        headers["x-should-retry"] = str(error.retryable).lower()
-    if error.retry_after_s is not None:
-        headers["retry-after"] = str(max(1, round(error.retry_after_s)))
-    return json_answer(wire.nested_error(error), status=error.status, headers=headers)
+    return json_answer(wire.nested_error(error), status=error.status, headers=wire.retry_headers(error))
+
+
+async def optional_body(request: Request, *, limit_bytes: int, most_inputs: int) -> dict[str, Any]:
+    """The JSON object of a request that may have none.
+
+    Args:
+        request: The request.
+        limit_bytes: Size of the largest body.
+        most_inputs: Entries of the longest list in it that is worth validating.
+
+    Raises:
+        InvalidRequest: It is no JSON object, or too large.
+    """
+    if request.headers.get("content-length", "0") == "0" and "transfer-encoding" not in request.headers:
+        return {}
+    headers = dict(request.scope["headers"])
+    return await read_json_object(request.stream(), headers, limit_bytes=limit_bytes, most_inputs=most_inputs)
 
 
 def answering(respond: Respond) -> Respond:
@@ -57,7 +68,7 @@ def answering(respond: Respond) -> Respond:
             return Response(status_code=_CLIENT_GONE)
         except Exception:
             log.exception("request_crashed", path=request.url.path)
-            return error_answer(MillraceError("internal error; the request id names it in the logs"))
+            return error_answer(MillraceError(wire.CRASHED))
 
     return answer
 

@@ -4,6 +4,7 @@ from typing import Any, Literal
 
 from pydantic import BaseModel
 
+from api.bulk.pages import Page
 from shared.bulk.jobs import Job, JobError, State
 
 
@@ -73,14 +74,8 @@ class Batch(BaseModel):
     priority: int
 
 
-class BatchList(BaseModel):
+class BatchList(Page[Batch]):
     """Response of `GET /v1/batches`."""
-
-    object: Literal["list"] = "list"
-    data: list[Batch]
-    first_id: str | None
-    last_id: str | None
-    has_more: bool
 
 
 def batch_object(job: Job) -> Batch:

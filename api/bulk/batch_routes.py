@@ -7,7 +7,6 @@ from collections.abc import Mapping, Sequence
 
 import orjson
 from fastapi import FastAPI
-from pydantic import BaseModel, Field
 from redis.asyncio import Redis
 from starlette.requests import Request
 from starlette.responses import Response
@@ -17,10 +16,11 @@ from api.bodies import read_json_object
 from api.bulk.answers import add_route, json_answer
 from api.bulk.batch_body import MOST_INLINE, BatchBody
 from api.bulk.batch_object import Batch, BatchList, batch_object
-from api.bulk.file_routes import PREFIXES, FileRoutes, page_of
+from api.bulk.file_routes import PREFIXES, FileRoutes
 from api.bulk.files import BATCH, FileTable, new_file_id
 from api.bulk.idempotency import Idempotency
 from api.bulk.job_creation import SECRET_HEADER
+from api.bulk.pages import PageQuery, page_of
 from api.bulk.receivers import receiver_of
 from api.dialect import Dialect, Route
 from api.settings import ApiSettings
@@ -39,11 +39,6 @@ _ROUTE = "/v1/batches"
 _TAG = "batches"
 #: What needs no model is answered at once, and takes no batch.
 _WITHOUT_MODEL = frozenset({Operation.TOKENIZE, Operation.DECODE})
-
-
-class _ListQuery(BaseModel):
-    after: str | None = None
-    limit: int = Field(20, ge=1, le=100)
 
 
 class BatchRoutes:
@@ -74,7 +69,7 @@ class BatchRoutes:
         cancels = [f"{path}/cancel" for path in each]
         body = {"application/json": schemas.standalone(BatchBody)}
         add_route(app, "POST", paths, self.create, summary="Create a batch", tag=_TAG, body=body, shown=Batch)
-        add_route(app, "GET", paths, self.list, summary="List batches", tag=_TAG, query=_ListQuery, shown=BatchList)
+        add_route(app, "GET", paths, self.list, summary="List batches", tag=_TAG, query=PageQuery, shown=BatchList)
         add_route(app, "GET", each, self.show, summary="Show a batch", tag=_TAG, shown=Batch)
         add_route(app, "POST", cancels, self.cancel, summary="Cancel a batch", tag=_TAG, shown=Batch)
 
@@ -102,7 +97,7 @@ class BatchRoutes:
 
     async def list(self, request: Request) -> Response:
         """Some batches, the newest first."""
-        query = wire.validated(_ListQuery, dict(request.query_params))
+        query = wire.validated(PageQuery, dict(request.query_params))
         found = await self._table.listed(keys.BATCHES, after=query.after, limit=query.limit + 1)
         return json_answer(page_of(BatchList, [batch_object(job) for job in found], query.limit))
 

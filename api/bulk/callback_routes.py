@@ -9,8 +9,8 @@ from starlette.requests import Request
 from starlette.responses import Response
 
 from api import schemas, wire
-from api.bodies import read_json_object
-from api.bulk.answers import add_route, json_answer
+from api.bulk.answers import add_route, json_answer, optional_body
+from api.bulk.pages import Page, PageQuery, page_of
 from api.settings import ApiSettings
 from shared.bulk.events import WHOLE_JOB, Event, EventState, EventTable, Target, TargetKind
 from shared.bulk.table import JobTable
@@ -23,11 +23,10 @@ _MOST_CALLBACKS = 1_000
 _BODY_BYTES = 1024 * 1024
 
 
-class _CallbacksQuery(BaseModel):
+class _CallbacksQuery(PageQuery):
     model_config = ConfigDict(extra="forbid")
 
     state: EventState | None = Field(None, description="Only those in this state.")
-    after: str | None = None
     limit: int = Field(100, ge=1, le=_MOST_CALLBACKS)
 
 
@@ -62,14 +61,9 @@ class CallbackObject(BaseModel):
     log: list[dict[str, Any]] = Field(description="The last attempts, the newest last: at, status, error, ms.")
 
 
-class CallbackList(BaseModel):
+class CallbackList(Page[CallbackObject]):
     """A job's callbacks, the oldest first: all that are pending or dead, and the last that were delivered."""
 
-    object: Literal["list"] = "list"
-    data: list[CallbackObject]
-    first_id: str | None
-    last_id: str | None
-    has_more: bool
     delivered: int
     pending: int
     dead: int
@@ -102,18 +96,16 @@ class CallbackRoutes:
             if not places:
                 raise NotStored(f"nothing called {query.after[:160]!r} is here to start after", param="after")
             found = found[places[0] + 1 :]
-        data = [_callback(event) for event in found[: query.limit]]
-        page = CallbackList(
-            data=data,
-            first_id=data[0].id if data else None,
-            last_id=data[-1].id if data else None,
-            has_more=len(found) > query.limit,
+        page = page_of(
+            CallbackList,
+            [_callback(event) for event in found[: query.limit + 1]],
+            query.limit,
             delivered=job.callbacks_delivered,
             pending=job.callbacks_pending,
             dead=job.callbacks_dead,
             stopped=job.callbacks_stopped or None,
         )
-        return json_answer(page.model_dump())
+        return json_answer(page)
 
     async def replay(self, request: Request) -> Response:
         """Some events, or all dead ones; a job whose callbacks were stopped goes on with them."""
@@ -138,10 +130,7 @@ class CallbackRoutes:
 
 async def _options(request: Request) -> dict[str, Any]:
     """The body; it may be absent."""
-    if request.headers.get("content-length", "0") == "0" and "transfer-encoding" not in request.headers:
-        return {}
-    headers = dict(request.scope["headers"])
-    return await read_json_object(request.stream(), headers, limit_bytes=_BODY_BYTES, most_inputs=_MOST_CALLBACKS)
+    return await optional_body(request, limit_bytes=_BODY_BYTES, most_inputs=_MOST_CALLBACKS)
 
 
 def _callback(event: Event) -> CallbackObject:

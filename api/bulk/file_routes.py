@@ -21,6 +21,7 @@ from api.bulk.file_writer import FileWriter, file_writer
 from api.bulk.files import FileTable, content, new_file_id, parts
 from api.bulk.idempotency import Idempotency, fingerprint_of
 from api.bulk.multipart import Part, read_form
+from api.bulk.pages import Page, PageQuery, page_of
 from api.settings import ApiSettings
 from shared.bulk.jobs import FileRecord
 from shared.bulk.store import Store, upload_path
@@ -53,14 +54,8 @@ class FileObject(BaseModel):
     status_details: None = None
 
 
-class FileList(BaseModel):
+class FileList(Page[FileObject]):
     """Response of `GET /v1/files`."""
-
-    object: Literal["list"] = "list"
-    data: list[FileObject]
-    first_id: str | None
-    last_id: str | None
-    has_more: bool
 
 
 class FileDeleted(BaseModel):
@@ -78,8 +73,7 @@ class ExpiresAfter(BaseModel):
     seconds: int = Field(ge=3_600, le=2_592_000)
 
 
-class _ListQuery(BaseModel):
-    after: str | None = None
+class _ListQuery(PageQuery):
     limit: int = Field(10_000, ge=1, le=10_000)
     order: Literal["asc", "desc"] = "desc"
     purpose: str | None = None
@@ -205,19 +199,6 @@ def file_object(record: FileRecord) -> FileObject:
         filename=record.filename,
         purpose=record.purpose,
     )
-
-
-def page_of(kind: type[BaseModel], found: list[Any], limit: int) -> dict[str, Any]:
-    """A page of objects.
-
-    Args:
-        kind: Of the page.
-        found: The objects, one more than are shown where there are more.
-        limit: How many are shown.
-    """
-    data = found[:limit]
-    ids = {"first_id": data[0].id, "last_id": data[-1].id} if data else {"first_id": None, "last_id": None}
-    return kind(data=data, has_more=len(found) > limit, **ids).model_dump()
 
 
 async def _receive(request: Request, received: _Received, writer: FileWriter) -> None:

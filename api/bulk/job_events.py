@@ -43,7 +43,7 @@ async def events(table: JobTable, job_id: str, public_url: str, *, last_id: str 
     while True:
         try:
             job = await table.get(job_id)
-            body = wire.dumps(await job_object(job, table, public_url))
+            body = wire.dumps((await job_object(job, table, public_url)).model_dump(mode="json"))
         except NotStored as err:
             yield _event("end", "deleted", wire.dumps(wire.nested_error(err)))
             return

@@ -80,7 +80,7 @@ class Intake:
     async def fail(self, job_id: str, error: MillraceError) -> None:
         """End an unfinished upload's job because of an error."""
         log.warning("upload_failed", job=job_id, code=error.code, reason=error.message)
-        errors = [JobError(code=error.code, message=error.message, param=error.param)]
+        errors = [JobError.of(error)]
         await self._table.enter(job_id, State.FAILED, since=[State.RECEIVING], errors=errors)
 
     async def _store_all(self, job: Job, upload: Upload, place: _Place) -> None:

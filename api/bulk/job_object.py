@@ -5,6 +5,7 @@ from typing import Any, Literal
 
 from pydantic import BaseModel, Field
 
+from api.bulk.pages import Page
 from shared.bulk.jobs import Job, State
 from shared.bulk.table import JobTable
 
@@ -62,17 +63,11 @@ class JobObject(BaseModel):
     results_url: str
 
 
-class JobList(BaseModel):
+class JobList(Page[JobObject]):
     """Response of `GET /v1/jobs`."""
 
-    object: str = "list"
-    data: list[JobObject]
-    first_id: str | None
-    last_id: str | None
-    has_more: bool
 
-
-async def job_object(job: Job, table: JobTable, public_url: str) -> dict[str, Any]:
+async def job_object(job: Job, table: JobTable, public_url: str) -> JobObject:
     """The object.
 
     Args:
@@ -109,7 +104,7 @@ async def job_object(job: Job, table: JobTable, public_url: str) -> dict[str, An
             stopped=job.callbacks_stopped or None,
         ),
         results_url=f"{public_url.rstrip('/')}/v1/jobs/{job.id}/results",
-    ).model_dump(mode="json")
+    )
 
 
 async def available(job: Job, table: JobTable) -> int:

@@ -3,6 +3,7 @@
 from pydantic import BaseModel, ConfigDict, Field
 
 from api.bulk.ingest_options import IngestOptions
+from api.bulk.pages import PageQuery
 from shared.bulk.jobs import VectorEncoding
 
 
@@ -10,11 +11,8 @@ class _Query(BaseModel):
     model_config = ConfigDict(extra="forbid")
 
 
-class ListQuery(_Query):
+class ListQuery(PageQuery, _Query):
     """Of a list of jobs."""
-
-    limit: int = Field(20, ge=1, le=100)
-    after: str | None = None
 
 
 class IngestQuery(IngestOptions):

@@ -23,6 +23,7 @@ from api.bulk.job_creation import SECRET_HEADER, JobCreation
 from api.bulk.job_intake import Intake
 from api.bulk.job_object import JobDeleted, JobList, JobObject, available, job_object
 from api.bulk.job_queries import DocumentsQuery, IngestQuery, ListQuery, ResultsQuery
+from api.bulk.pages import page_of
 from api.bulk.result_stream import ResultStream, Wanted
 from api.bulk.streaming import StreamedResults, Wish
 from api.bulk.uploads import open_upload
@@ -175,9 +176,8 @@ class JobRoutes:
         """Some jobs, the newest first."""
         query = wire.validated(ListQuery, dict(request.query_params))
         found = await self._table.listed(keys.JOBS, after=query.after, limit=query.limit + 1)
-        data = [await job_object(job, self._table, self._settings.public_url) for job in found[: query.limit]]
-        ids = {"first_id": data[0]["id"], "last_id": data[-1]["id"]} if data else {"first_id": None, "last_id": None}
-        return json_answer({"object": "list", "data": data, **ids, "has_more": len(found) > query.limit})
+        jobs = [await job_object(job, self._table, self._settings.public_url) for job in found]
+        return json_answer(page_of(JobList, jobs, query.limit))
 
     async def show(self, request: Request) -> Response:
         """One job."""
@@ -223,8 +223,7 @@ class JobRoutes:
         """Its progress."""
         job = await self._get(request)
         last_id = request.headers.get("last-event-id")
-        shown = await job_object(job, self._table, self._settings.public_url)
-        if job.state.is_final and last_id == job_events.event_id(wire.dumps(shown)):
+        if job.state.is_final and last_id is not None and last_id == await self._state_of(job):
             return Response(status_code=204)  # which tells an EventSource not to come again
         stream = job_events.events(self._table, job.id, self._settings.public_url, last_id=last_id)
         return StreamingResponse(stream, media_type="text/event-stream", headers=job_events.headers())
@@ -247,6 +246,11 @@ class JobRoutes:
         media_type = "application/msgpack" if query.encoding == "binary" else _NDJSON
         return StreamingResponse(self._results.pieces(job.id, wanted), media_type=media_type, headers=headers)
 
+    async def _state_of(self, job: Job) -> str:
+        """What the event that shows a job as it stands is called."""
+        shown = await job_object(job, self._table, self._settings.public_url)
+        return job_events.event_id(wire.dumps(shown.model_dump(mode="json")))
+
     async def _still_there(self, answer: Response) -> Response:
         """The answer of an earlier sending, if what it made has not been deleted since."""
         if REPLAYED_HEADER in answer.headers:
@@ -259,9 +263,8 @@ class JobRoutes:
         return await self._table.get(request.path_params["job_id"])
 
     async def _shown(self, job: Job, *, status: int = 200, headers: Mapping[str, str] | None = None) -> Response:
-        return json_answer(
-            await job_object(job, self._table, self._settings.public_url), status=status, headers=headers
-        )
+        shown = await job_object(job, self._table, self._settings.public_url)
+        return json_answer(shown.model_dump(mode="json"), status=status, headers=headers)
 
     async def _made(self, job: Job, secret: str | None, *, status: int) -> Response:
         headers = {"location": f"{JOBS_PATH}/{job.id}"}

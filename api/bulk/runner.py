@@ -171,21 +171,19 @@ class Runner:
         if job.state is State.VALIDATING and not self._draining:
             running = self._running[job.id]
             if running.validation is None:
-                running.validation = asyncio.create_task(self._validate(job))
+                running.validation = asyncio.create_task(self._validate(job, running))
         return False
 
-    async def _validate(self, job: Job) -> None:
+    async def _validate(self, job: Job, running: _Running) -> None:
         try:
             await validate(job, self._table, self._store, self._settings)
         except Conflict:
             log.info("validated_elsewhere", job=job.id)
-        except StorageFull as err:
-            await self._fail(job, JobError(code=err.code, message=err.message))
         except (MillraceError, RedisError, OSError) as err:
             log.warning("validation_delayed", job=job.id, error=str(err))
             await asyncio.sleep(_RETRY_S)
         finally:
-            self._running[job.id].validation = None
+            running.validation = None
             self._wake.set()
 
     async def _feed(self, jobs: Iterable[Job]) -> None:
@@ -197,16 +195,17 @@ class Runner:
             if self._tokens[model] >= self._wanted_tokens(model):
                 del hungry[job.id]
                 continue
+            running = self._running[job.id]
             segment = await self._table.claim(job.id)
-            if segment is None or segment.number in self._running[job.id].segments:
+            if segment is None or segment.number in running.segments:
                 del hungry[job.id]
                 continue
             self._turn += 1
             self._served[job.id] = self._turn
             tokens = len(segment) * max(1, job.received_bytes // max(1, job.received) // CHARACTERS_PER_TOKEN)
             self._tokens[model] += tokens
-            task = asyncio.create_task(self._run_segment(job, segment, model, tokens))
-            self._running[job.id].segments[segment.number] = task
+            task = asyncio.create_task(self._run_segment(job, running, segment, model, tokens))
+            running.segments[segment.number] = task
 
     def _wanted_tokens(self, model: str) -> int:
         """Tokens that should be under way: twice what the dispatcher gives the model's queue, which it holds ready."""
@@ -215,13 +214,13 @@ class Runner:
         workers = max(1, self._core.fleet.workers_of(model) if model else len(self._core.fleet.workers))
         return 2 * max(1, self._settings.tasks_in_flight_per_worker) * workers * batch_tokens
 
-    async def _run_segment(self, job: Job, segment: Segment, model: str, tokens: int) -> None:
+    async def _run_segment(self, job: Job, running: _Running, segment: Segment, model: str, tokens: int) -> None:
         try:
             await self._carry_through(job, segment)
         except JobCannotRun as err:
             await self._fail(job, JobError(code=err.error.code, message=err.error.message))
         except StorageFull as err:
-            await self._fail(job, JobError(code=err.code, message=err.message))
+            await self._fail(job, JobError.of(err))
         except NotStored as err:
             if not await self._table.is_done(job.id, segment.number):
                 await self._fail(job, JobError(code="input_lost", message=err.message))
@@ -233,7 +232,7 @@ class Runner:
             await asyncio.sleep(_RETRY_S)
         finally:
             self._tokens[model] -= tokens
-            self._running[job.id].segments.pop(segment.number, None)
+            del running.segments[segment.number]
             self._wake.set()
 
     async def _carry_through(self, job: Job, segment: Segment) -> None:
@@ -281,6 +280,5 @@ class Runner:
         for task in tasks:
             task.cancel()
         await asyncio.gather(*tasks, return_exceptions=True)
-        self._running.pop(job_id, None)
         self._served.pop(job_id, None)
         await self._table.release(job_id, numbers)

@@ -53,7 +53,7 @@ async def validate(job: Job, table: JobTable, store: Store, settings: ApiSetting
         if not errors:
             await _cut(job, table, store, settings)
     except (NotStored, StorageFull) as err:
-        errors = [JobError(code=err.code, message=err.message)]
+        errors = [JobError.of(err)]
     except Conflict:
         if (await table.get(job.id)).state is State.VALIDATING:
             raise

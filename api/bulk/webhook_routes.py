@@ -10,11 +10,10 @@ from starlette.requests import Request
 from starlette.responses import Response
 
 from api import schemas, wire
-from api.bodies import read_json_object
-from api.bulk.answers import Respond, add_route, json_answer
+from api.bulk.answers import Respond, add_route, json_answer, optional_body
 from api.bulk.callback_routes import CallbackRoutes
-from api.bulk.file_routes import page_of
 from api.bulk.idempotency import Idempotency
+from api.bulk.pages import Page, PageQuery, page_of
 from api.settings import ApiSettings
 from shared.bulk import signing
 from shared.bulk.event_bodies import sample_event, write_body
@@ -22,7 +21,7 @@ from shared.bulk.events import EventType
 from shared.bulk.jobs import WebhookEndpoint
 from shared.bulk.sending import NotSent, Sender
 from shared.bulk.table import JobTable
-from shared.bulk.webhooks import WebhookRegistry, signing_secrets
+from shared.bulk.webhooks import WebhookRegistry, checked_event, signing_secrets
 from shared.errors import InvalidRequest
 
 _TAG = "webhooks"
@@ -113,19 +112,8 @@ class EventTypes(BaseModel):
     data: list[EventType]
 
 
-class _ListQuery(BaseModel):
-    after: str | None = None
-    limit: int = Field(20, ge=1, le=100)
-
-
-class EndpointList(BaseModel):
+class EndpointList(Page[EndpointObject]):
     """Some webhook endpoints, the newest first."""
-
-    object: Literal["list"] = "list"
-    data: list[EndpointObject]
-    first_id: str | None
-    last_id: str | None
-    has_more: bool
 
 
 def add_webhook_routes(app: FastAPI, *, redis: Redis, table: JobTable, settings: ApiSettings) -> None:
@@ -159,7 +147,7 @@ class WebhookRoutes:
             body = None if model is None else {"application/json": schemas.standalone(model)}
             add_route(app, method, paths, respond, summary=summary, tag=_TAG, body=body, shown=shown)
         listed = "List receivers of callbacks"
-        add_route(app, "GET", every, self.list, summary=listed, tag=_TAG, query=_ListQuery, shown=EndpointList)
+        add_route(app, "GET", every, self.list, summary=listed, tag=_TAG, query=PageQuery, shown=EndpointList)
 
     async def create(self, request: Request) -> Response:
         """Add an endpoint."""
@@ -175,7 +163,7 @@ class WebhookRoutes:
 
     async def list(self, request: Request) -> Response:
         """Some endpoints, the newest first."""
-        query = wire.validated(_ListQuery, dict(request.query_params))
+        query = wire.validated(PageQuery, dict(request.query_params))
         found = await self._registry.listed(after=query.after, limit=query.limit + 1)
         return json_answer(page_of(EndpointList, [_shown(endpoint) for endpoint in found], query.limit))
 
@@ -202,7 +190,8 @@ class WebhookRoutes:
 
     async def test(self, request: Request) -> Response:
         """Send a sample event, and tell how the endpoint answered."""
-        kind = _event_type(wire.validated(TestEndpoint, await _json(request)).event_type)
+        asked = wire.validated(TestEndpoint, await _json(request))
+        kind = checked_event(asked.event_type, param="event_type")
         endpoint = await self._registry.get(_id(request))
         event_id = f"evt_test_{endpoint.id}_{time.time_ns():x}"
         body = write_body(sample_event(event_id, kind), "float", compress=False)
@@ -225,23 +214,12 @@ class WebhookRoutes:
 
 async def _json(request: Request) -> dict[str, Any]:
     """The body; a route whose fields are all optional may have none."""
-    if request.headers.get("content-length", "0") == "0" and "transfer-encoding" not in request.headers:
-        return {}
-    headers = dict(request.scope["headers"])
-    return await read_json_object(request.stream(), headers, limit_bytes=_BODY_BYTES, most_inputs=_MOST_TYPES)
+    return await optional_body(request, limit_bytes=_BODY_BYTES, most_inputs=_MOST_TYPES)
 
 
 def _id(request: Request) -> str:
     found: str = request.path_params["endpoint_id"]
     return found
-
-
-def _event_type(name: str) -> EventType:
-    if name not in list(EventType):
-        raise InvalidRequest(
-            f"there is no event type {name[:40]!r}; there are: {', '.join(EventType)}", param="event_type"
-        )
-    return EventType(name)
 
 
 def _shown(endpoint: WebhookEndpoint) -> EndpointObject:

@@ -4,26 +4,23 @@ Texts of one length and of a realistic mix by an embedding model; one query agai
 """
 
 import argparse
-import json
 import sys
 import tempfile
 from collections import defaultdict
 from collections.abc import Mapping
 from contextlib import ExitStack
 from dataclasses import dataclass
-from datetime import datetime
 from pathlib import Path
 from statistics import median
 from typing import Any
 
-from bench import machine
+from bench import machine, saved
 from bench.child import Child
 from bench.engine import folders
 from bench.services import BenchFailed
 from shared.model_config import DEFAULT_MODEL
 from workers.weights import local_folder
 
-_RESULTS = Path(__file__).parents[1] / "results" / "local"
 _CONTENDERS = ("transformers", "sentence_transformers", "infinity", "millrace")
 
 Rows = dict[str, list[dict[str, float]]]
@@ -78,9 +75,8 @@ def main() -> int:
         print(f"bench: {err}", file=sys.stderr)
         return 1
     where["other_load_cores"] = round(others.cores_since(), 2)
-    path = arguments.json or _RESULTS / f"engine-{datetime.now().astimezone():%Y-%m-%dT%H-%M-%S}.json"
-    path.parent.mkdir(parents=True, exist_ok=True)
-    path.write_text(json.dumps({"machine": where, "rows": rows}, indent=1) + "\n")
+    path = saved.path_for(arguments.json, "engine-")
+    saved.save({"machine": where, "rows": rows}, path)
     print(_table(rows, where, shapes, arguments.scale))
     print(f"written to {path}", file=sys.stderr)
     return 0

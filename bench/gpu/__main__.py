@@ -6,10 +6,9 @@ import signal
 import sys
 import tempfile
 import time
-from datetime import datetime
 from pathlib import Path
 
-from bench import machine
+from bench import machine, saved
 from bench.gpu import plan as plans
 from bench.gpu.plan import Part, Plan
 from bench.gpu.report import Report
@@ -17,8 +16,6 @@ from bench.gpu.rows import Clock
 from bench.gpu.run import NoDevice, Run
 from bench.gpu.shapes import NAMES
 from bench.services import BenchFailed
-
-_RESULTS = Path(__file__).parents[1] / "results" / "local"
 
 
 def main() -> int:
@@ -36,7 +33,7 @@ def main() -> int:
     def progress(what: str) -> None:
         print(f"[{time.monotonic() - started:5.0f} s] {what}", file=sys.stderr, flush=True)
 
-    path = arguments.json or _RESULTS / f"gpu-{datetime.now().astimezone():%Y-%m-%dT%H-%M-%S}.json"
+    path = saved.path_for(arguments.json, "gpu-")
     where = machine.facts() | {
         "dtype": plan.dtype,
         "rounds": plan.rounds,

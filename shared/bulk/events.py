@@ -11,14 +11,13 @@ An event's id follows from what it says, so one that is made or sent twice has o
 from collections.abc import Collection, Sequence
 from dataclasses import dataclass
 from enum import StrEnum
-from pathlib import Path
 from typing import Any, cast
 
 import orjson
 from pydantic import Field
 from redis.asyncio import Redis
 
-from shared import keys
+from shared import keys, lua
 from shared.bulk.jobs import Job, Kind, Record
 
 #: The segment of an event that is about the whole job.
@@ -141,7 +140,7 @@ class EventTable:
     def __init__(self, redis: Redis) -> None:
         self._redis = redis
         self._emit, self._lease, self._begin, self._settle, self._replay = (
-            redis.register_script((Path(__file__).parent / f"event_{name}.lua").read_text())
+            redis.register_script(lua.script(f"bulk/event_{name}"))
             for name in ("emit", "lease", "begin", "settle", "replay")
         )
 

@@ -1,10 +1,11 @@
 """Records of bulk jobs, uploaded files and webhook endpoints, as they are kept in Redis."""
 
 from enum import StrEnum
-from typing import Any, Literal
+from typing import Any, Literal, Self
 
 from pydantic import BaseModel, ConfigDict, Field
 
+from shared.errors import MillraceError
 from shared.results import Precision
 
 #: How a vector is written down: numbers, base64 of its little-endian bytes, or those bytes themselves (msgpack).
@@ -78,6 +79,11 @@ class Delivery(Record):
     #: Send the place of the results instead of the results.
     by_reference: bool = False
 
+    @property
+    def has_receiver(self) -> bool:
+        """Whether anything goes anywhere."""
+        return self.endpoint is not None or self.sink is not None
+
 
 class JobSpec(Record):
     """What a job was asked for; it does not change."""
@@ -115,6 +121,11 @@ class JobError(Record):
     param: str | None = None
     #: Line of the input, from 1.
     line: int | None = None
+
+    @classmethod
+    def of(cls, error: MillraceError) -> Self:
+        """What an error says of a job that it ended."""
+        return cls(code=error.code, message=error.message, param=error.param)
 
 
 class Job(Record):

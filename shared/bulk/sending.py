@@ -16,7 +16,7 @@ import httpcore
 import httpx
 
 from shared import __version__
-from shared.addresses import AllowedHosts, GuardedNetwork, Refused, Resolver, resolve
+from shared.addresses import AllowedHosts, GuardedNetwork, Refused, Resolver, pool_url, resolve
 
 #: Connections of one process; per receiver the leases of events are the limit.
 _MAX_CONNECTIONS = 512
@@ -106,7 +106,6 @@ class Sender:
             raise NotSent("the connection broke before there was an answer") from err
 
     async def _post(self, target: httpx.URL, body: bytes, headers: Mapping[str, str]) -> Answer:
-        url = httpcore.URL(scheme=target.raw_scheme, host=target.raw_host, port=target.port, target=target.raw_path)
         sent = {
             "host": target.netloc.decode("ascii"),
             "user-agent": f"millrace/{__version__}",
@@ -114,7 +113,9 @@ class Sender:
             "content-length": str(len(body)),
             **headers,
         }
-        async with self._pools[target.scheme].stream("POST", url, headers=list(sent.items()), content=body) as response:
+        async with self._pools[target.scheme].stream(
+            "POST", pool_url(target), headers=list(sent.items()), content=body
+        ) as response:
             answer = Answer(response.status, _retry_after_s(httpx.Headers(response.headers).get("retry-after")))
             await _read_on(response)
             return answer

@@ -11,13 +11,12 @@ import time
 from bisect import bisect_right
 from collections.abc import AsyncIterator, Collection
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Any, cast
 
 import orjson
 from redis.asyncio import Redis
 
-from shared import keys
+from shared import keys, lua
 from shared.bulk.jobs import Job, JobError, JobSpec, Kind, State, WebhookEndpoint
 from shared.errors import Conflict, NotStored, StorageFull
 
@@ -75,7 +74,7 @@ class JobTable:
     def __init__(self, redis: Redis) -> None:
         self._redis = redis
         self._append, self._claim, self._renew, self._complete, self._enter = (
-            redis.register_script((Path(__file__).parent / f"{name}.lua").read_text())
+            redis.register_script(lua.script(f"bulk/{name}"))
             for name in ("append", "claim", "renew", "complete", "enter")
         )
 
@@ -90,7 +89,7 @@ class JobTable:
             if spec.kind is Kind.BATCH:
                 pipe.zadd(keys.BATCHES, {spec.id: spec.created_at})
             pipe.zadd(keys.ACTIVE_JOBS, {spec.id: -spec.priority})
-            if spec.delivery.endpoint or spec.delivery.sink:
+            if spec.delivery.has_receiver:
                 pipe.sadd(keys.DELIVERING_JOBS, spec.id)
             await pipe.execute()
 
@@ -178,7 +177,7 @@ class JobTable:
 
     async def deliver(self, spec: JobSpec) -> None:
         """Let runners look for callbacks of a job to send, if it has a receiver."""
-        if spec.delivery.endpoint or spec.delivery.sink:
+        if spec.delivery.has_receiver:
             await self._redis.sadd(keys.DELIVERING_JOBS, spec.id)
 
     async def delivered(self, job_id: str) -> None:

@@ -239,13 +239,22 @@ def checked_events(events: Collection[str]) -> list[str]:
     Raises:
         InvalidRequest: There is no such type.
     """
-    known = [str(kind) for kind in EventType]
-    for event in events:
-        if event not in known:
-            raise InvalidRequest(
-                f"there is no event type {event[:40]!r}; there are: {', '.join(known)}", param="event_types"
-            )
-    return list(dict.fromkeys(events))
+    return list(dict.fromkeys(str(checked_event(event, param="event_types")) for event in events))
+
+
+def checked_event(name: str, *, param: str) -> EventType:
+    """A type of events by its name.
+
+    Args:
+        name: As a caller says it.
+        param: The field that says it.
+
+    Raises:
+        InvalidRequest: There is no such type.
+    """
+    if name not in list(EventType):
+        raise InvalidRequest(f"there is no event type {name[:40]!r}; there are: {', '.join(EventType)}", param=param)
+    return EventType(name)
 
 
 def _address(host: str) -> str | None:

@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 from redis import Redis
 
-from shared import keys, leases
+from shared import keys, leases, lua
 from shared.celery_message import decode_result, encode_task
 from shared.errors import WorkerLost
 from shared.jobs import EmbedRequest, Task
@@ -31,12 +31,12 @@ def _message(task_id: str, lane: Lane = Lane.INTERACTIVE) -> bytes:
 
 def _renew(redis: Redis, worker: str) -> None:
     script_keys, arguments = leases.renew_call(worker)
-    redis.eval(leases.script("renew"), len(script_keys), *script_keys, *arguments)
+    redis.eval(lua.script("renew"), len(script_keys), *script_keys, *arguments)
 
 
 def _recover(redis: Redis, worker: str) -> tuple[int, list[bytes]]:
     script_keys, arguments = leases.recover_call(worker)
-    restored, dead = redis.eval(leases.script("recover"), len(script_keys), *script_keys, *arguments)
+    restored, dead = redis.eval(lua.script("recover"), len(script_keys), *script_keys, *arguments)
     return restored, dead
 
 
@@ -270,7 +270,7 @@ def test_of_dead_letters_the_newest_are_kept(redis: Redis, hold: Callable[..., N
 
 def _missing(redis: Redis, *task_ids: str) -> list[bytes]:
     script_keys, arguments = leases.missing_call(QUEUE, list(task_ids))
-    found: list[bytes] = redis.eval(leases.script("missing"), len(script_keys), *script_keys, *arguments)
+    found: list[bytes] = redis.eval(lua.script("missing"), len(script_keys), *script_keys, *arguments)
     return found
 
 

@@ -26,10 +26,6 @@ from workers.callbacks.settings import CallbackSettings
 
 log = get_logger("millrace.callbacks")
 
-#: sysexits.h EX_CONFIG: trying again will not help; a supervisor should not restart.
-EXIT_CONFIG = 78
-EXIT_UNAVAILABLE = 69
-
 
 def main() -> int:
     """Deliver events until SIGTERM; what is under way is finished within the drain time."""
@@ -46,13 +42,13 @@ def main() -> int:
     try:
         courier = Courier(settings, redis, loop, configured_sinks(settings.sinks_file), metrics)
     except (ConfigurationError, StorageUnavailable) as err:
-        return _give_up(str(err), EXIT_CONFIG)
+        return _give_up(str(err), os.EX_CONFIG)
     loop.start()
     lease = Lease(redis, worker, courier.measure)
     try:
         loop.call(lease.take())
     except (RedisError, OSError) as err:
-        return _give_up(f"Redis cannot be used: {err}", EXIT_UNAVAILABLE)
+        return _give_up(f"Redis cannot be used: {err}", os.EX_UNAVAILABLE)
     loop.spawn(lease.keep())
     if settings.callbacks_metrics_port:
         start_http_server(

@@ -6,7 +6,7 @@ from collections.abc import Awaitable, Callable
 from redis.asyncio import Redis
 from redis.exceptions import RedisError
 
-from shared import keys, leases
+from shared import keys, leases, lua
 from shared.logging import get_logger
 
 log = get_logger("millrace.callbacks")
@@ -29,7 +29,7 @@ class Lease:
         self._redis = redis
         self._worker = worker
         self._measure = measure
-        self._renew = redis.register_script(leases.script("renew"))
+        self._renew = redis.register_script(lua.script("renew"))
 
     async def take(self) -> None:
         """Take the lease, or renew it."""

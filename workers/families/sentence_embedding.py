@@ -26,6 +26,7 @@ from workers.family import Family, Outputs, library_options
 from workers.input_format import InputFormat
 from workers.packed import longest_input
 from workers.sequences import Sequences
+from workers.tail import tail_of
 
 #: Modules that look at one token or one vector at a time, so that packed neighbours do not matter; and poolings.
 _TAIL = (Pooling, Dense, LayerNorm, Dropout, Normalize)
@@ -44,12 +45,7 @@ class SentenceEmbedding:
             raise ConfigurationError(f"model {config.name}: {_unread(model[0])}")
         tokenizer = model.tokenizer
         # Half precision is for the transformer: what follows is little work, and its rounding would be the vector's.
-        modules = list(model)[1:]
-        while modules and isinstance(modules[-1], Normalize):
-            modules.pop()
-        if foreign := [type(module).__name__ for module in modules if not isinstance(module, _TAIL)]:
-            raise ConfigurationError(f"model {config.name}: module {foreign[0]} of its modules.json is not supported")
-        self._tail = [module.float() for module in modules]
+        self._tail = tail_of(config.name, list(model)[1:], _TAIL)
         pooling = next((module for module in self._tail if isinstance(module, Pooling)), None)
         if pooling is None or not getattr(tokenizer, "is_fast", False):
             raise ConfigurationError(f"model {config.name} is not a text embedding model with a fast tokenizer")

@@ -22,6 +22,7 @@ from workers.family import Family, Outputs, library_options
 from workers.input_format import InputFormat
 from workers.packed import LONGEST_UNSTATED, upload
 from workers.sequences import Sequences
+from workers.tail import tail_of
 from workers.weights import STATIC_EMBEDDING, first_module_type
 
 #: What may follow the table: modules that look at one vector.
@@ -36,13 +37,9 @@ class StaticTable:
         first, *modules = model
         if not isinstance(first, StaticEmbedding):
             raise ConfigurationError(f"model {config.name}: its modules.json does not begin with a {STATIC_EMBEDDING}")
-        while modules and isinstance(modules[-1], Normalize):
-            modules.pop()
-        if foreign := [type(module).__name__ for module in modules if not isinstance(module, _TAIL)]:
-            raise ConfigurationError(f"model {config.name}: module {foreign[0]} of its modules.json is not supported")
         self._device = device
         self._table = first.embedding.weight.detach().float()
-        self._tail = [module.float() for module in modules]
+        self._tail = tail_of(config.name, modules, _TAIL)
         self._dimensions = model.truncate_dim or model.get_embedding_dimension()
         described = json.loads(first.tokenizer.to_str())
         self.input_format = InputFormat(
