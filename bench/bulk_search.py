@@ -1,8 +1,8 @@
 """`python -m bench.bulk_search`: what a bulk job does to people who search, and what they do to it.
 
-One service with the real model. Searches of one text arrive at random, five a second: first on an idle service, then while
-a bulk job saturates the worker, in turns with stretches in which the job has the service to itself. Beside it the bare
-engine embeds the same texts, so that the job's throughput has something to be held against.
+One service with the real model. In each round the bare engine embeds the same texts, so that the job's throughput has
+something to be held against; then searches of one text arrive at random, five a second, on an idle service; then a bulk job
+has the service to itself; and then searches come while it goes on.
 """
 
 import argparse
@@ -14,8 +14,8 @@ import sys
 import tempfile
 import threading
 import time
-from collections.abc import Sequence
-from contextlib import ExitStack
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -26,16 +26,20 @@ from bench import machine, saved
 from bench.bulk_job import submit
 from bench.child import Child
 from bench.measurement import Measurement, percentile
-from bench.services import BenchFailed, Stack, get_json, running_stack
+from bench.services import BenchFailed, Stack, get_json, post, running_stack
 from bench.texts import short_texts
 
 _SEARCHES_PER_S = 5.0
 _SEED = 11
-#: More than the job gets through while it is measured.
-_DOCUMENTS = 400_000
+#: More documents than a job gets through in a second.
+_MOST_PER_S = 2000
+#: Of the bare engine in a round.
+_PASSES = 5
 _SAMPLE_S = 0.5
-#: Time for the job to fill the worker's queue, in seconds.
-_SETTLE_S = 5.0
+#: Time for the job to fill the worker's queue, and for the worker to find that nobody searches, in seconds.
+_SETTLE_S = 8.0
+#: Time for a cancelled job to end, in seconds.
+_CANCEL_S = 30.0
 
 
 @dataclass(slots=True)
@@ -76,23 +80,50 @@ class Searches:
 
 @dataclass(slots=True)
 class Progress:
-    """The job's count of finished documents, sampled in the background."""
+    """The count of texts that the worker has run, sampled in the background."""
 
-    port: int
-    job: str
+    stack: Stack
     started: float
-    samples: list[tuple[float, int]] = field(default_factory=list)
+    samples: list[tuple[float, float]] = field(default_factory=list)
 
     def watch(self, stop: threading.Event) -> None:
         """Sample until told to stop."""
         while not stop.wait(_SAMPLE_S):
-            done = get_json(self.port, f"/v1/jobs/{self.job}")["counts"]["completed"]
+            done = _total(self.stack, "millrace_batch_items_sum")
             self.samples.append((time.monotonic() - self.started, done))
 
-    def rate(self, since: float, until: float) -> float:
-        """Documents per second between two times: the slope of a straight line through the samples."""
-        times, counts = zip(*[sample for sample in self.samples if since <= sample[0] <= until], strict=True)
+    def rate(self, stretch: Mapping[str, Any]) -> float:
+        """Texts per second in a stretch: the slope of a straight line through the samples."""
+        inside = [sample for sample in self.samples if stretch["from"] <= sample[0] <= stretch["to"]]
+        times, counts = zip(*inside, strict=True)
         return statistics.linear_regression(times, counts).slope
+
+
+@dataclass(slots=True)
+class Batches:
+    """Forward passes while a job runs beside searches, from the worker's own metrics."""
+
+    stack: Stack
+    _seconds: float = 0.0
+    _count: float = 0.0
+
+    def begin(self) -> None:
+        """Count from here ..."""
+        self._add(-1)
+
+    def end(self) -> None:
+        """... to here."""
+        self._add(1)
+
+    @property
+    def mean_ms(self) -> float:
+        """Their mean time; those of a search alone are among them."""
+        return 1000 * self._seconds / max(1.0, self._count)
+
+    def _add(self, sign: int) -> None:
+        name = "millrace_batch_duration_seconds"
+        self._seconds += sign * _total(self.stack, f"{name}_sum")
+        self._count += sign * _total(self.stack, f"{name}_count")
 
 
 def main() -> int:
@@ -108,9 +139,7 @@ def main() -> int:
     try:
         with ExitStack() as stack, tempfile.TemporaryDirectory(prefix="millrace-bench-") as name:
             folder = Path(name)
-            # Small segments, so that the count rises in small steps.
-            settings = {"MILLRACE_JOB_SEGMENT_DOCUMENTS": "64"}
-            service = stack.enter_context(running_stack(folder / "stack", engine=None, jobs=True, settings=settings))
+            service = stack.enter_context(running_stack(folder / "stack", engine=None, jobs=True))
             forward = stack.enter_context(Child("bench.forward", folder / "forward.log"))
             service.wait_ready()
             found = _measure(service, forward, arguments.rounds, arguments.seconds)
@@ -136,38 +165,47 @@ def _measure(stack: Stack, forward: Child, rounds: int, seconds: float) -> dict[
     bare: list[float] = []
     idle: list[float] = []
     stretches: list[dict[str, Any]] = []
-    for _ in range(rounds):
-        bare += [Measurement.from_json(forward.ask("packed")).texts_per_s for _ in range(3)]
-        begun = time.monotonic() - started
-        idle += searches.run(seconds)
-        stretches.append({"what": "idle", "from": begun, "to": time.monotonic() - started})
-    progress = Progress(stack.port, submit(stack.port, _DOCUMENTS), started)
-    stop = threading.Event()
-    watcher = threading.Thread(target=progress.watch, args=(stop,))
-    watcher.start()
-    time.sleep(_SETTLE_S)
     alone: list[float] = []
     beside: list[float] = []
     busy: list[float] = []
+    progress = Progress(stack, started)
+    batches = Batches(stack)
+    stop = threading.Event()
+    watcher = threading.Thread(target=progress.watch, args=(stop,))
+    watcher.start()
+
+    @contextmanager
+    def stretch(what: str) -> Iterator[None]:
+        begun = time.monotonic() - started
+        yield
+        stretches.append({"what": what, "from": begun, "to": time.monotonic() - started})
+
     try:
         for _ in range(rounds):
-            begun = time.monotonic() - started
-            time.sleep(seconds)
-            alone.append(progress.rate(begun, time.monotonic() - started))
-            stretches.append({"what": "bulk alone", "from": begun, "to": time.monotonic() - started})
-            begun = time.monotonic() - started
-            busy += searches.run(seconds)
-            beside.append(progress.rate(begun, time.monotonic() - started))
-            stretches.append({"what": "bulk and searches", "from": begun, "to": time.monotonic() - started})
+            passes = [Measurement.from_json(forward.ask("packed")).texts_per_s for _ in range(_PASSES)]
+            bare.append(statistics.median(passes))
+            with stretch("idle"):
+                idle += searches.run(seconds)
+            job = submit(stack.port, int(_MOST_PER_S * (_SETTLE_S + 2 * seconds)))
+            time.sleep(_SETTLE_S)
+            with stretch("bulk alone"):
+                time.sleep(seconds)
+            alone.append(progress.rate(stretches[-1]))
+            batches.begin()
+            with stretch("bulk and searches"):
+                latencies = searches.run(seconds)
+            batches.end()
+            busy += latencies
+            beside.append(progress.rate(stretches[-1]) - len(latencies) / seconds)
+            _cancel(stack.port, job)
     finally:
         stop.set()
         watcher.join()
-    batch_ms = _batch_ms(stack)
     return {
-        "bare_texts_per_s": statistics.median(bare),
+        "bare_texts_per_s": bare,
         "bulk_alone_per_s": alone,
         "bulk_beside_searches_per_s": beside,
-        "batch_ms": batch_ms,
+        "batch_ms": batches.mean_ms,
         "idle_ms": _latencies(idle),
         "busy_ms": _latencies(busy),
         "stretches": stretches,
@@ -176,30 +214,40 @@ def _measure(stack: Stack, forward: Child, rounds: int, seconds: float) -> dict[
     }
 
 
+def _cancel(port: int, job: str) -> None:
+    """Stop a job, and wait until the worker has nothing of it any more."""
+    post(port, f"/v1/jobs/{job}/cancel", {})
+    give_up_at = time.monotonic() + _CANCEL_S
+    while (status := get_json(port, f"/v1/jobs/{job}")["status"]) != "cancelled":
+        if time.monotonic() > give_up_at:
+            raise BenchFailed(f"job {job} is {status}, {_CANCEL_S:.0f} s after it was cancelled")
+        time.sleep(_SAMPLE_S)
+    time.sleep(_SETTLE_S)
+
+
 def _latencies(values: Sequence[float]) -> dict[str, float]:
     return {"count": len(values), "p50": percentile(values, 0.5), "p99": percentile(values, 0.99), "max": max(values)}
 
 
-def _batch_ms(stack: Stack) -> float:
-    """Mean time of a forward pass, from the worker's own metrics."""
-    text = stack.worker_metrics()
-    values = dict(
-        line.rsplit(" ", 1) for line in text.splitlines() if line.startswith("millrace_batch_duration_seconds_")
-    )
-    total = sum(float(value) for name, value in values.items() if "_sum{" in name)
-    count = sum(float(value) for name, value in values.items() if "_count{" in name)
-    return 1000 * total / max(1.0, count)
+def _total(stack: Stack, name: str) -> float:
+    """Sum of the worker's samples of a metric."""
+    lines = stack.worker_metrics().splitlines()
+    return sum(float(line.rsplit(" ", 1)[1]) for line in lines if line.startswith(f"{name}{{"))
 
 
 def _table(found: dict[str, Any], where: dict[str, Any]) -> str:
-    alone, beside = (statistics.median(found[name]) for name in ("bulk_alone_per_s", "bulk_beside_searches_per_s"))
-    idle, busy, bare = found["idle_ms"], found["busy_ms"], found["bare_texts_per_s"]
+    bare, alone, beside = (
+        found[name] for name in ("bare_texts_per_s", "bulk_alone_per_s", "bulk_beside_searches_per_s")
+    )
+    of_bare = statistics.median(mine / theirs for mine, theirs in zip(alone, bare, strict=True))
+    lost = statistics.median(1 - with_searches / without for with_searches, without in zip(beside, alone, strict=True))
+    idle, busy = found["idle_ms"], found["busy_ms"]
     allowed = idle["p99"] + 2 * found["batch_ms"]
     return "\n".join(
         [
             f"A bulk job beside {_SEARCHES_PER_S:.0f} searches/s, {where['date']}, {where['cpu']}, {where['cores']} cores",
-            f"bare engine {bare:,.0f} texts/s; bulk job alone {alone:,.0f} ({alone / bare:.2f} of it), "
-            f"beside searches {beside:,.0f} ({1 - beside / alone:.0%} less)",
+            f"bare engine {statistics.median(bare):,.0f} texts/s; bulk job alone {statistics.median(alone):,.0f} "
+            f"({of_bare:.2f} of it), beside searches {statistics.median(beside):,.0f} ({lost:.0%} less)",
             f"search, idle service: p50 {idle['p50']:.1f} ms, p99 {idle['p99']:.1f} ms ({idle['count']})",
             f"search, beside the job: p50 {busy['p50']:.1f} ms, p99 {busy['p99']:.1f} ms ({busy['count']})",
             f"one batch takes {found['batch_ms']:.1f} ms; idle p99 + 2 batches = {allowed:.1f} ms",

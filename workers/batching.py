@@ -27,6 +27,8 @@ ItemT = TypeVar("ItemT", bound=Waits)
 MIN_SHARE_TOKENS = 32
 #: Part of a batch's budget that bulk work gets once it has waited longer than its aging limit.
 BULK_SHARE = 0.1
+#: Seconds without interactive work after which nobody is taken to be searching.
+QUIET_S = 5.0
 
 
 class Lanes(Generic[ItemT]):
@@ -42,14 +44,20 @@ class Lanes(Generic[ItemT]):
         """
         self.max_batch_tokens = max_batch_tokens
         self.bulk_batch_tokens = bulk_batch_tokens
+        #: The same while nobody searches.
+        self.quiet_bulk_tokens = bulk_batch_tokens
         self._aging_s = aging_s
+        #: When the last interactive item arrived.
+        self._searched_at = float("-inf")
         #: Tokens that aged bulk work was promised and has not been given.
         self._aged_credit = 0
         self._lanes: dict[Lane, deque[ItemT]] = {lane: deque() for lane in Lane}
 
     def add(self, lane: Lane, items: Iterable[ItemT]) -> None:
-        """Append items to a lane."""
+        """Append items to a lane, in the order in which they arrived."""
         self._lanes[lane].extend(items)
+        if lane is Lane.INTERACTIVE and self._lanes[lane]:
+            self._searched_at = self._lanes[lane][-1].arrived_at
 
     def __len__(self) -> int:
         return sum(map(len, self._lanes.values()))
@@ -69,7 +77,8 @@ class Lanes(Generic[ItemT]):
         """Remove and return the next batch: interactive first, then bulk into the room that is left.
 
         The batch is at least one item (so that one longer than the budget still runs, alone) and otherwise within
-        `max_batch_tokens`. Bulk tops a batch up to `bulk_batch_tokens` only.
+        `max_batch_tokens`. Bulk tops a batch up to `bulk_batch_tokens` only, and to `quiet_bulk_tokens` while nobody
+        searches.
 
         Args:
             now: Time on the items' clock, in seconds.
@@ -87,7 +96,8 @@ class Lanes(Generic[ItemT]):
             if shares > 1:
                 room = min(room, max(MIN_SHARE_TOKENS, -(-sum(item.tokens for item in interactive) // shares)))
             used = _fill(batch, interactive, room)
-        room = max(self.bulk_batch_tokens - used, reserved)
+        quiet = now - self._searched_at >= QUIET_S
+        room = max((self.quiet_bulk_tokens if quiet else self.bulk_batch_tokens) - used, reserved)
         self._aged_credit = max(0, self._aged_credit - _fill(batch, bulk, min(room, self.max_batch_tokens - used)))
         return batch
 

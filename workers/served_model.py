@@ -32,6 +32,9 @@ _CLEAN_BATCHES = 100
 _GROWTH = 1.05
 #: Batches below this many tokens say little about speed.
 _SPEED_MIN_TOKENS = 256
+#: While nobody searches, a bulk batch may take this many times as long: fewer, larger batches are up to a tenth faster, and
+#: who comes then waits for what is left of one of them, once.
+_QUIET_FACTOR = 2.5
 
 
 class ServedModel:
@@ -72,7 +75,7 @@ class ServedModel:
         self.lanes: Lanes[Item] = Lanes(
             max_batch_tokens=model.card.max_batch_tokens, bulk_batch_tokens=1, aging_s=aging_s
         )
-        self.lanes.bulk_batch_tokens = self._bulk_batch_tokens()
+        self._size_bulk_batches()
 
     def read_images(self, work: RequestWork) -> None:
         """Make pixels of a request's images, which takes milliseconds each; what cannot be read becomes its error."""
@@ -156,14 +159,14 @@ class ServedModel:
         """Learn from batches that ran at the same time how fast the device is, and how large a bulk batch may be."""
         if tokens >= _SPEED_MIN_TOKENS and seconds > 0:
             self.tokens_per_s += _SPEED_WEIGHT * (tokens / seconds - self.tokens_per_s)
-            self.lanes.bulk_batch_tokens = self._bulk_batch_tokens()
+            self._size_bulk_batches()
 
     def ran_out_of_memory(self, tokens: int) -> None:
         """Make smaller batches than the one of `tokens` that did not fit."""
         budget = max(_LEAST_BATCH_TOKENS, int(_AFTER_FAILURE * tokens))
         self.lanes.max_batch_tokens = min(self.lanes.max_batch_tokens, budget)
         self._clean_batches = 0
-        self.lanes.bulk_batch_tokens = self._bulk_batch_tokens()
+        self._size_bulk_batches()
 
     def ran_clean(self) -> None:
         """Grow the batches again after many that fitted, up to the configured budget."""
@@ -174,7 +177,7 @@ class ServedModel:
             self._clean_batches = 0
             grown = int(self.lanes.max_batch_tokens * _GROWTH) + 1
             self.lanes.max_batch_tokens = min(grown, self.card.max_batch_tokens)
-            self.lanes.bulk_batch_tokens = self._bulk_batch_tokens()
+            self._size_bulk_batches()
 
     def card_now(self) -> ModelCard:
         """Its card with what has been learned since it was loaded."""
@@ -189,7 +192,7 @@ class ServedModel:
         """
         if lane is Lane.INTERACTIVE:
             return (2 * self._parallel + 1) * self.card.max_batch_tokens
-        return 2 * self._parallel * self.lanes.bulk_batch_tokens
+        return 2 * self._parallel * self.lanes.quiet_bulk_tokens
 
     def _check_embed(self, request: EmbedRequest) -> None:
         card = self.card
@@ -246,5 +249,10 @@ class ServedModel:
             )
         return cut
 
-    def _bulk_batch_tokens(self) -> int:
-        return max(1, min(self.lanes.max_batch_tokens, int(self.tokens_per_s * self._bulk_batch_s)))
+    def _size_bulk_batches(self) -> None:
+        """Follow the speed and the budget."""
+        self.lanes.bulk_batch_tokens = self._tokens_in(self._bulk_batch_s)
+        self.lanes.quiet_bulk_tokens = self._tokens_in(_QUIET_FACTOR * self._bulk_batch_s)
+
+    def _tokens_in(self, seconds: float) -> int:
+        return max(1, min(self.lanes.max_batch_tokens, int(self.tokens_per_s * seconds)))

@@ -47,6 +47,8 @@ class Embedding:
             MillraceError: A retryable one: it could not be done now.
         """
         places = [place for place, document in enumerate(documents) if document.error is None]
+        # By length: a segment is run in many batches, and those of equal lengths are the fastest.
+        places.sort(key=lambda place: len(documents[place].text))
         texts = [documents[place].text for place in places]
 
         def build(some: Sequence[str]) -> EmbedRequest:

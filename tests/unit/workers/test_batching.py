@@ -7,7 +7,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from shared.queues import Lane
-from workers.batching import BULK_SHARE, Lanes
+from workers.batching import BULK_SHARE, QUIET_S, Lanes
 
 MAX, BULK_MAX, AGING_S = 100, 40, 2.0
 
@@ -190,6 +190,23 @@ def test_aged_bulk_of_any_length_is_served_within_a_bounded_number_of_batches(
 
     # Then
     assert served_after is not None, f"{bound} batches have passed it over"
+
+
+def test_bulk_batches_are_larger_while_nobody_searches() -> None:
+    # Given bulk work that never ends, and one search
+    lanes = _lanes()
+    lanes.quiet_bulk_tokens = 2 * BULK_MAX
+    lanes.add(Lane.BULK, _entries(Lane.BULK, [1] * 10 * MAX))
+
+    def tokens_taken(now: float) -> int:
+        return sum(entry.tokens for entry in lanes.take(now))
+
+    # Then a batch is larger until the search comes, and again once it has been quiet for long enough
+    assert tokens_taken(0.0) == 2 * BULK_MAX
+    lanes.add(Lane.INTERACTIVE, _entries(Lane.INTERACTIVE, [1], arrived_at=1.0))
+    assert tokens_taken(1.0) == BULK_MAX
+    assert tokens_taken(1.0 + 0.9 * QUIET_S) == BULK_MAX
+    assert tokens_taken(1.0 + QUIET_S) == 2 * BULK_MAX
 
 
 @given(st.lists(st.integers(1, 40), min_size=20, max_size=20), st.lists(st.integers(1, 40), min_size=1, max_size=8))

@@ -44,6 +44,7 @@ def test_the_budget_falls_below_the_batch_that_did_not_fit(model: ServedModel) -
 
     assert model.lanes.max_batch_tokens == 720
     assert model.lanes.bulk_batch_tokens == 720
+    assert model.lanes.quiet_bulk_tokens == 720
     assert model.card_now().max_batch_tokens == 720
 
 
