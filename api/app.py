@@ -60,5 +60,5 @@ def create_app(settings: ApiSettings) -> FastAPI:
         settings=settings,
     )
     add_webhook_routes(app, redis=core.redis, table=table, settings=settings)
-    add_health_routes(app, core.catalog, core.fleet, core.dispatcher, metrics, core.redis, settings)
+    add_health_routes(app, core.catalog, core.fleet, core.admission, metrics, core.redis, settings)
     return app

@@ -12,6 +12,8 @@ from redis.asyncio.retry import Retry
 from redis.backoff import NoBackoff
 
 import api.dialects
+from api.admission import Admission
+from api.backlog import Backlog
 from api.catalog import Catalog
 from api.dispatch import Dispatcher
 from api.endpoint import Endpoint
@@ -49,19 +51,19 @@ class Core:
             url, socket_timeout=_SOCKET_TIMEOUT_S, socket_connect_timeout=2.0, retry=Retry(NoBackoff(), 1)
         )
         self._subscriber = Redis.from_url(url, socket_timeout=None, socket_connect_timeout=2.0)
-        self.fleet = Fleet(self.redis, metrics, result_ttl_s=settings.result_ttl_s)
+        self._backlog = Backlog(process_id)
+        self.fleet = Fleet(self.redis, self._backlog, metrics, result_ttl_s=settings.result_ttl_s)
+        self.admission = Admission(self.fleet, self._backlog, max_pending_items=max_pending_items)
         self.replies = Replies(self.redis, self._subscriber, metrics, process_id)
         self.dispatcher = Dispatcher(
             self.replies,
             self.fleet,
+            self.admission,
             metrics,
             gateway_id=process_id,
             tasks_in_flight_per_worker=settings.tasks_in_flight_per_worker,
-            max_pending_items=max_pending_items,
         )
-        self.catalog = Catalog(
-            settings.models(), self.fleet, self.dispatcher.pending_by_model, any_name=settings.any_model_name
-        )
+        self.catalog = Catalog(settings.models(), self.fleet, self._backlog.items, any_name=settings.any_model_name)
         self._images = ImageFetcher(
             max_bytes=settings.image_limit_bytes,
             timeout_s=settings.image_timeout_s,

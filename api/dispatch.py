@@ -8,17 +8,18 @@ engine this turned 919 requests/s into 7,177 at concurrency 64, at no cost when 
 
 import asyncio
 import time
-from collections import Counter, deque
+from collections import deque
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field, replace
 from itertools import chain, count
 
+from api.admission import Admission
 from api.fleet import Fleet
 from api.long_texts import shortened
 from api.replies import Outcome, PendingTask, Replies
 from shared import deadline as deadlines
 from shared.celery_message import encode_task
-from shared.errors import DeadlineExceeded, MillraceError, Overloaded, Unavailable
+from shared.errors import DeadlineExceeded, MillraceError, Unavailable
 from shared.jobs import (
     ClassifyRequest,
     DecodeRequest,
@@ -68,42 +69,38 @@ class Dispatcher:
         self,
         replies: Replies,
         fleet: Fleet,
+        admission: Admission,
         metrics: Metrics,
         *,
         gateway_id: str,
         tasks_in_flight_per_worker: int,
-        max_pending_items: int,
     ) -> None:
         self._replies = replies
         self._fleet = fleet
+        self._admission = admission
         self._metrics = metrics
         self._gateway_id = gateway_id
         self._tasks_in_flight_per_worker = tasks_in_flight_per_worker
-        self._max_pending_items = max_pending_items
         self._streams: dict[tuple[str, Lane, Operation], _Stream] = {}
         self._numbers = count()
-        self.pending_requests = 0
-        self.pending_items = 0
-        #: The same for each model by its own name; a live view.
-        self.pending_by_model: Counter[str] = Counter()
 
     async def run(self, model: str, lane: Lane, request: Request) -> Output:
         """Send a request to the workers of `model` and wait for its result.
 
         Raises:
-            Overloaded: Too much is pending already.
+            Overloaded: It would not be answered in time.
             DeadlineExceeded: No answer came before the request's deadline.
             Unavailable: The same, while Redis cannot be reached.
             MillraceError: The worker's own answer.
         """
-        if self.pending_items + request.items > self._max_pending_items:
-            raise Overloaded(
-                f"{self.pending_items} inputs are waiting already and {self._max_pending_items} is the most",
-                retry_after_s=1,
-            )
         card = self._fleet.card(model)
         if card is not None:
             request = shortened(request, card.max_tokens)
+        with self._admission.admitted(model, lane, request, _estimate_tokens(request)):
+            return _merge(await self._replies_to(model, lane, request))
+
+    async def _replies_to(self, model: str, lane: Lane, request: Request) -> list[Reply]:
+        """The replies to a request's parts."""
         loop = asyncio.get_running_loop()
         stream = self._stream(model, lane, operation_of(request))
         parts: list[_Waiting] = []
@@ -116,12 +113,9 @@ class Dispatcher:
             # After this turn of the event loop, so that what arrived together leaves together.
             stream.pump_scheduled = True
             loop.call_soon(self._pump, stream)
-        self.pending_requests += 1
-        self.pending_items += request.items
-        self.pending_by_model[model] += request.items
         try:
             async with asyncio.timeout(max(0.0, deadlines.remaining_s(request.deadline)) + GRACE_S):
-                replies = [await part.reply for part in parts]
+                return [await part.reply for part in parts]
         except TimeoutError:
             if not self._fleet.reachable:
                 raise Unavailable(retry_after_s=1) from None
@@ -129,12 +123,8 @@ class Dispatcher:
                 raise DeadlineExceeded(f"no worker of model {model} answered before the deadline") from None
             raise DeadlineExceeded from None
         finally:
-            self.pending_requests -= 1
-            self.pending_items -= request.items
-            self.pending_by_model[model] -= request.items
             for part in parts:
                 part.reply.cancel()
-        return _merge(replies)
 
     def _stream(self, model: str, lane: Lane, operation: Operation) -> _Stream:
         key = model, lane, operation

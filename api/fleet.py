@@ -1,11 +1,13 @@
-"""The live workers, polled from Redis; and the recovery of what dead ones held."""
+"""The live workers and the backlog of all gateways, polled from Redis; and the recovery of what dead workers held."""
 
 import asyncio
 import time
+from collections.abc import Mapping
 
 from redis.asyncio import Redis
 from redis.exceptions import RedisError
 
+from api.backlog import Backlog
 from shared import keys, leases, lua
 from shared.celery_message import encode_failure
 from shared.errors import WorkerLost
@@ -19,8 +21,9 @@ log = get_logger("millrace.fleet")
 class Fleet:
     """What the workers' heartbeats say, at most `WATCH_INTERVAL_S` old."""
 
-    def __init__(self, redis: Redis, metrics: Metrics, *, result_ttl_s: int) -> None:
+    def __init__(self, redis: Redis, backlog: Backlog, metrics: Metrics, *, result_ttl_s: int) -> None:
         self._redis = redis
+        self._backlog = backlog
         self._metrics = metrics
         self._result_ttl_s = result_ttl_s
         self._watch = leases.LeaseWatch()
@@ -32,6 +35,12 @@ class Fleet:
     def workers_of(self, model: str) -> int:
         """Number of live workers that serve `model`."""
         return sum(any(card.name == model for card in worker.models) for worker in self.workers.values())
+
+    def tokens_per_s(self, model: str) -> float:
+        """What all workers of `model` make together, by their own measurements; 0 while there are none."""
+        return sum(
+            card.tokens_per_s for worker in self.workers.values() for card in worker.models if card.name == model
+        )
 
     def card(self, model: str) -> ModelCard | None:
         """A live worker's card of `model`, or None while no worker has run it."""
@@ -61,12 +70,22 @@ class Fleet:
         async with self._redis.pipeline(transaction=False) as pipe:
             pipe.time()
             pipe.zrange(keys.LEASES, 0, -1, withscores=True)
-            (seconds, microseconds), entries = await pipe.execute()
+            pipe.hgetall(keys.BACKLOG)
+            (seconds, microseconds), entries, said = await pipe.execute()
         server_now = seconds * 1000 + microseconds / 1000
+        await self._tell_backlog(said, server_now / 1000)
         lease_ends = {worker.decode(): end for worker, end in entries}
         await self._read_cards([worker for worker, end in lease_ends.items() if end > server_now])
         for worker in self._watch.observe(lease_ends, server_now, time.monotonic()):
             await self._take_back(worker)
+
+    async def _tell_backlog(self, said: Mapping[bytes, bytes], server_now_s: float) -> None:
+        silent = self._backlog.hear(said, server_now_s)
+        async with self._redis.pipeline(transaction=False) as pipe:
+            pipe.hset(keys.BACKLOG, *self._backlog.mine(server_now_s))
+            if silent:
+                pipe.hdel(keys.BACKLOG, *silent)
+            await pipe.execute()
 
     async def _read_cards(self, live: list[str]) -> None:
         values = await self._redis.mget([keys.worker_card(worker) for worker in live]) if live else []

@@ -15,8 +15,8 @@ from redis.asyncio import Redis
 from redis.exceptions import RedisError
 from starlette.responses import JSONResponse, PlainTextResponse, Response
 
+from api.admission import Admission
 from api.catalog import Catalog
-from api.dispatch import Dispatcher
 from api.fleet import Fleet
 from api.settings import ApiSettings
 from shared import __version__
@@ -62,7 +62,7 @@ def add_health_routes(
     app: FastAPI,
     catalog: Catalog,
     fleet: Fleet,
-    dispatcher: Dispatcher,
+    admission: Admission,
     metrics: Metrics,
     redis: Redis,
     settings: ApiSettings,
@@ -100,9 +100,13 @@ def add_health_routes(
         return JSONResponse(stats)
 
     async def show_metrics() -> Response:
-        metrics.gauge("millrace_pending_requests").set(dispatcher.pending_requests)
-        metrics.gauge("millrace_pending_items").set(dispatcher.pending_items)
-        metrics.gauge("te_queue_size").set(dispatcher.pending_items)
+        metrics.gauge("millrace_pending_requests").set(admission.pending_requests)
+        metrics.gauge("millrace_pending_items").set(admission.pending_items)
+        metrics.gauge("te_queue_size").set(admission.pending_items)
+        for config in catalog.models:
+            for lane in Lane:
+                wait = metrics.gauge("millrace_estimated_wait_seconds", model=config.name, lane=str(lane))
+                wait.set(admission.estimated_wait_s(config.name, lane))
         await _measure_queues(catalog, fleet, metrics, redis)
         return Response(metrics.exposition(), media_type="text/plain; version=0.0.4; charset=utf-8")
 

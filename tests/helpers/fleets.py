@@ -4,6 +4,7 @@ from typing import Any, Literal
 
 from redis.asyncio import Redis
 
+from api.backlog import Backlog
 from api.fleet import Fleet
 from shared.metrics import Metrics, Owner
 from shared.model_card import ModelCard, WorkerCard
@@ -33,7 +34,7 @@ def card(name: str, model_type: Literal["embedding", "reranker"] = "embedding", 
 
 def fleet_of(*cards: ModelCard, state: Literal["ready", "restarting", "draining"] = "ready") -> Fleet:
     """A fleet that has seen one worker per card. Its Redis client never connects."""
-    fleet = Fleet(Redis(), Metrics(Owner.GATEWAY), result_ttl_s=10)
+    fleet = Fleet(Redis(), Backlog("gw"), Metrics(Owner.GATEWAY), result_ttl_s=10)
     fleet.workers = {
         f"w{number}": WorkerCard(
             worker=f"w{number}", hostname="h", pid=1, device="cpu", state=state, models=[model_card]

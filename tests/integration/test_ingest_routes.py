@@ -614,14 +614,14 @@ def test_results_on_the_same_connection_show_signs_of_life(
 
 
 def test_a_client_that_leaves_takes_its_documents_along(gateway: BulkGateway) -> None:
-    dispatcher = gateway.core.dispatcher
+    admission = gateway.core.admission
     with (
         gateway.client() as own,
         own.stream("POST", "/v1/ingest", content=docs(2000), headers={"accept": "application/x-ndjson"}),
     ):
         # There is no worker; some groups wait for one, the others for them.
-        wait_until(lambda: dispatcher.pending_items > 500)
-    wait_until(lambda: dispatcher.pending_items == 0)
+        wait_until(lambda: admission.pending_items > 500)
+    wait_until(lambda: admission.pending_items == 0)
 
 
 def test_who_gets_no_results_is_not_read_from(gateway: BulkGateway) -> None:

@@ -14,6 +14,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from api.admission import Admission
+from api.backlog import Backlog
 from api.dispatch import Dispatcher, _chunks, _estimate_tokens, _merge, _resolve, _split, _take, _Waiting
 from api.replies import PendingTask
 from shared.errors import DeadlineExceeded, InferenceFailed, WorkerLost
@@ -304,21 +306,21 @@ def test_inputs_count_for_their_model_until_they_are_answered() -> None:
     async def counts() -> list[int]:
         published = asyncio.get_running_loop().create_future()
         replies = SimpleNamespace(publish=published.set_result)
-        fleet, metrics = fleet_of(card("m")), Metrics(Owner.GATEWAY)
+        fleet, backlog = fleet_of(card("m")), Backlog("gw")
         dispatcher = Dispatcher(
             replies,  # type: ignore[arg-type]
             fleet,
-            metrics,
+            Admission(fleet, backlog, max_pending_items=10),
+            Metrics(Owner.GATEWAY),
             gateway_id="gw",
             tasks_in_flight_per_worker=1,
-            max_pending_items=10,
         )
         request = replace(_embed(["a", "b", "c"]), deadline=time.time() + 60)
         running = asyncio.create_task(dispatcher.run("m", Lane.INTERACTIVE, request))
         task: PendingTask = await published
-        while_waiting = dispatcher.pending_by_model["m"]
+        while_waiting = backlog.items["m"]
         task.on_outcome([output([[1.0]])])
         await running
-        return [while_waiting, dispatcher.pending_by_model["m"], dispatcher.pending_by_model["other"]]
+        return [while_waiting, backlog.items["m"], backlog.items["other"]]
 
     assert asyncio.run(counts()) == [3, 0, 0]

@@ -1,0 +1,150 @@
+"""Admission: who cannot be answered in time is told at once, and when to come back."""
+
+import time
+from collections.abc import Callable
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from api.admission import Admission, corrected, wait_s
+from api.backlog import TTL_S, Backlog
+from shared.errors import DeadlineExceeded, Overloaded
+from shared.jobs import EmbedRequest
+from shared.queues import Lane
+from tests.helpers.fleets import card, fleet_of
+
+
+def _request(*, seconds: float = 10.0, items: int = 1) -> EmbedRequest:
+    return EmbedRequest(request_id="r", deadline=time.time() + seconds, texts=["x"] * items)
+
+
+@pytest.fixture
+def backlog() -> Backlog:
+    return Backlog("gw-here")
+
+
+@pytest.fixture
+def admission(backlog: Backlog) -> Admission:
+    """Of a model with two workers that make 1,000 tokens/s each."""
+    return Admission(fleet_of(card("m"), card("m")), backlog, max_pending_items=100)
+
+
+def test_a_request_that_would_be_late_is_refused_with_the_time_to_come_back(
+    admission: Admission, backlog: Backlog
+) -> None:
+    # Given 20 seconds of work ahead
+    backlog.add("m", Lane.INTERACTIVE, items=1, tokens=40_000)
+
+    # When somebody wants an answer within five
+    with pytest.raises(Overloaded) as refused, admission.admitted("m", Lane.INTERACTIVE, _request(seconds=5), 2000):
+        pass
+
+    # Then 16 of the 21 seconds have to pass first, and the sentence says so
+    assert refused.value.retry_after_s == pytest.approx(16, abs=0.1)
+    assert "about 21 s" in refused.value.message
+    assert "x-request-timeout" in refused.value.message
+
+
+def test_who_has_the_time_waits(admission: Admission, backlog: Backlog) -> None:
+    backlog.add("m", Lane.INTERACTIVE, items=1, tokens=40_000)
+
+    with admission.admitted("m", Lane.INTERACTIVE, _request(seconds=30), 2000):
+        assert admission.pending_requests == 1
+        assert backlog.ahead("m", Lane.INTERACTIVE) == 42_000
+
+    assert (admission.pending_requests, admission.pending_items) == (0, 0)
+    assert backlog.ahead("m", Lane.INTERACTIVE) == 40_000
+
+
+def test_bulk_work_keeps_nobody_from_searching(admission: Admission, backlog: Backlog) -> None:
+    backlog.add("m", Lane.BULK, items=1, tokens=10_000_000)
+
+    with admission.admitted("m", Lane.INTERACTIVE, _request(), 10):
+        pass
+    with pytest.raises(Overloaded), admission.admitted("m", Lane.BULK, _request(), 10):
+        pass
+
+
+def test_a_large_request_with_nothing_ahead_of_it_may_try(admission: Admission) -> None:
+    with admission.admitted("m", Lane.INTERACTIVE, _request(seconds=1), 1_000_000):
+        pass
+
+
+def test_without_workers_requests_wait_for_one_to_start() -> None:
+    backlog = Backlog("gw")
+    backlog.add("m", Lane.INTERACTIVE, items=1, tokens=10_000_000)
+    admission = Admission(fleet_of(), backlog, max_pending_items=100)
+
+    with admission.admitted("m", Lane.INTERACTIVE, _request(), 10):
+        pass
+
+
+def test_no_more_inputs_wait_than_are_allowed(admission: Admission) -> None:
+    with (
+        admission.admitted("m", Lane.INTERACTIVE, _request(items=60), 60),
+        pytest.raises(Overloaded, match="60 inputs are waiting already and 100 is the most") as refused,
+        admission.admitted("m", Lane.INTERACTIVE, _request(items=60), 60),
+    ):
+        pass
+
+    assert (refused.value.retry_after_s or 0) >= 1
+
+
+def test_what_waits_at_other_gateways_is_ahead_too_until_they_fall_silent(
+    admission: Admission, backlog: Backlog
+) -> None:
+    # Given another gateway with 20 seconds of work
+    other = Backlog("gw-there")
+    other.add("m", Lane.INTERACTIVE, items=1, tokens=40_000)
+    field, value = other.mine(1000.0)
+
+    # When its word is fresh, and when it is old
+    fresh = backlog.hear({field.encode(): value}, 1000.0 + TTL_S / 2)
+    wait_when_fresh = admission.estimated_wait_s("m", Lane.INTERACTIVE)
+    silent = backlog.hear({field.encode(): value}, 1000.0 + 2 * TTL_S)
+    wait_when_silent = admission.estimated_wait_s("m", Lane.INTERACTIVE)
+
+    # Then
+    assert (fresh, wait_when_fresh) == ([], 20.0)
+    assert (silent, wait_when_silent) == (["gw-there"], 0.0)
+
+
+def test_ones_own_word_is_not_counted_twice(backlog: Backlog) -> None:
+    backlog.add("m", Lane.INTERACTIVE, items=1, tokens=500)
+    field, value = backlog.mine(1000.0)
+
+    backlog.hear({field.encode(): value}, 1000.0)
+
+    assert backlog.ahead("m", Lane.INTERACTIVE) == 500
+
+
+@given(st.floats(0.5, 4.0))
+def test_estimates_come_to_what_requests_really_take(truth: float) -> None:
+    # Given workers that are slower or faster than they say
+    correction = 1.0
+
+    # When a hundred requests have been answered
+    for _ in range(100):
+        estimate_s = wait_s(10_000, 0, 2000, correction)
+        correction = corrected(correction, estimate_s, truth * 5.0)
+
+    # Then
+    assert wait_s(10_000, 0, 2000, correction) == pytest.approx(truth * 5.0, rel=0.05)
+
+
+def test_one_strange_request_changes_little_and_short_ones_nothing() -> None:
+    assert corrected(1.0, 1.0, 1000.0) <= 8.0
+    assert corrected(1.0, 0.1, 30.0) == 1.0
+
+
+@pytest.mark.parametrize("error", [DeadlineExceeded, ValueError])
+def test_what_was_not_answered_is_not_counted_any_more(
+    admission: Admission, backlog: Backlog, error: Callable[[], Exception]
+) -> None:
+    with pytest.raises(Exception), admission.admitted("m", Lane.INTERACTIVE, _request(), 10):  # noqa: B017
+        raise error()
+
+    assert admission.pending_requests == 0
+    assert backlog.ahead("m", Lane.INTERACTIVE) == 0
+    assert backlog.items["m"] == 0
