@@ -40,8 +40,8 @@ def test_a_request_that_would_be_late_is_refused_with_the_time_to_come_back(
     with pytest.raises(Overloaded) as refused, admission.admitted("m", Lane.INTERACTIVE, _request(seconds=5), 2000):
         pass
 
-    # Then 16 of the 21 seconds have to pass first, and the sentence says so
-    assert refused.value.retry_after_s == pytest.approx(16, abs=0.1)
+    # Then 17 of the 21 seconds have to pass first, which leaves some of the five for surprises, and the sentence says so
+    assert refused.value.retry_after_s == pytest.approx(17, abs=0.1)
     assert "about 21 s" in refused.value.message
     assert "x-request-timeout" in refused.value.message
 
