@@ -1,10 +1,14 @@
 """`python -m api`: the gateway as a process."""
 
+import os
+import sys
+
 import uvicorn
 
 from api.app import create_app
 from api.settings import ApiSettings
 from shared.logging import configure_logging
+from shared.model_config import ConfigurationError
 from shared.settings import load_or_exit
 
 
@@ -12,8 +16,13 @@ def main() -> None:
     """Read the environment and serve until SIGTERM; requests under way are finished within the drain time."""
     settings = load_or_exit(ApiSettings)
     configure_logging(settings.log_level, settings.log_format)
+    try:
+        app = create_app(settings)
+    except ConfigurationError as err:
+        sys.stderr.write(f"millrace: {err}\n")
+        raise SystemExit(os.EX_CONFIG) from err
     uvicorn.run(
-        create_app(settings),
+        app,
         host=settings.host,
         port=settings.port,
         log_config=None,

@@ -12,6 +12,7 @@ from redis.asyncio.retry import Retry
 from redis.backoff import NoBackoff
 
 import api.dialects
+from api.access.register import KeyRegister
 from api.catalog import Catalog
 from api.dispatch import Dispatcher
 from api.endpoint import Endpoint
@@ -41,7 +42,11 @@ class Core:
             metrics: Of this process.
             name: What the process's task ids begin with.
             max_pending_items: Inputs that may wait for their answers.
+
+        Raises:
+            ConfigurationError: The keys file is missing or wrong.
         """
+        self.register = KeyRegister(settings.api_key, settings.keys_file)
         process_id = f"{name}{uuid4().hex[:12]}"
         url = settings.redis_url.get_secret_value()
         # No retries inside the client: the sweep publishes again what is missing, and knows what was not.
@@ -76,7 +81,7 @@ class Core:
     @asynccontextmanager
     async def running(self, *more: Awaitable[None]) -> AsyncIterator[None]:
         """Connect, and run what goes on in the background, with `more` of it, until the block ends."""
-        loops = (self.fleet.run(), self.replies.listen(), self.replies.sweep(), *more)
+        loops = (self.fleet.run(), self.replies.listen(), self.replies.sweep(), self.register.watch(), *more)
         background = [asyncio.ensure_future(run) for run in loops]
         for task in background:
             task.add_done_callback(_stop_if_it_failed)

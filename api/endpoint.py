@@ -11,6 +11,7 @@ from starlette.requests import Request as HttpRequest
 from starlette.responses import Response
 
 from api import wire
+from api.access.caller import ANYONE, Caller
 from api.bodies import read_json_object
 from api.catalog import Catalog
 from api.dialect import Answer, Context, Dialect, Job, Route
@@ -18,6 +19,7 @@ from api.dispatch import Dispatcher
 from api.images import ImageFetcher
 from api.settings import ApiSettings
 from shared import deadline as deadlines
+from shared.access import group_of
 from shared.errors import (
     BatchTooLarge,
     DeadlineExceeded,
@@ -86,14 +88,17 @@ class Endpoint:
         try:
             # Not starlette's look-up, which decodes every header each time: a tenth of the gateway's time.
             given = dict(request.scope["headers"])
+            caller: Caller = request.scope["state"].get("caller", ANYONE)
+            lane = _lane(given)
+            caller.require_lane(lane)
             data = await read_json_object(
                 request.stream(),
                 given,
                 limit_bytes=self._settings.body_limit_bytes,
                 most_inputs=4 * self._settings.max_client_batch_size,
             )
-            context = self._context(request, given)
-            content, headers = await self._converse(exchange, contenders, data, context, _lane(given), started)
+            context = self._context(request, given, caller)
+            content, headers = await self._converse(exchange, contenders, data, context, lane, started)
             status = 200
         except MillraceError as error:
             code = error.code
@@ -159,12 +164,13 @@ class Endpoint:
         job = route.parse(body, context)
         # On a route for a model's main task, only the job says which.
         exchange.operation = operation_of(job.requests[0])
-        models, outputs = await self._run(job, lane)
+        context.caller.require(group_of(exchange.operation))
+        models, outputs = await self._run(job, lane, context.catalog)
         answer = Answer(context.request_id, models[0], outputs, time.perf_counter() - started, models)
         exchange.answer = answer
         return wire.dumps(route.render(body, answer)), _headers(job, answer)
 
-    def _context(self, request: HttpRequest, headers: Mapping[bytes, bytes]) -> Context:
+    def _context(self, request: HttpRequest, headers: Mapping[bytes, bytes], caller: Caller) -> Context:
         timeout_s = self._settings.request_timeout_s
         given = headers.get(b"x-request-timeout")
         if given is not None:
@@ -175,9 +181,11 @@ class Endpoint:
             if not 0 < timeout_s <= 86_400:
                 shown = given.decode("latin-1")
                 raise InvalidRequest(f"header x-request-timeout must be seconds, more than 0, not {shown!r}")
-        return Context(request.state.request_id, deadlines.after(timeout_s), self._catalog)
+        return Context(
+            request.state.request_id, deadlines.after(timeout_s), self._catalog.within(caller.scope.models), caller
+        )
 
-    async def _run(self, job: Job, lane: Lane) -> tuple[list[str], list[Output]]:
+    async def _run(self, job: Job, lane: Lane, catalog: Catalog) -> tuple[list[str], list[Output]]:
         """The own names of the models that answered the requests, and their outputs."""
         operation = operation_of(job.requests[0])
         items, most = sum(request.items for request in job.requests), self._settings.max_client_batch_size
@@ -193,7 +201,7 @@ class Endpoint:
         self._metrics.gauge("te_request_count", method=method).inc()
         names = job.models or [job.model] * len(job.requests)
         models = [
-            self._resolve(name, request, images=job.images is not None)
+            _resolve(catalog, name, request, images=job.images is not None)
             for name, request in zip(names, job.requests, strict=True)
         ]
         outputs = await self._dispatch(models, lane, await self._with_images(job))
@@ -203,10 +211,6 @@ class Endpoint:
         for model, output in zip(models, outputs, strict=True):
             self._observe(model, operation, output)
         return models, outputs
-
-    def _resolve(self, name: str | None, request: Request, *, images: bool) -> str:
-        kinds = request.kinds if isinstance(request, EmbedRequest) else ()
-        return self._catalog.resolve(name, operation_of(request), kinds, images=images)
 
     async def _dispatch(self, models: Sequence[str], lane: Lane, requests: Sequence[Request]) -> list[Output]:
         if len(requests) == 1:
@@ -261,6 +265,11 @@ class Endpoint:
 def _exchange(contenders: Sequence[tuple[Dialect, Route]]) -> Exchange:
     dialect, route = contenders[0]
     return Exchange(dialect, route, route.operation)
+
+
+def _resolve(catalog: Catalog, name: str | None, request: Request, *, images: bool) -> str:
+    kinds = request.kinds if isinstance(request, EmbedRequest) else ()
+    return catalog.resolve(name, operation_of(request), kinds, images=images)
 
 
 async def _together(coroutines: Sequence[Coroutine[Any, Any, ResultT]]) -> list[ResultT]:

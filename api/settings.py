@@ -1,6 +1,8 @@
 """Settings of the gateway."""
 
-from pydantic import Field
+from pathlib import Path
+
+from pydantic import Field, SecretStr
 from pydantic_settings import SettingsConfigDict
 
 from shared.bulk.settings import WebhookSettings
@@ -14,6 +16,18 @@ class ApiSettings(WebhookSettings):
 
     host: str = Field("127.0.0.1", description="Address that the gateway listens on.")
     port: int = Field(8080, ge=1, le=65535, description="Port that the gateway listens on.")
+    api_key: SecretStr = Field(
+        SecretStr(""),
+        description="API keys, separated by commas: every request must bring one of them, which may then do everything. "
+        "Without this and `MILLRACE_KEYS_FILE` no key is asked for, and any that is sent is ignored.",
+    )
+    keys_file: Path | None = Field(
+        None,
+        description="YAML file of tenants, their keys (hashed) and what those allow; followed while the service runs.",
+    )
+    metrics_need_key: bool = Field(
+        False, description="Ask for a key of the group `admin` at `/metrics` too, where keys are asked for."
+    )
     request_timeout_s: float = Field(
         30.0, gt=0, description="Deadline of a request in seconds; the header `x-request-timeout` overrides it."
     )

@@ -121,6 +121,20 @@ class ModelNotFound(MillraceError):
     status = 404
 
 
+class Unauthenticated(MillraceError):
+    """The request has no valid API key."""
+
+    code = "invalid_api_key"
+    status = 401
+
+
+class Forbidden(MillraceError):
+    """The API key does not allow this."""
+
+    code = "permission_denied"
+    status = 403
+
+
 class PathNotFound(MillraceError):
     """Nothing is served at this path."""
 

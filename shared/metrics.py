@@ -57,6 +57,7 @@ _ML = ("model", "lane")
 
 METRICS: tuple[Metric, ...] = (
     Metric("millrace_requests_total", _C, _GW, "HTTP requests answered.", ("dialect", "operation", "code")),
+    Metric("millrace_refused_requests_total", _C, _GW, "HTTP requests refused because of their key.", ("code",)),
     Metric("millrace_request_duration_seconds", _H, _GW, "HTTP request time.", ("dialect", "operation"), _SECONDS),
     Metric("millrace_request_items", _H, _GW, "Texts or documents per request.", ("operation",), _SIZES),
     Metric("millrace_tokens_total", _C, _GW, "Tokens of successful requests.", ("model", "operation")),
