@@ -70,6 +70,7 @@ def create_app(settings: ApiSettings) -> FastAPI:
         app.add_middleware(
             Gate,
             register=core.register,
+            limits=core.limits,
             public=public_paths(settings),
             dialects=DialectPaths(core.dialects.values(), core.contenders),
             routes=app.router.routes,

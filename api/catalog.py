@@ -66,6 +66,16 @@ class Catalog:
         if not self.models:
             raise Forbidden("this key may use none of the models that are served here")
 
+    def refuse_foreign(self, name: str) -> None:
+        """See that a name is not that of a model which is served, but not to the caller.
+
+        Raises:
+            Forbidden: It is.
+        """
+        if self.find(name) is None and self._whole is not None and self._whole.find(name) is not None:
+            allowed = ", ".join(config.name for config in self.models) or "none"
+            raise Forbidden(f"this key may not use model {name!r}; it may use: {allowed}", param="model")
+
     def card(self, model: str) -> ModelCard | None:
         """The card of a model by its own name, or None while no worker has run it."""
         return self._fleet.card(model)
@@ -139,9 +149,8 @@ class Catalog:
             return self._default(operation, kinds, images=images)
         config = self.find(name)
         if config is None:
+            self.refuse_foreign(name)
             served = ", ".join(config.name for config in self.models)
-            if self._whole is not None and self._whole.find(name) is not None:
-                raise Forbidden(f"this key may not use model {name!r}; it may use: {served}", param="model")
             raise ModelNotFound(f"model {name!r} is not served here; served models: {served}", param="model")
         card = self.card(config.name)
         if card is not None and operation not in card.operations:

@@ -12,6 +12,7 @@ from redis.asyncio.retry import Retry
 from redis.backoff import NoBackoff
 
 import api.dialects
+from api.access.limits import TenantLimits
 from api.access.register import KeyRegister
 from api.catalog import Catalog
 from api.dispatch import Dispatcher
@@ -53,6 +54,7 @@ class Core:
         self.redis = Redis.from_url(
             url, socket_timeout=_SOCKET_TIMEOUT_S, socket_connect_timeout=2.0, retry=Retry(NoBackoff(), 1)
         )
+        self.limits = TenantLimits(self.redis)
         self._subscriber = Redis.from_url(url, socket_timeout=None, socket_connect_timeout=2.0)
         self.fleet = Fleet(self.redis, metrics, result_ttl_s=settings.result_ttl_s)
         self.replies = Replies(self.redis, self._subscriber, metrics, process_id)
@@ -81,7 +83,14 @@ class Core:
     @asynccontextmanager
     async def running(self, *more: Awaitable[None]) -> AsyncIterator[None]:
         """Connect, and run what goes on in the background, with `more` of it, until the block ends."""
-        loops = (self.fleet.run(), self.replies.listen(), self.replies.sweep(), self.register.watch(), *more)
+        loops = (
+            self.fleet.run(),
+            self.replies.listen(),
+            self.replies.sweep(),
+            self.register.watch(),
+            self.limits.renew(),
+            *more,
+        )
         background = [asyncio.ensure_future(run) for run in loops]
         for task in background:
             task.add_done_callback(_stop_if_it_failed)

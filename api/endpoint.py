@@ -12,6 +12,7 @@ from starlette.responses import Response
 
 from api import wire
 from api.access.caller import ANYONE, Caller
+from api.access.limits import Charge
 from api.bodies import read_json_object
 from api.catalog import Catalog
 from api.dialect import Answer, Context, Dialect, Job, Route
@@ -26,7 +27,7 @@ from shared.errors import (
     InvalidRequest,
     MillraceError,
 )
-from shared.jobs import EmbedRequest, Request, operation_of
+from shared.jobs import EmbedRequest, Request, estimated_tokens, operation_of
 from shared.logging import get_logger
 from shared.metrics import Metrics
 from shared.queues import Lane, Operation
@@ -98,7 +99,8 @@ class Endpoint:
                 most_inputs=4 * self._settings.max_client_batch_size,
             )
             context = self._context(request, given, caller)
-            content, headers = await self._converse(exchange, contenders, data, context, lane, started)
+            charge: Charge | None = request.scope["state"].get("charge")
+            content, headers = await self._converse(exchange, contenders, data, context, lane, started, charge)
             status = 200
         except MillraceError as error:
             code = error.code
@@ -154,6 +156,7 @@ class Endpoint:
         context: Context,
         lane: Lane,
         started: float,
+        charge: Charge | None = None,
     ) -> tuple[bytes, dict[str, str]]:
         """Body and headers of the answer; what is found out on the way is noted in `exchange`."""
         if len(contenders) > 1:
@@ -165,10 +168,24 @@ class Endpoint:
         # On a route for a model's main task, only the job says which.
         exchange.operation = operation_of(job.requests[0])
         context.caller.require(group_of(exchange.operation))
-        models, outputs = await self._run(job, lane, context.catalog)
+        if charge is None:
+            models, outputs = await self._run(job, lane, context.catalog)
+        else:
+            models, outputs = await self._charged(charge, job, lane, context.catalog)
         answer = Answer(context.request_id, models[0], outputs, time.perf_counter() - started, models)
         exchange.answer = answer
         return wire.dumps(route.render(body, answer)), _headers(job, answer)
+
+    async def _charged(self, charge: Charge, job: Job, lane: Lane, catalog: Catalog) -> tuple[list[str], list[Output]]:
+        """The same as `_run`, for a tenant with limits: what fails costs no tokens."""
+        await charge.take_tokens(sum(estimated_tokens(request.characters, request.items) for request in job.requests))
+        real = 0
+        try:
+            models, outputs = await self._run(job, lane, catalog)
+            real = sum(output.tokens for output in outputs)
+        finally:
+            charge.correct_tokens(real)
+        return models, outputs
 
     def _context(self, request: HttpRequest, headers: Mapping[bytes, bytes], caller: Caller) -> Context:
         timeout_s = self._settings.request_timeout_s

@@ -8,15 +8,16 @@ from collections.abc import Sequence
 
 from starlette.responses import Response
 from starlette.routing import BaseRoute, Match
-from starlette.types import ASGIApp, Receive, Scope, Send
+from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from api import wire
-from api.access.caller import Caller
+from api.access.caller import NO_LIMITS, Caller
 from api.access.keys import presented
+from api.access.limits import Charge, TenantLimits
 from api.access.register import KeyRegister
 from api.dialect_paths import DialectPaths
 from shared.access import RouteGroup
-from shared.errors import MillraceError, Unauthenticated
+from shared.errors import MillraceError, RateLimited, Unauthenticated
 from shared.logging import get_logger
 from shared.metrics import Metrics
 from shared.queues import Lane
@@ -31,6 +32,8 @@ _BULK = (
 #: Documentation, which tells what the service can do and nothing of what it does.
 _DOCUMENTED = frozenset({"/docs", "/redoc", "/openapi.json", "/docs/oauth2-redirect"})
 _DOCUMENTATION_FILES = "/docs/static/"
+#: Methods that cost a tenant nothing: what only looks, and what makes room.
+_FREE = frozenset({"GET", "HEAD", "OPTIONS", "DELETE"})
 _CHALLENGE = {"www-authenticate": 'Bearer realm="millrace"'}
 
 
@@ -42,6 +45,7 @@ class Gate:
         app: ASGIApp,
         *,
         register: KeyRegister,
+        limits: TenantLimits,
         public: frozenset[str],
         dialects: DialectPaths,
         routes: Sequence[BaseRoute],
@@ -52,6 +56,7 @@ class Gate:
         Args:
             app: What is behind it.
             register: Knows the keys.
+            limits: Of the tenants.
             public: Paths of GET and HEAD that need no key, without a slash at their end.
             dialects: In which a path's errors are told; those of other paths are told in OpenAI's words.
             routes: All that is served; may grow.
@@ -59,6 +64,7 @@ class Gate:
         """
         self._app = app
         self._register = register
+        self._limits = limits
         self._public = public | _DOCUMENTED
         self._dialects = dialects
         self._routes = routes
@@ -75,7 +81,27 @@ class Gate:
         except MillraceError as error:
             await self._refuse(scope, receive, send, error)
             return
-        await self._app(scope, receive, send)
+        if caller.limits is NO_LIMITS or scope["method"] in _FREE:
+            await self._app(scope, receive, send)
+        else:
+            await self._charge(scope, receive, send, Charge(caller, self._limits))
+
+    async def _charge(self, scope: Scope, receive: Receive, send: Send, charge: Charge) -> None:
+        """Let a request of a tenant with limits in, and say with its answer what is left of them."""
+
+        async def send_with_limits(message: Message) -> None:
+            if message["type"] == "http.response.start":
+                message["headers"] = [*message["headers"], *charge.headers()]
+            await send(message)
+
+        try:
+            await self._limits.admit(charge)
+            scope["state"]["charge"] = charge
+            await self._app(scope, receive, send_with_limits)
+        except RateLimited as error:
+            await self._refuse(scope, receive, send_with_limits, error)
+        finally:
+            self._limits.release(charge)
 
     def _is_public(self, scope: Scope) -> bool:
         if scope.get("method") not in ("GET", "HEAD"):

@@ -27,7 +27,7 @@ _ERRORS: dict[int | str, dict[str, Any]] = {
     413: {"description": "The body or the batch is too large."},
     422: {"description": "The request is not valid, in the words of TEI and its clients."},
     424: {"description": "The model does not do this, or failed, in the words of TEI and its clients."},
-    429: {"description": "Overloaded; retry after the seconds in `retry-after`."},
+    429: {"description": "Overloaded, or the key's limit is used up; retry after the seconds in `retry-after`."},
     503: {"description": "The queue cannot be reached."},
     504: {"description": "Not finished before the deadline."},
 }

@@ -157,6 +157,14 @@ class Overloaded(MillraceError):
     retryable = True
 
 
+class RateLimited(MillraceError):
+    """The tenant has asked for as much as it may; try again later."""
+
+    code = "rate_limit_exceeded"
+    status = 429
+    retryable = True
+
+
 class Unavailable(MillraceError):
     """The service cannot reach its queue; try again later."""
 

@@ -24,7 +24,10 @@
 | `millrace:files` | sorted set, file to creation (Unix s) | kept | gateway, runner | both |
 | `millrace:webhook:<endpoint>` | string, JSON `WebhookEndpoint` | until deleted | gateway | both |
 | `millrace:webhooks` | sorted set, endpoint to creation (Unix s) | kept | gateway | gateway |
-| `millrace:idempotency:<route>:<key>` | string, JSON | 24 h | gateway | gateway |
+| `millrace:<jobs, batches, files or webhooks>:of:<tenant>` | the same of one tenant | kept | gateway, runner | gateway |
+| `millrace:idempotency:<tenant><route>:<key>` | string, JSON | 24 h | gateway | gateway |
+| `millrace:limits:<limit>` | string, counter of a window | two intervals | gateway | gateway |
+| `millrace:places:<tenant>` | sorted set, request under way to end of lease (ms) | 15 s, renewed | gateway | gateway |
 | `millrace:event:<event>` | hash, see `shared.bulk.events` | 7 days after it ended | runner, callback worker | both |
 | `millrace:events:due:<target>` | sorted set, event to due time (ms) | until sent | both | runner |
 | `millrace:events:out:<target>` | sorted set, event to end of lease (ms) | until sent | both | runner |
@@ -120,9 +123,23 @@ def webhook(endpoint_id: str) -> str:
     return f"millrace:webhook:{endpoint_id}"
 
 
-def idempotency(route: str, key: str) -> str:
-    """What was answered to a request with an idempotency key."""
-    return f"millrace:idempotency:{route}:{key}"
+def owned(index: str, tenant: str | None) -> str:
+    """The part of an index that is a tenant's; all of it for None."""
+    return index if tenant is None else f"{index}:of:{tenant}"
+
+
+def idempotency(route: str, key: str, tenant: str | None = None) -> str:
+    """What was answered to a request with an idempotency key. A route begins with a slash, a tenant's name does not."""
+    return f"millrace:idempotency:{tenant or ''}{route}:{key}"
+
+
+#: The `limits` library writes its keys below this.
+LIMITS_PREFIX = "millrace:limits"
+
+
+def places(tenant: str) -> str:
+    """The requests of a tenant that are under way."""
+    return f"millrace:places:{tenant}"
 
 
 EVENT_PREFIX = "millrace:event:"

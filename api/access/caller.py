@@ -2,12 +2,29 @@
 
 from collections.abc import Iterable
 from dataclasses import dataclass
+from typing import Any
 
+from limits import RateLimitItem
 from starlette.requests import Request
 
 from shared.access import UNLIMITED, RouteGroup, Scope
 from shared.errors import Forbidden
 from shared.queues import Lane
+
+
+@dataclass(frozen=True, slots=True)
+class Limits:
+    """How much a tenant may ask for; None for any amount."""
+
+    #: Requests per interval.
+    requests: RateLimitItem | None = None
+    #: Tokens per interval.
+    tokens: RateLimitItem | None = None
+    #: Requests under way at a time.
+    concurrency: int | None = None
+
+
+NO_LIMITS = Limits()
 
 
 @dataclass(frozen=True, slots=True)
@@ -19,6 +36,11 @@ class Caller:
     #: What the key is called in logs.
     key: str
     scope: Scope
+    limits: Limits = NO_LIMITS
+
+    def owned(self) -> dict[str, Any]:
+        """The fields of a `JobSpec` that say whose it is."""
+        return {} if self.tenant is None else {"tenant": self.tenant, "scope": self.scope}
 
     def require(self, group: RouteGroup) -> None:
         """See that a group of routes is allowed.

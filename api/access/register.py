@@ -132,10 +132,11 @@ def listed_keys(api_key: SecretStr) -> list[bytes]:
 
 def _callers(tenants: Iterable[Tenant]) -> Iterable[tuple[bytes, tuple[bytes, Caller]]]:
     for tenant in tenants:
+        limits = tenant.limits.parsed()
         for key in tenant.keys:
             digest = bytes.fromhex(key.sha256)
             scope = tenant.allowed.within(key.scope(tenant.allowed.routes))
-            yield digest[:_LOOKED_UP], (digest, Caller(tenant.name, key.name, scope))
+            yield digest[:_LOOKED_UP], (digest, Caller(tenant.name, key.name, scope, limits))
 
 
 def _stamp(path: Path) -> _Stamp:

@@ -6,6 +6,7 @@ tenants:
     models: [all-MiniLM-L6-v2]      # names or aliases; all when absent
     routes: [embed, rerank]         # embed, rerank, classify, tokenize, bulk, admin; all but admin when absent
     lanes: [interactive]            # both when absent
+    limits: {requests: 600/minute, tokens: 2000000/hour, concurrency: 32}   # none when absent
     keys:
       - name: backend
         sha256: 9f86d081884c7d65...
@@ -18,8 +19,10 @@ from pathlib import Path
 from typing import Self
 
 import yaml
-from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
+from limits import RateLimitItem, parse
+from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator, model_validator
 
+from api.access.caller import Limits
 from shared.access import ORDINARY_ROUTES, RouteGroup, Scope
 from shared.model_config import ConfigurationError
 from shared.queues import Lane
@@ -50,6 +53,40 @@ class _Scoped(BaseModel):
         )
 
 
+def _interval(written: str) -> RateLimitItem:
+    """An amount per interval, such as `600/minute` or `10 per 5 minutes`.
+
+    Raises:
+        ValueError: It is none.
+    """
+    try:
+        return parse(written)
+    except ValueError as err:
+        raise ValueError("must be an amount per interval, such as 600/minute or 10 per 5 minutes") from err
+
+
+class LimitsEntry(BaseModel):
+    """How much all keys of a tenant may ask for together."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+    requests: str | None = None
+    tokens: str | None = None
+    concurrency: int | None = Field(None, ge=1)
+
+    @field_validator("requests", "tokens")
+    @classmethod
+    def _is_an_interval(cls, written: str | None) -> str | None:
+        if written is not None:
+            _interval(written)
+        return written
+
+    def parsed(self) -> Limits:
+        """The same, understood."""
+        requests, tokens = (None if one is None else _interval(one) for one in (self.requests, self.tokens))
+        return Limits(requests, tokens, self.concurrency)
+
+
 class KeyEntry(_Scoped):
     """A key."""
 
@@ -65,6 +102,7 @@ class Tenant(_Scoped):
     #: In logs, metrics and Redis keys.
     name: str = Field(pattern=_NAME)
     keys: tuple[KeyEntry, ...] = ()
+    limits: LimitsEntry = LimitsEntry()
 
     @model_validator(mode="after")
     def _keys_have_names_of_their_own(self) -> Self:

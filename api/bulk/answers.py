@@ -83,6 +83,7 @@ _ERRORS: dict[int | str, dict[str, Any]] = {
     413: {"description": "The body is too large."},
     415: {"description": "A body of this type is not taken here."},
     422: {"description": "The idempotency key was used with another payload."},
+    429: {"description": "The limit of the key is used up; retry after the seconds in `retry-after`."},
     503: {"description": "The queue or the store cannot be reached."},
     507: {"description": "The store is full."},
 }
