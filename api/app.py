@@ -17,6 +17,7 @@ from api.health import add_health_routes, public_paths
 from api.middleware import RequestId
 from api.routing import add_routes
 from api.settings import ApiSettings
+from api.usage_route import add_usage_route
 from shared import __version__
 from shared.bulk.store import Store
 from shared.bulk.table import JobTable
@@ -61,9 +62,10 @@ def create_app(settings: ApiSettings) -> FastAPI:
         table=table,
         store=store,
         catalog=core.catalog,
-        embedding=Embedding(core.dispatcher, metrics),
+        embedding=Embedding(core.dispatcher, metrics, core.usage),
         settings=settings,
     )
+    add_usage_route(app, core.usage)
     add_webhook_routes(app, redis=core.redis, table=table, settings=settings)
     add_health_routes(app, core.catalog, core.fleet, core.dispatcher, metrics, core.redis, settings)
     if core.register.is_on:

@@ -14,6 +14,7 @@ from redis.backoff import NoBackoff
 import api.dialects
 from api.access.limits import TenantLimits
 from api.access.register import KeyRegister
+from api.access.usage import Usage
 from api.catalog import Catalog
 from api.dispatch import Dispatcher
 from api.endpoint import Endpoint
@@ -55,6 +56,7 @@ class Core:
             url, socket_timeout=_SOCKET_TIMEOUT_S, socket_connect_timeout=2.0, retry=Retry(NoBackoff(), 1)
         )
         self.limits = TenantLimits(self.redis)
+        self.usage = Usage(self.redis, metrics, ttl_s=settings.usage_ttl_s)
         self._subscriber = Redis.from_url(url, socket_timeout=None, socket_connect_timeout=2.0)
         self.fleet = Fleet(self.redis, metrics, result_ttl_s=settings.result_ttl_s)
         self.replies = Replies(self.redis, self._subscriber, metrics, process_id)
@@ -75,7 +77,7 @@ class Core:
             allowed_hosts=[host.strip() for host in settings.image_hosts.split(",") if host.strip()],
             enabled=settings.image_urls,
         )
-        self.endpoint = Endpoint(self.catalog, self.dispatcher, self._images, metrics, settings)
+        self.endpoint = Endpoint(self.catalog, self.dispatcher, self._images, metrics, self.usage, settings)
         self.dialects = discover(api.dialects)
         #: Their routes by path.
         self.contenders = contenders_by_path(self.dialects, settings)
@@ -89,6 +91,7 @@ class Core:
             self.replies.sweep(),
             self.register.watch(),
             self.limits.renew(),
+            self.usage.run(),
             *more,
         )
         background = [asyncio.ensure_future(run) for run in loops]
@@ -102,6 +105,7 @@ class Core:
                 for task in running:
                     task.cancel()
                 await asyncio.wait(running, timeout=0.05)
+            await self.usage.flush()
             await self.redis.aclose()
             await self._subscriber.aclose()
             await self._images.aclose()

@@ -13,6 +13,7 @@ from starlette.responses import Response
 from api import wire
 from api.access.caller import ANYONE, Caller
 from api.access.limits import Charge
+from api.access.usage import Usage
 from api.bodies import read_json_object
 from api.catalog import Catalog
 from api.dialect import Answer, Context, Dialect, Job, Route
@@ -72,8 +73,10 @@ class Endpoint:
         dispatcher: Dispatcher,
         images: ImageFetcher,
         metrics: Metrics,
+        usage: Usage,
         settings: ApiSettings,
     ) -> None:
+        self._usage = usage
         self._images = images
         self._catalog = catalog
         self._dispatcher = dispatcher
@@ -169,19 +172,19 @@ class Endpoint:
         exchange.operation = operation_of(job.requests[0])
         context.caller.require(group_of(exchange.operation))
         if charge is None:
-            models, outputs = await self._run(job, lane, context.catalog)
+            models, outputs = await self._run(job, lane, context)
         else:
-            models, outputs = await self._charged(charge, job, lane, context.catalog)
+            models, outputs = await self._charged(charge, job, lane, context)
         answer = Answer(context.request_id, models[0], outputs, time.perf_counter() - started, models)
         exchange.answer = answer
         return wire.dumps(route.render(body, answer)), _headers(job, answer)
 
-    async def _charged(self, charge: Charge, job: Job, lane: Lane, catalog: Catalog) -> tuple[list[str], list[Output]]:
+    async def _charged(self, charge: Charge, job: Job, lane: Lane, context: Context) -> tuple[list[str], list[Output]]:
         """The same as `_run`, for a tenant with limits: what fails costs no tokens."""
         await charge.take_tokens(sum(estimated_tokens(request.characters, request.items) for request in job.requests))
         real = 0
         try:
-            models, outputs = await self._run(job, lane, catalog)
+            models, outputs = await self._run(job, lane, context)
             real = sum(output.tokens for output in outputs)
         finally:
             charge.correct_tokens(real)
@@ -202,7 +205,7 @@ class Endpoint:
             request.state.request_id, deadlines.after(timeout_s), self._catalog.within(caller.scope.models), caller
         )
 
-    async def _run(self, job: Job, lane: Lane, catalog: Catalog) -> tuple[list[str], list[Output]]:
+    async def _run(self, job: Job, lane: Lane, context: Context) -> tuple[list[str], list[Output]]:
         """The own names of the models that answered the requests, and their outputs."""
         operation = operation_of(job.requests[0])
         items, most = sum(request.items for request in job.requests), self._settings.max_client_batch_size
@@ -218,7 +221,7 @@ class Endpoint:
         self._metrics.gauge("te_request_count", method=method).inc()
         names = job.models or [job.model] * len(job.requests)
         models = [
-            _resolve(catalog, name, request, images=job.images is not None)
+            _resolve(context.catalog, name, request, images=job.images is not None)
             for name, request in zip(names, job.requests, strict=True)
         ]
         outputs = await self._dispatch(models, lane, await self._with_images(job))
@@ -227,6 +230,11 @@ class Endpoint:
         self._metrics.gauge("te_request_success", method=method).inc()
         for model, output in zip(models, outputs, strict=True):
             self._observe(model, operation, output)
+        for number, (model, request, output) in enumerate(zip(models, job.requests, outputs, strict=True)):
+            # A request may be several to the workers: it is one to its sender.
+            self._usage.count(
+                context.caller.tenant, model, requests=int(number == 0), items=request.items, tokens=output.tokens
+            )
         return models, outputs
 
     async def _dispatch(self, models: Sequence[str], lane: Lane, requests: Sequence[Request]) -> list[Output]:

@@ -16,6 +16,7 @@ from api.access.keys import presented
 from api.access.limits import Charge, TenantLimits
 from api.access.register import KeyRegister
 from api.dialect_paths import DialectPaths
+from api.usage_route import USAGE_PATH
 from shared.access import RouteGroup
 from shared.errors import MillraceError, RateLimited, Unauthenticated
 from shared.logging import get_logger
@@ -116,7 +117,7 @@ class Gate:
             Forbidden: The caller may not.
         """
         path = scope["path"].rstrip("/") or "/"
-        if self._dialects.find(path) is not None:
+        if path == USAGE_PATH or self._dialects.find(path) is not None:
             return
         if _is_bulk(path):
             caller.require(RouteGroup.BULK)

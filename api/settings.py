@@ -28,6 +28,9 @@ class ApiSettings(WebhookSettings):
     metrics_need_key: bool = Field(
         False, description="Ask for a key of the group `admin` at `/metrics` too, where keys are asked for."
     )
+    usage_ttl_s: float = Field(
+        90 * 86_400, ge=86_400, description="How long it is kept what tenants have used on a day, in seconds."
+    )
     request_timeout_s: float = Field(
         30.0, gt=0, description="Deadline of a request in seconds; the header `x-request-timeout` overrides it."
     )

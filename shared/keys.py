@@ -24,10 +24,11 @@
 | `millrace:files` | sorted set, file to creation (Unix s) | kept | gateway, runner | both |
 | `millrace:webhook:<endpoint>` | string, JSON `WebhookEndpoint` | until deleted | gateway | both |
 | `millrace:webhooks` | sorted set, endpoint to creation (Unix s) | kept | gateway | gateway |
-| `millrace:<jobs, batches, files or webhooks>:of:<tenant>` | the same of one tenant | kept | gateway, runner | gateway |
+| `<index>:of:<tenant>` | a tenant's part of jobs, batches, files or webhooks | kept | gateway, runner | gateway |
 | `millrace:idempotency:<tenant><route>:<key>` | string, JSON | 24 h | gateway | gateway |
 | `millrace:limits:<limit>` | string, counter of a window | two intervals | gateway | gateway |
 | `millrace:places:<tenant>` | sorted set, request under way to end of lease (ms) | 15 s, renewed | gateway | gateway |
+| `millrace:usage:<tenant>:<day>` | hash, model and what to number | `usage_ttl_s` after its last change | both | gateway |
 | `millrace:event:<event>` | hash, see `shared.bulk.events` | 7 days after it ended | runner, callback worker | both |
 | `millrace:events:due:<target>` | sorted set, event to due time (ms) | until sent | both | runner |
 | `millrace:events:out:<target>` | sorted set, event to end of lease (ms) | until sent | both | runner |
@@ -140,6 +141,11 @@ LIMITS_PREFIX = "millrace:limits"
 def places(tenant: str) -> str:
     """The requests of a tenant that are under way."""
     return f"millrace:places:{tenant}"
+
+
+def usage(tenant: str, day: str) -> str:
+    """What a tenant has used on a day, such as 2026-11-28."""
+    return f"millrace:usage:{tenant}:{day}"
 
 
 EVENT_PREFIX = "millrace:event:"

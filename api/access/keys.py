@@ -33,7 +33,8 @@ def presented(headers: Iterable[tuple[bytes, bytes]]) -> Iterator[bytes]:
     """
     for name, value in headers:
         if name in _HEADERS and len(value) <= _LONGEST:
-            is_bearer = name == b"authorization" and value[: len(_BEARER)].lower() == _BEARER
-            key = (value[len(_BEARER) :] if is_bearer else value).strip()
-            if key:
+            key = value.strip()
+            if name == b"authorization" and key[: len(_BEARER)].lower() == _BEARER:
+                key = key[len(_BEARER) :].strip()
+            if key and key.lower() != _BEARER.strip():
                 yield key

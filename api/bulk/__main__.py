@@ -46,7 +46,7 @@ async def _run(settings: RunnerSettings) -> None:
         start_http_server(settings.runner_metrics_port, addr=settings.runner_metrics_host, registry=metrics.registry)
     core = Core(settings, metrics, name="jr", max_pending_items=_MAX_PENDING_ITEMS)
     table, store = JobTable(core.redis), Store(settings.store_url())
-    embedding = Embedding(core.dispatcher, metrics)
+    embedding = Embedding(core.dispatcher, metrics, core.usage)
     runs = SegmentRuns(embedding, core.endpoint, core.catalog, core.contenders, core.register)
     finishing = Finishing(table, FileTable(core.redis), store)
     runner = Runner(core, table, store, runs, finishing, metrics, settings)

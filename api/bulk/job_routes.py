@@ -132,7 +132,7 @@ class JobRoutes:
             if more or options.encoding == "binary":
                 raise InvalidRequest("results on the same connection are NDJSON, and end with the body")
             card, wanted = self._catalog.card(model), ingest_options.embed_options(options)
-            wish = Wish(model, card, wanted, options.encoding, request.state.request_id)
+            wish = Wish(model, card, wanted, options.encoding, request.state.request_id, caller_of(request).tenant)
             return StreamedResults(upload, wish, self._embedding, self._settings)
         payload = [options.model_dump(mode="json"), more]
         async with self._idempotency.attempt(request, INGEST_PATH) as attempt:

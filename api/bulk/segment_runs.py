@@ -102,6 +102,7 @@ class SegmentRuns:
                 options=spec.options,
                 request_id=f"{spec.id}-{segment.number}",
                 timeout_s=REQUEST_TIMEOUT_S,
+                tenant=spec.tenant,
             )
 
         results = await _until_answered(embed, spec.id)

@@ -19,12 +19,13 @@ BIG, TINY = "all-MiniLM-L6-v2", "tiny-model"
 
 @pytest.fixture(scope="module")
 def keys_file(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    return write_keys_file(tmp_path_factory.mktemp("keys") / "keys.yaml", *_tenants("free", "tiny"))
+    return write_keys_file(tmp_path_factory.mktemp("keys") / "keys.yaml", *_tenants("free", "tiny", "counted"))
 
 
 def _tenants(*names: str) -> list[dict[str, object]]:
     known = {
         "free": tenant("free", "free-key", "tiny-key-of-free"),
+        "counted": tenant("counted", "counted-key"),
         "tiny": tenant("tiny", "tiny-key", models=[TINY]),
     }
     known["free"]["keys"][1]["models"] = [TINY]
@@ -76,6 +77,38 @@ def test_clients_get_what_their_key_may_use_and_errors_of_the_right_class(servic
         client.embeddings.create(model=TINY, input="a")
 
 
+def test_usage_is_told_by_day_and_model(service: Service) -> None:
+    # Given a tenant's own use of each kind: requests, a batch, documents of a job and of a stream
+    with service.client() as http, _client(service, "counted-key") as client:
+        http.headers["authorization"] = "Bearer counted-key"
+        client.embeddings.create(model=TINY, input=["a", "b"])
+        client.embeddings.create(model=BIG, input="a b c d")
+        _statuses(client, [TINY])
+        documents = {"content": b'{"text": "a"}\n{"text": ""}\n', "headers": {"content-type": "application/x-ndjson"}}
+        job = http.post("/v1/ingest", params={"model": TINY}, **documents).json()
+        wait_until(lambda: http.get(f"/v1/jobs/{job['id']}").json()["status"] == "completed", what="the job to end")
+        documents["headers"]["accept"] = "application/x-ndjson"
+        http.post("/v1/ingest", params={"model": TINY}, **documents)
+
+        # Then it is all counted within some seconds, and what failed is not
+        def used() -> dict[str, tuple[int, int]]:
+            report = http.get("/v1/usage", params={"days": 2}).json()
+            return {entry["model"].split("/")[-1]: (entry["requests"], entry["items"]) for entry in report["data"]}
+
+        wait_until(lambda: used() == {TINY: (2, 5), BIG: (1, 1)}, what="the usage to be added up")
+        report = http.get("/v1/usage").json()
+        assert report["tenant"] == "counted"
+        assert report["total"]["items"] == 6
+        assert report["total"]["tokens"] == sum(entry["tokens"] for entry in report["data"]) > 6
+
+        # and other tenants see theirs alone, in metrics too
+        http.headers["authorization"] = "Bearer free-key"
+        assert http.get("/v1/usage").json()["tenant"] == "free"
+        assert http.get("/v1/usage", params={"tenant": "counted"}).status_code == 403
+        metrics = http.get("/metrics").text
+    assert re.search(r'millrace_tenant_requests_total\{model="[^"]*tiny-model",tenant="counted"\} 1\.0', metrics)
+
+
 def test_what_a_tenant_may_no_longer_use_ends_its_jobs(service: Service, keys_file: Path) -> None:
     """The last test: it takes the tenants away."""
     with service.client() as client:
@@ -86,7 +119,7 @@ def test_what_a_tenant_may_no_longer_use_ends_its_jobs(service: Service, keys_fi
         before = len(re.findall("keys_file_read", service.log()))
 
         # When its tenant may use the other model only, and documents come
-        changed = _tenants("free", "tiny")
+        changed = _tenants("free", "tiny", "counted")
         changed[0]["models"] = [TINY]
         write_keys_file(keys_file, *changed)
         wait_until(

@@ -183,6 +183,23 @@ def test_any_key_is_ignored_where_none_is_asked_for() -> None:
     assert client.get("/v1/models", headers=_bearer("None")).status_code == 200
 
 
+def test_what_others_have_used_is_for_operators(tmp_path: Path) -> None:
+    path = write_keys_file(tmp_path / "keys.yaml", tenant("team", "team-key"))
+    client = TestClient(_app(keys_file=path))
+
+    assert client.get("/v1/usage?tenant=default", headers=_bearer("team-key")).status_code == 403
+    # There is no Redis; who may ask is told that.
+    assert client.get("/v1/usage", headers=_bearer("team-key")).status_code == 503
+    assert client.get("/v1/usage?tenant=team", headers=_bearer(KEY)).status_code == 503
+
+
+def test_without_tenants_there_is_no_usage_to_tell() -> None:
+    refused = TestClient(create_app(ApiSettings(access_log=False))).get("/v1/usage")
+
+    assert refused.status_code == 409
+    assert "there are none: set MILLRACE_API_KEY or MILLRACE_KEYS_FILE" in refused.json()["message"]
+
+
 def test_bulk_work_needs_its_group_and_its_lane(tmp_path: Path) -> None:
     tenants = [
         tenant("a", "no-group", routes=["embed"]),

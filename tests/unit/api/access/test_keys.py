@@ -41,7 +41,7 @@ def test_every_key_that_a_request_brings_is_looked_at() -> None:
 
 @pytest.mark.parametrize("value", [b"", b"Bearer", b"Bearer ", b"x" * 513])
 def test_nothing_and_what_is_too_long_to_be_a_key_is_passed_over(value: bytes) -> None:
-    assert list(presented([(b"authorization", value)])) in ([], [b"Bearer"])
+    assert list(presented([(b"authorization", value)])) == []
 
 
 def test_the_command_line_prints_a_key_and_the_entry_with_its_hash(capsys: pytest.CaptureFixture[str]) -> None:
