@@ -6,7 +6,7 @@ import sys
 import uvicorn
 
 from api.app import create_app
-from api.settings import ApiSettings
+from api.settings import ApiSettings, names
 from shared.logging import configure_logging
 from shared.model_config import ConfigurationError
 from shared.settings import load_or_exit
@@ -27,6 +27,10 @@ def main() -> None:
         port=settings.port,
         log_config=None,
         access_log=False,
+        # Off by default in our hands: uvicorn's own default believes every local process.
+        proxy_headers=bool(settings.trusted_proxies),
+        forwarded_allow_ips=names(settings.trusted_proxies),
+        server_header=False,
         loop="uvloop",
         http="httptools",
         timeout_graceful_shutdown=int(settings.drain_s),

@@ -5,6 +5,7 @@ from contextlib import asynccontextmanager
 
 from fastapi import FastAPI
 from fastapi_offline import FastAPIOffline
+from starlette.middleware.cors import CORSMiddleware
 
 from api.bulk.batch_routes import add_batch_routes
 from api.bulk.embedding import Embedding
@@ -16,7 +17,7 @@ from api.gate import Gate
 from api.health import add_health_routes, public_paths
 from api.middleware import RequestId
 from api.routing import add_routes
-from api.settings import ApiSettings
+from api.settings import ApiSettings, names
 from api.usage_route import add_usage_route
 from shared import __version__
 from shared.bulk.store import Store
@@ -80,4 +81,13 @@ def create_app(settings: ApiSettings) -> FastAPI:
         )
     # Outermost: what the gate refuses has an id and a line in the log too.
     app.add_middleware(RequestId, access_log=settings.access_log)
+    if settings.cors_origins:
+        # Around the gate, so that a page can read a refusal, and a browser's question before the request needs no key.
+        app.add_middleware(
+            CORSMiddleware,
+            allow_origins=names(settings.cors_origins),
+            allow_methods=["GET", "POST", "DELETE"],
+            allow_headers=["*"],
+            expose_headers=["*"],
+        )
     return app

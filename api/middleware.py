@@ -52,5 +52,6 @@ class RequestId:
                         path=scope["path"],
                         status=status,
                         ms=round((time.perf_counter() - started) * 1000, 1),
+                        client=client[0] if (client := scope.get("client")) else None,
                         **({} if caller is None else {"tenant": caller.tenant, "key": caller.key}),
                     )

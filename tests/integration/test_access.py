@@ -96,3 +96,24 @@ def test_a_wrong_keys_file_stops_the_start_in_one_sentence(redis_url: str, tmp_p
         assert ended.stderr.count("\n") == 1
         assert "tenants.0.keys.0.sha256: String should match pattern" in ended.stderr
         assert "mr_secret" not in ended.stderr
+
+
+def _client_in_log(url: str, folder: Path, settings: dict[str, str]) -> str:
+    """Whom a gateway takes for the client of a request that names several."""
+    folder.mkdir()
+    headers = {"x-forwarded-for": "203.0.113.9, 198.51.100.7, 10.1.2.3"}
+    with gateway_process(url, folder, settings) as gateway, gateway.client() as client:
+        client.get("/v1/models", headers=headers)
+        wait_until(lambda: "path=/v1/models" in gateway.log(), what="the line of the access log")
+        (line,) = [line for line in gateway.log().splitlines() if "path=/v1/models" in line]
+    return line.split("client=")[1].split()[0]
+
+
+def test_who_forwards_is_believed_only_where_he_is_trusted(redis_url: str, tmp_path: Path) -> None:
+    trusted = {"MILLRACE_TRUSTED_PROXIES": "127.0.0.1, 10.0.0.0/8"}
+    others = {"MILLRACE_TRUSTED_PROXIES": "10.0.0.0/8", "FORWARDED_ALLOW_IPS": "*"}
+
+    assert _client_in_log(redis_url, tmp_path / "nobody", {}) == "127.0.0.1"
+    assert _client_in_log(redis_url, tmp_path / "others", others) == "127.0.0.1"
+    # The last that is none of the proxies: what stands before it anybody may have written.
+    assert _client_in_log(redis_url, tmp_path / "trusted", trusted) == "198.51.100.7"
