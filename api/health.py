@@ -25,7 +25,15 @@ from shared.queues import Lane, queue_name
 
 LIVENESS_PATHS = ("/livez", "/health", "/ping", "/")
 READINESS_PATHS = ("/readyz", "/ready")
+#: The probes of all dialects.
+PROBES = frozenset({*LIVENESS_PATHS, *READINESS_PATHS, "/.well-known/live", "/.well-known/ready"})
 _TAGS: list[str] = ["operations"]
+
+
+def public_paths(settings: ApiSettings) -> frozenset[str]:
+    """The paths that need no key: probes, and the metrics if the deployment says so."""
+    more = [] if settings.metrics_need_key else ["/metrics"]
+    return frozenset({*PROBES, *filter(None, [settings.vertex_health_route]), *more})
 
 
 class Liveness(BaseModel):

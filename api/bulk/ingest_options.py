@@ -9,6 +9,7 @@ import orjson
 from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, model_validator
 
 from api import wire
+from api.access.caller import ANYONE, Caller
 from api.catalog import Catalog
 from api.settings import ApiSettings
 from shared.bulk.jobs import Delivery, EmbedOptions, JobSpec, Kind, VectorEncoding
@@ -176,7 +177,13 @@ def embed_options(options: IngestOptions) -> EmbedOptions:
 
 
 def job_spec(
-    options: IngestOptions, model: str, settings: ApiSettings, *, job_id: str | None = None, endpoint: str | None = None
+    options: IngestOptions,
+    model: str,
+    settings: ApiSettings,
+    caller: Caller = ANYONE,
+    *,
+    job_id: str | None = None,
+    endpoint: str | None = None,
 ) -> JobSpec:
     """The job that is asked for.
 
@@ -184,6 +191,7 @@ def job_spec(
         options: Of the request.
         model: Own name of the model.
         settings: How long jobs may take, and are kept.
+        caller: Whose it is.
         job_id: Its id; a fresh one when None.
         endpoint: Id of the webhook endpoint.
     """
@@ -198,6 +206,7 @@ def job_spec(
             **options.model_dump(include={"sink", "sink_options", "encoding", "gzip", "by_reference"}),
         ),
         metadata=options.metadata,
+        **caller.owned(),
         priority=options.priority,
         created_at=now,
         expires_at=now + settings.job_timeout_s,
