@@ -3,10 +3,9 @@
 import os
 import sys
 
-import uvicorn
-
 from api.app import create_app
-from api.settings import ApiSettings, names
+from api.server import Server
+from api.settings import ApiSettings
 from shared.logging import configure_logging
 from shared.model_config import ConfigurationError
 from shared.settings import load_or_exit
@@ -21,22 +20,7 @@ def main() -> None:
     except ConfigurationError as err:
         sys.stderr.write(f"millrace: {err}\n")
         raise SystemExit(os.EX_CONFIG) from err
-    uvicorn.run(
-        app,
-        host=settings.host,
-        port=settings.port,
-        log_config=None,
-        access_log=False,
-        # Off by default in our hands: uvicorn's own default believes every local process.
-        proxy_headers=bool(settings.trusted_proxies),
-        forwarded_allow_ips=names(settings.trusted_proxies),
-        server_header=False,
-        loop="uvloop",
-        http="httptools",
-        timeout_graceful_shutdown=int(settings.drain_s),
-        timeout_keep_alive=75,
-        backlog=4096,
-    )
+    Server(app, settings).run()
 
 
 if __name__ == "__main__":

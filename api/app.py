@@ -12,6 +12,7 @@ from api.bulk.embedding import Embedding
 from api.bulk.job_routes import add_job_routes
 from api.bulk.webhook_routes import add_webhook_routes
 from api.core import Core
+from api.deep_check import add_deep_check
 from api.dialect_paths import DialectPaths
 from api.gate import Gate
 from api.health import add_health_routes, public_paths
@@ -47,6 +48,7 @@ def create_app(settings: ApiSettings) -> FastAPI:
         redirect_slashes=False,
         static_url="/docs/static",
     )
+    app.state.leaving = False
     add_routes(app, core.dialects, core.contenders, core.endpoint, core.catalog, settings)
     table, store = JobTable(core.redis), Store(settings.store_url())
     add_batch_routes(
@@ -69,6 +71,7 @@ def create_app(settings: ApiSettings) -> FastAPI:
     add_usage_route(app, core.usage)
     add_webhook_routes(app, redis=core.redis, table=table, settings=settings)
     add_health_routes(app, core.catalog, core.fleet, core.admission, metrics, core.redis, settings)
+    add_deep_check(app, core.catalog, core.dispatcher)
     if core.register.is_on:
         app.add_middleware(
             Gate,

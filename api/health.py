@@ -48,6 +48,7 @@ class Readiness(BaseModel):
     """Response of the readiness probes; the status is 200 if ready and else 503."""
 
     ready: bool
+    leaving: bool = Field(description="Whether this gateway has been told to stop; it still answers for a while.")
     redis: bool = Field(description="Whether Redis answers.")
     missing_models: list[str] = Field(description="Configured models that no live worker has run.")
     workers: int
@@ -83,9 +84,10 @@ def add_health_routes(
 
     async def is_ready() -> Response:
         missing = catalog.missing()
-        ready = fleet.reachable and not missing
+        ready = fleet.reachable and not missing and not app.state.leaving
         body = {
             "ready": ready,
+            "leaving": app.state.leaving,
             "redis": fleet.reachable,
             "missing_models": missing,
             "workers": len(fleet.workers),

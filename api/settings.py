@@ -45,6 +45,12 @@ class ApiSettings(WebhookSettings):
     usage_ttl_s: float = Field(
         90 * 86_400, ge=86_400, description="How long it is kept what tenants have used on a day, in seconds."
     )
+    leave_after_s: float = Field(
+        0.0,
+        ge=0,
+        description="How long a gateway goes on taking requests after SIGTERM while `/ready` says 503, in seconds: until "
+        "load balancers have looked elsewhere.",
+    )
     request_timeout_s: float = Field(
         30.0, gt=0, description="Deadline of a request in seconds; the header `x-request-timeout` overrides it."
     )
