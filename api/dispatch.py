@@ -13,6 +13,7 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field, replace
 from itertools import chain, count
 
+from api.aside import aside
 from api.fleet import Fleet
 from api.long_texts import shortened
 from api.replies import Outcome, PendingTask, Replies
@@ -134,7 +135,7 @@ class Dispatcher:
             self.pending_by_model[model] -= request.items
             for part in parts:
                 part.reply.cancel()
-        return _merge(replies)
+        return await aside(_merge, replies) if len(parts) > _PARTS_AT_ONCE else _merge(replies)
 
     def _stream(self, model: str, lane: Lane, operation: Operation) -> _Stream:
         key = model, lane, operation

@@ -10,8 +10,9 @@ import orjson
 from starlette.requests import Request as HttpRequest
 from starlette.responses import Response
 
-from api import wire
-from api.bodies import read_json_object
+from api import json_answer, wire
+from api.aside import aside
+from api.bodies import is_large, read_json_object
 from api.catalog import Catalog
 from api.dialect import Answer, Context, Dialect, Job, Route
 from api.dispatch import Dispatcher
@@ -32,9 +33,10 @@ from shared.results import Output
 
 log = get_logger("millrace.endpoint")
 
-JSON = "application/json"
-
 ResultT = TypeVar("ResultT")
+
+#: Outputs up to this size are written at once, in a millisecond or two.
+_AT_ONCE_BYTES = 256 * 1024
 
 #: TEI's `err` label by error code.
 _TE_ERR = {
@@ -93,12 +95,14 @@ class Endpoint:
                 most_inputs=4 * self._settings.max_client_batch_size,
             )
             context = self._context(request, given)
-            content, headers = await self._converse(exchange, contenders, data, context, _lane(given), started)
+            content, headers = await self._converse(
+                exchange, contenders, data, context, _lane(given), started, large=is_large(given)
+            )
             status = 200
         except MillraceError as error:
             code = error.code
             status, problem = exchange.dialect.render_error(error)
-            content = orjson.dumps(problem)
+            content = [orjson.dumps(problem)]
             headers = wire.retry_headers(error)
             if error.status >= 500:
                 log.warning("request_failed", dialect=exchange.dialect.name, code=error.code, reason=error.message)
@@ -106,9 +110,9 @@ class Endpoint:
             code = MillraceError.code
             log.exception("request_crashed", dialect=exchange.dialect.name, path=exchange.route.paths[0])
             status, problem = exchange.dialect.render_error(MillraceError(wire.CRASHED))
-            content = orjson.dumps(problem)
+            content = [orjson.dumps(problem)]
         self._count(exchange, code, time.perf_counter() - started)
-        return Response(content, status_code=status, headers=headers, media_type=JSON)
+        return json_answer.response(content, status, headers)
 
     async def answer(
         self, contenders: Sequence[tuple[Dialect, Route]], data: Mapping[str, Any], context: Context, lane: Lane
@@ -139,7 +143,7 @@ class Endpoint:
             return status, orjson.dumps(problem), 0
         finally:
             self._count(exchange, code, time.perf_counter() - started)
-        return 200, content, exchange.answer.tokens if exchange.answer else 0
+        return 200, b"".join(content), exchange.answer.tokens if exchange.answer else 0
 
     async def _converse(
         self,
@@ -149,20 +153,25 @@ class Endpoint:
         context: Context,
         lane: Lane,
         started: float,
-    ) -> tuple[bytes, dict[str, str]]:
-        """Body and headers of the answer; what is found out on the way is noted in `exchange`."""
+        *,
+        large: bool = False,
+    ) -> tuple[Sequence[bytes], dict[str, str]]:
+        """Body, in pieces, and headers of the answer; what is found out on the way is noted in `exchange`."""
         if len(contenders) > 1:
             exchange.dialect, exchange.route = choose(contenders, data)
         route = exchange.route
         exchange.operation = route.operation
-        body = wire.validated(route.body, data)
-        job = route.parse(body, context)
+        body, job = await aside(_understood, route, data, context) if large else _understood(route, data, context)
         # On a route for a model's main task, only the job says which.
         exchange.operation = operation_of(job.requests[0])
         models, outputs = await self._run(job, lane)
         answer = Answer(context.request_id, models[0], outputs, time.perf_counter() - started, models)
         exchange.answer = answer
-        return wire.dumps(route.render(body, answer)), _headers(job, answer)
+        if sum(output.size for output in outputs) > _AT_ONCE_BYTES:
+            content = await aside(lambda: json_answer.pieces(route.render(body, answer)))
+        else:
+            content = [wire.dumps(route.render(body, answer))]
+        return content, _headers(job, answer)
 
     def _context(self, request: HttpRequest, headers: Mapping[bytes, bytes]) -> Context:
         timeout_s = self._settings.request_timeout_s
@@ -256,6 +265,12 @@ class Endpoint:
             self._metrics.histogram("te_request_duration").observe(seconds)
         else:
             self._metrics.gauge("te_request_failure", err=_TE_ERR.get(code, "validation")).inc()
+
+
+def _understood(route: Route, data: Mapping[str, Any], context: Context) -> tuple[Any, Job]:
+    """A body as its model, and the job that it asks for."""
+    body = wire.validated(route.body, data)
+    return body, route.parse(body, context)
 
 
 def _exchange(contenders: Sequence[tuple[Dialect, Route]]) -> Exchange:
