@@ -2,10 +2,11 @@
 
 from collections.abc import Collection, Mapping, Sequence
 
+from api.cl100k import Cl100k
 from api.fleet import Fleet
 from shared.errors import ModelNotFound, WrongTask
 from shared.model_card import ModelCard
-from shared.model_config import ModelConfig
+from shared.model_config import ModelConfig, TokenInput
 from shared.queues import Operation
 from shared.results import Kind
 
@@ -23,6 +24,7 @@ class Catalog:
         pending_items: Mapping[str, int] | None = None,
         *,
         any_name: bool = False,
+        cl100k: Cl100k | None = None,
     ) -> None:
         """Know what there is.
 
@@ -31,7 +33,9 @@ class Catalog:
             fleet: The live workers.
             pending_items: Inputs that this gateway holds unanswered, by the models' own names; it changes with time.
             any_name: Whether every name means the model where there is only one.
+            cl100k: OpenAI's token ids, where a model takes them.
         """
+        self.cl100k = cl100k
         self.models = list(models)
         self._fleet = fleet
         self._pending_items = {} if pending_items is None else pending_items
@@ -141,6 +145,11 @@ class Catalog:
             raise WrongTask(f"no served model {what}")
         # Some model has no worker yet: it may be the one. Its queue keeps the request until the deadline.
         return next(name for name, card in cards if card is None)
+
+    def token_input(self, name: str | None) -> TokenInput:
+        """What token ids in the place of texts are to a model, by its name or alias; None means the first one."""
+        config = self.find(name) if name else self.models[0]
+        return config.token_input if config is not None else "reject"
 
     def missing(self) -> list[str]:
         """Configured models that no live worker has run yet."""

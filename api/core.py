@@ -13,6 +13,7 @@ from redis.backoff import NoBackoff
 
 import api.dialects
 from api.catalog import Catalog
+from api.cl100k import Cl100k
 from api.dispatch import Dispatcher
 from api.endpoint import Endpoint
 from api.fleet import Fleet
@@ -41,6 +42,9 @@ class Core:
             metrics: Of this process.
             name: What the process's task ids begin with.
             max_pending_items: Inputs that may wait for their answers.
+
+        Raises:
+            ConfigurationError: A model takes OpenAI's token ids, and their table cannot be had.
         """
         process_id = f"{name}{uuid4().hex[:12]}"
         url = settings.redis_url.get_secret_value()
@@ -59,8 +63,13 @@ class Core:
             tasks_in_flight_per_worker=settings.tasks_in_flight_per_worker,
             max_pending_items=max_pending_items,
         )
+        models = settings.models()
         self.catalog = Catalog(
-            settings.models(), self.fleet, self.dispatcher.pending_by_model, any_name=settings.any_model_name
+            models,
+            self.fleet,
+            self.dispatcher.pending_by_model,
+            any_name=settings.any_model_name,
+            cl100k=Cl100k.load() if any(config.token_input == "cl100k" for config in models) else None,  # noqa: S105
         )
         self._images = ImageFetcher(
             max_bytes=settings.image_limit_bytes,

@@ -18,6 +18,7 @@ from shared.bulk.store import Store
 from shared.bulk.table import JobTable
 from shared.logging import configure_logging, get_logger
 from shared.metrics import Metrics, Owner
+from shared.model_config import ConfigurationError
 from shared.settings import load_or_exit
 
 log = get_logger("millrace.jobs")
@@ -30,7 +31,10 @@ def main() -> None:
     """Read the environment and run jobs until SIGTERM; segments under way are finished within the drain time."""
     settings = load_or_exit(RunnerSettings)
     configure_logging(settings.log_level, settings.log_format)
-    uvloop.run(_run(settings))
+    try:
+        uvloop.run(_run(settings))
+    except ConfigurationError as err:
+        raise SystemExit(f"millrace: {err}") from err
 
 
 async def _run(settings: RunnerSettings) -> None:
