@@ -54,6 +54,13 @@ class Catalog:
         """The configured model of a name or alias, or None."""
         return self._by_name.get(name, self._by_any_name)
 
+    def _named(self, name: str) -> ModelConfig:
+        config = self.find(name)
+        if config is None:
+            served = ", ".join(config.name for config in self.models)
+            raise ModelNotFound(f"model {name!r} is not served here; served models: {served}", param="model")
+        return config
+
     def main(self, name: str | None) -> ModelCard | None:
         """The card of the model that a request means which does not say what to do.
 
@@ -111,10 +118,7 @@ class Catalog:
         """
         if not name:
             return self._default(operation, kinds, images=images)
-        config = self.find(name)
-        if config is None:
-            served = ", ".join(config.name for config in self.models)
-            raise ModelNotFound(f"model {name!r} is not served here; served models: {served}", param="model")
+        config = self._named(name)
         card = self.card(config.name)
         if card is not None and operation not in card.operations:
             does = ", ".join(card.operations)
@@ -147,9 +151,12 @@ class Catalog:
         return next(name for name, card in cards if card is None)
 
     def token_input(self, name: str | None) -> TokenInput:
-        """What token ids in the place of texts are to a model, by its name or alias; None means the first one."""
-        config = self.find(name) if name else self.models[0]
-        return config.token_input if config is not None else "reject"
+        """What token ids in the place of texts are to a model, by its name or alias; None means the first one.
+
+        Raises:
+            ModelNotFound: No such model is configured.
+        """
+        return (self._named(name) if name else self.models[0]).token_input
 
     def missing(self) -> list[str]:
         """Configured models that no live worker has run yet."""

@@ -221,6 +221,7 @@ def _given(body: EmbeddingsBody, context: Context) -> tuple[list[str], list[str 
 
     Raises:
         EmptyInput: One is empty.
+        ModelNotFound: They are ids, and there is no such model to say what they are.
         UnsupportedByModel: There is no such token id.
         TokenInputUnsupported: They are ids, and the model does not say that it takes them.
     """

@@ -17,6 +17,7 @@ from shared.errors import (
     BatchTooLarge,
     EmptyInput,
     InferenceFailed,
+    InputTooLong,
     InvalidJson,
     InvalidRequest,
     MillraceError,
@@ -30,6 +31,10 @@ from shared.results import Kind, Output, Precision
 
 #: One text, or a pair, of which one may be empty.
 SingleOrPair = Annotated[Listed[str], Field(min_length=1, max_length=2), Documented(contains={"minLength": 1})]
+
+
+#: Longest text of which the tokens are told, in characters.
+_MOST_TOKENIZED = 1 << 17
 
 
 class TruncationBody(RequestFields):
@@ -400,8 +405,15 @@ def parse_tokenize(body: TokenizeBody, context: Context) -> Job:
 
     Raises:
         EmptyInput: There are no texts.
+        InputTooLong: One is longer than a book's chapter: its tokens would be an answer of many megabytes.
     """
     wire.refuse_none(_list(body.inputs), "inputs")
+    for index, text in enumerate(_list(body.inputs)):
+        if len(text) > _MOST_TOKENIZED:
+            where = f"`inputs[{index}]` has {len(text)} characters"
+            raise InputTooLong(
+                f"{where}; at most {_MOST_TOKENIZED} are tokenised in one text: send parts", param="inputs"
+            )
     request = TokenizeRequest(
         request_id=context.request_id,
         deadline=context.deadline,
