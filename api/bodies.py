@@ -5,6 +5,7 @@ a few milliseconds each, as it arrives, and other requests have their turns in b
 """
 
 from collections.abc import AsyncIterator, Mapping
+from dataclasses import dataclass
 from typing import Any
 
 import orjson
@@ -18,15 +19,25 @@ _AT_ONCE_BYTES = 256 * 1024
 _MOST_TOKEN_IDS = 1 << 18
 
 
-def is_large(headers: Mapping[bytes, bytes]) -> bool:
-    """Whether a body with these headers (names in lower case) is parsed in pieces; or may be, if they state no length."""
-    stated = headers.get(b"content-length", b"")
-    return not stated.isdigit() or int(stated) > _AT_ONCE_BYTES
+@dataclass(frozen=True, slots=True)
+class JsonBody:
+    """A body that has been read."""
+
+    value: dict[str, Any]
+    #: Whether it is so large that it was parsed in pieces.
+    is_large: bool
 
 
 async def read_json_object(
     stream: AsyncIterator[bytes], headers: Mapping[bytes, bytes], *, limit_bytes: int, most_inputs: int
 ) -> dict[str, Any]:
+    """The JSON object alone (see `read_body`)."""
+    return (await read_body(stream, headers, limit_bytes=limit_bytes, most_inputs=most_inputs)).value
+
+
+async def read_body(
+    stream: AsyncIterator[bytes], headers: Mapping[bytes, bytes], *, limit_bytes: int, most_inputs: int
+) -> JsonBody:
     """Read a JSON object.
 
     Args:
@@ -60,7 +71,7 @@ async def read_json_object(
     if not isinstance(data, dict):
         raise InvalidRequest("the body must be a JSON object")
     _refuse_long_lists(data, most_inputs)
-    return data
+    return JsonBody(data, is_large=pieces is not None)
 
 
 def _too_large(limit_bytes: int) -> BodyTooLarge:

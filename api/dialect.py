@@ -40,6 +40,8 @@ class Context:
     #: Unix seconds.
     deadline: float
     catalog: Catalog
+    #: Whether documents are returned with their scores where a request does not say.
+    return_documents: bool = False
 
 
 @dataclass(frozen=True, slots=True)

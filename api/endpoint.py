@@ -12,7 +12,7 @@ from starlette.responses import Response
 
 from api import json_answer, wire
 from api.aside import aside
-from api.bodies import is_large, read_json_object
+from api.bodies import read_body
 from api.catalog import Catalog
 from api.dialect import Answer, Context, Dialect, Job, Route
 from api.dispatch import Dispatcher
@@ -88,7 +88,7 @@ class Endpoint:
         try:
             # Not starlette's look-up, which decodes every header each time: a tenth of the gateway's time.
             given = dict(request.scope["headers"])
-            data = await read_json_object(
+            read = await read_body(
                 request.stream(),
                 given,
                 limit_bytes=self._settings.body_limit_bytes,
@@ -96,7 +96,7 @@ class Endpoint:
             )
             context = self._context(request, given)
             content, headers = await self._converse(
-                exchange, contenders, data, context, _lane(given), started, large=is_large(given)
+                exchange, contenders, read.value, context, _lane(given), started, large=read.is_large
             )
             status = 200
         except MillraceError as error:
@@ -184,7 +184,12 @@ class Endpoint:
             if not 0 < timeout_s <= 86_400:
                 shown = given.decode("latin-1")
                 raise InvalidRequest(f"header x-request-timeout must be seconds, more than 0, not {shown!r}")
-        return Context(request.state.request_id, deadlines.after(timeout_s), self._catalog)
+        return Context(
+            request.state.request_id,
+            deadlines.after(timeout_s),
+            self._catalog,
+            return_documents=self._settings.return_documents,
+        )
 
     async def _run(self, job: Job, lane: Lane) -> tuple[list[str], list[Output]]:
         """The own names of the models that answered the requests, and their outputs."""

@@ -92,7 +92,9 @@ class RerankBody(ScoringFields):
         description="Texts, or objects with a `text` or with fields that `rank_fields` names."
     )
     top_n: Integer | None = Field(None, description="Return only the best so many; null, 0 or too many mean all.")
-    return_documents: Switch | None = Field(None, description="Repeat each document in its result; false when absent.")
+    return_documents: Switch | None = Field(
+        None, description="Repeat each document in its result; when absent, as `MILLRACE_RETURN_DOCUMENTS` says."
+    )
     rank_fields: Listed[str] | None = Field(
         None, description="Fields of objects that are read, in this order (Cohere v1); `text` when absent."
     )
@@ -128,6 +130,8 @@ def parse(body: RerankBody, context: Context) -> Job:
     Raises:
         InvalidRequest: Options contradict each other, or a document has no text.
     """
+    if body.return_documents is None and context.return_documents:
+        body.return_documents = True
     query, texts = text_of(body.query, "query"), body.texts()
     wire.refuse_empty([query], "query")
     wire.refuse_empty(texts, "documents")
