@@ -18,6 +18,7 @@ from api.access.usage import Usage
 from api.admission import Admission
 from api.backlog import Backlog
 from api.catalog import Catalog
+from api.cl100k import Cl100k
 from api.dispatch import Dispatcher
 from api.endpoint import Endpoint
 from api.fleet import Fleet
@@ -48,7 +49,7 @@ class Core:
             max_pending_items: Inputs that may wait for their answers.
 
         Raises:
-            ConfigurationError: The keys file is missing or wrong.
+            ConfigurationError: The keys file is wrong, or the table of token ids that a model takes cannot be had.
         """
         self.register = KeyRegister(settings.api_key, settings.keys_file)
         process_id = f"{name}{uuid4().hex[:12]}"
@@ -72,7 +73,14 @@ class Core:
             gateway_id=process_id,
             tasks_in_flight_per_worker=settings.tasks_in_flight_per_worker,
         )
-        self.catalog = Catalog(settings.models(), self.fleet, self._backlog.items, any_name=settings.any_model_name)
+        models = settings.models()
+        self.catalog = Catalog(
+            models,
+            self.fleet,
+            self._backlog.items,
+            any_name=settings.any_model_name,
+            cl100k=Cl100k.load() if any(config.token_input == "cl100k" for config in models) else None,  # noqa: S105
+        )
         self._images = ImageFetcher(
             max_bytes=settings.image_limit_bytes,
             timeout_s=settings.image_timeout_s,

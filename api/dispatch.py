@@ -14,6 +14,7 @@ from dataclasses import dataclass, field, replace
 from itertools import chain, count
 
 from api.admission import Admission
+from api.aside import aside
 from api.fleet import Fleet
 from api.long_texts import shortened
 from api.replies import Outcome, PendingTask, Replies
@@ -97,7 +98,8 @@ class Dispatcher:
         if card is not None:
             request = shortened(request, card.max_tokens)
         with self._admission.admitted(model, lane, request, _estimate_tokens(request)):
-            return _merge(await self._replies_to(model, lane, request))
+            replies = await self._replies_to(model, lane, request)
+        return await aside(_merge, replies) if len(replies) > _PARTS_AT_ONCE else _merge(replies)
 
     async def _replies_to(self, model: str, lane: Lane, request: Request) -> list[Reply]:
         """The replies to a request's parts."""
