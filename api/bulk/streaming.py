@@ -18,7 +18,7 @@ from api.bulk import documents
 from api.bulk.documents import Document
 from api.bulk.embedding import Embedding, all_failed
 from api.bulk.uploads import Upload, with_pauses
-from api.dispatch import DEFAULT_BATCH_TOKENS
+from api.fleet import DEFAULT_BATCH_TOKENS
 from api.settings import ApiSettings
 from shared.bulk.jobs import EmbedOptions, VectorEncoding
 from shared.bulk.results import SegmentResults

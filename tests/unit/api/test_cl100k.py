@@ -91,7 +91,7 @@ def test_without_the_table_nothing_starts_and_one_sentence_says_why(module: str,
         [sys.executable, "-m", module], env=environment, capture_output=True, text=True, timeout=60, check=False
     )
 
-    assert process.returncode == 1
+    assert process.returncode == os.EX_CONFIG
     assert process.stderr.startswith(
         "millrace: a model in models.yaml has `token_input: cl100k`, which needs the table"
     )
