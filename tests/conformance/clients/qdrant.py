@@ -1,7 +1,7 @@
 """Qdrant: recorded requests of its server's inference client.
 
-Qdrant documents it for its cloud only; the requests are those of its source, not of a running Qdrant. Its token travels in the
-body, so that a service which asks for keys refuses it, unless a proxy between them adds the header.
+Qdrant documents it for its cloud only; the requests are those of its source, not of a running Qdrant. Its token travels in
+the body, so that a service which asks for keys refuses it, unless a proxy between them adds the header.
 """
 
 import json
