@@ -7,12 +7,12 @@ from collections.abc import AsyncIterator, Awaitable
 from contextlib import asynccontextmanager
 from uuid import uuid4
 
-from redis.asyncio import Redis
+from redis.asyncio import BlockingConnectionPool, Redis
 from redis.asyncio.retry import Retry
 from redis.backoff import NoBackoff
 
 import api.dialects
-from api.access.limits import TenantLimits
+from api.access.limits import CONNECTIONS, TenantLimits
 from api.access.register import KeyRegister
 from api.access.usage import Usage
 from api.admission import Admission
@@ -58,7 +58,11 @@ class Core:
         self.redis = Redis.from_url(
             url, socket_timeout=_SOCKET_TIMEOUT_S, socket_connect_timeout=2.0, retry=Retry(NoBackoff(), 1)
         )
-        self.limits = TenantLimits(self.redis)
+        waiting = BlockingConnectionPool.from_url(
+            url, max_connections=CONNECTIONS, timeout=None, socket_timeout=_SOCKET_TIMEOUT_S, socket_connect_timeout=2.0
+        )
+        self._limits_redis = Redis(connection_pool=waiting)
+        self.limits = TenantLimits(self._limits_redis)
         self.usage = Usage(self.redis, metrics, ttl_s=settings.usage_ttl_s)
         self._subscriber = Redis.from_url(url, socket_timeout=None, socket_connect_timeout=2.0)
         self._backlog = Backlog(process_id)
@@ -117,6 +121,8 @@ class Core:
                 await asyncio.wait(running, timeout=0.05)
             await self.usage.flush()
             await self.redis.aclose()
+            await self._limits_redis.aclose()
+            await self._limits_redis.connection_pool.disconnect()
             await self._subscriber.aclose()
             await self._images.aclose()
 

@@ -110,6 +110,15 @@ class Tenant(_Scoped):
             raise ValueError(f"tenant {self.name} has two keys of one name")
         return self
 
+    @model_validator(mode="after")
+    def _keys_have_no_more(self) -> Self:
+        for key in self.keys:
+            for what in ("models", "routes", "lanes"):
+                allowed = self.allowed.routes if what == "routes" else getattr(self, what)
+                if allowed is not None and (more := (getattr(key, what) or frozenset()) - allowed):
+                    raise ValueError(f"key {key.name} names {min(more)!s} in {what}, which its tenant does not have")
+        return self
+
     @property
     def allowed(self) -> Scope:
         """What all its keys together may ask for."""

@@ -69,7 +69,7 @@ def test_a_key_whose_hash_begins_alike_is_another_key(tmp_path: Path) -> None:
 
 
 def test_a_key_has_no_more_than_its_tenant(tmp_path: Path) -> None:
-    entry = {"name": "x", "sha256": sha256("k"), "routes": ["embed", "admin"], "models": ["m", "other"]}
+    entry = {"name": "x", "sha256": sha256("k"), "routes": ["embed"]}
     declared = {"name": "a", "keys": [entry], "models": ["m"], "routes": ["embed", "rerank"]}
     register = KeyRegister(NO_KEY, write_keys_file(tmp_path / "keys.yaml", declared))
 
