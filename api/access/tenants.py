@@ -22,7 +22,7 @@ import yaml
 from limits import RateLimitItem, parse
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator, model_validator
 
-from api.access.caller import Limits
+from api.access.caller import NO_LIMITS, Limits
 from shared.access import ORDINARY_ROUTES, RouteGroup, Scope
 from shared.model_config import ConfigurationError
 from shared.queues import Lane
@@ -83,6 +83,8 @@ class LimitsEntry(BaseModel):
 
     def parsed(self) -> Limits:
         """The same, understood."""
+        if self == LimitsEntry():
+            return NO_LIMITS  # this very object, by which the gate knows that there is nothing to count
         requests, tokens = (None if one is None else _interval(one) for one in (self.requests, self.tokens))
         return Limits(requests, tokens, self.concurrency)
 
