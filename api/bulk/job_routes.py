@@ -26,6 +26,7 @@ from api.bulk.job_object import JobDeleted, JobList, JobObject, available, job_o
 from api.bulk.job_queries import DocumentsQuery, IngestQuery, ListQuery, ResultsQuery
 from api.bulk.pages import page_of
 from api.bulk.result_stream import ResultStream, Wanted
+from api.bulk.sender import Sender
 from api.bulk.streaming import StreamedResults, Wish
 from api.bulk.uploads import open_upload
 from api.catalog import Catalog
@@ -122,7 +123,7 @@ class JobRoutes:
 
     async def ingest(self, request: Request) -> Response:
         """Take documents: as a job, or with their vectors on the same connection."""
-        upload = await open_upload(request.headers, request.stream())
+        upload = await open_upload(request.headers, Sender(request.receive))
         given = {**_query(request), **upload.fields}
         more = wire.validated(DocumentsQuery, {"more": given.pop("more", False)}).more
         options = ingest_options.read_options(given)
@@ -166,7 +167,7 @@ class JobRoutes:
     async def append(self, request: Request) -> Response:
         """Add documents."""
         job = await self._get(request)
-        upload = await open_upload(request.headers, request.stream())
+        upload = await open_upload(request.headers, Sender(request.receive))
         query = wire.validated(DocumentsQuery, {**request.query_params, **upload.fields})
         try:
             job = await self._intake.receive(job, upload, offset=query.offset, more=query.more)

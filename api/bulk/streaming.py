@@ -111,7 +111,7 @@ class StreamedResults(Response):
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:  # noqa: ARG002 - ASGI's
         """Answer; ends early when the client leaves."""
         await send({"type": "http.response.start", "status": self.status_code, "headers": self.raw_headers})
-        reading = self._started(self._read(receive))
+        reading = self._started(self._read())
         writing = self._started(self._write(send))
         try:
             await asyncio.wait({reading, writing}, return_when=asyncio.FIRST_COMPLETED)
@@ -130,7 +130,7 @@ class StreamedResults(Response):
         self._tasks.add(task)
         return task
 
-    async def _read(self, receive: Receive) -> None:
+    async def _read(self) -> None:
         """Read documents until the client leaves: that there are no more is not the end."""
         try:
             await self._read_documents()
@@ -138,8 +138,7 @@ class StreamedResults(Response):
             self._under_way.put_nowait(_End(error))
         else:
             self._under_way.put_nowait(_End())
-        while (await receive())["type"] != "http.disconnect":
-            pass
+        await self._upload.sender.left()
 
     async def _read_documents(self) -> None:
         group = _Group(0)
