@@ -142,9 +142,9 @@ class JobRoutes:
                     pass  # only to know whether they are the same documents
                 return await self._still_there(attempt.replay(fingerprint_of([*payload, upload.digest])))
             job, secret = await self._creation.job(request, options, model)
-            # With a key, what was begun and broken off is continued: documents that the job has are skipped.
+            # With a key, what was begun and broken off is continued: documents that the job has are compared and skipped.
             try:
-                job = await self._intake.receive(job, upload, offset=0, more=more)
+                job = await self._intake.receive(job, upload, offset=0, more=more, is_repetition=True)
             except InvalidRequest as err:
                 await self._intake.fail(job.id, err)
                 raise type(err)(f"{err.message}; the job is {job.id}", param=err.param) from err

@@ -141,6 +141,8 @@ class Job(Record):
     #: Documents or lines that are safely in the store.
     received: int = 0
     received_bytes: int = 0
+    #: CRC-32 of their lines, one after the other: with `received_bytes` it tells them from others that are sent again.
+    checksum: int = 0
     #: Segments that they are in.
     segments: int = 0
     #: Whether all input is there.

@@ -360,21 +360,53 @@ def test_a_body_that_says_it_is_something_else_is_refused(client: httpx.Client, 
     assert client.get("/v1/jobs").json()["data"] == []
 
 
+def break_off(client: httpx.Client, gateway: BulkGateway, body: bytes, key: str) -> str:
+    """Leave in the middle of an ingest of which 20 documents or more have been stored; the job's id."""
+    head = f"POST /v1/ingest HTTP/1.1\r\nhost: x\r\nidempotency-key: {key}\r\ntransfer-encoding: chunked\r\n\r\n"
+    with socket.create_connection(("127.0.0.1", gateway.port)) as connection:
+        connection.sendall(head.encode() + f"{len(body):x}\r\n".encode() + body + b"\r\n")
+        wait_until(lambda: any(job["counts"]["received"] >= 20 for job in client.get("/v1/jobs").json()["data"]))
+    job_id: str = client.get("/v1/jobs").json()["data"][0]["id"]
+    return job_id
+
+
 def test_with_a_key_a_broken_ingest_is_continued_by_sending_it_again(
     client: httpx.Client, gateway: BulkGateway
 ) -> None:
-    head = "POST /v1/ingest HTTP/1.1\r\nhost: x\r\nidempotency-key: k\r\ntransfer-encoding: chunked\r\n\r\n"
-    with socket.create_connection(("127.0.0.1", gateway.port)) as connection:
-        body = docs(34)
-        connection.sendall(head.encode() + f"{len(body):x}\r\n".encode() + body + b"\r\n")
-        wait_until(lambda: any(job["counts"]["received"] >= 20 for job in client.get("/v1/jobs").json()["data"]))
-    job_id = client.get("/v1/jobs").json()["data"][0]["id"]
+    job_id = break_off(client, gateway, docs(34), "k")
 
     def sent_again() -> httpx.Response:
         return client.post("/v1/ingest", content=docs(40), headers={"idempotency-key": "k"})
 
     wait_until(lambda: sent_again().status_code == 202)
     assert sent_again().json()["id"] == job_id
+    assert gateway.lines(job_id) == docs(40).splitlines()
+
+
+@pytest.mark.parametrize(
+    "others",
+    [docs(40, first=1), docs(19) + docs(21, first=20), docs(20).replace(b"text 7", b"TEXT 7") + docs(20, 20), docs(5)],
+    ids=["shifted", "one left out", "one changed", "fewer"],
+)
+def test_with_a_key_a_broken_ingest_is_not_continued_by_other_documents(
+    client: httpx.Client, gateway: BulkGateway, others: bytes
+) -> None:
+    job_id = break_off(client, gateway, docs(34), "k")
+    answers: list[httpx.Response] = []
+
+    def sent(body: bytes) -> bool:
+        answers.append(client.post("/v1/ingest", content=body, headers={"idempotency-key": "k"}))
+        return answers[-1].status_code != 409  # until the gateway knows that the first sender has gone
+
+    wait_until(lambda: sent(others))
+    assert (answers[-1].status_code, answers[-1].json()["error"]["code"]) == (422, "idempotency_key_reused")
+    assert "take a new key" in answers[-1].json()["error"]["message"]
+    job = client.get(f"/v1/jobs/{job_id}").json()
+    stored = job["counts"]["received"]
+    assert (job["status"], gateway.lines(job_id)) == ("receiving", docs(stored).splitlines())
+
+    assert sent(docs(40))
+    assert answers[-1].json()["id"] == job_id
     assert gateway.lines(job_id) == docs(40).splitlines()
 
 

@@ -57,7 +57,7 @@ def test_blank_lines_are_left_out() -> None:
 def test_blank_lines_cost_what_their_bytes_cost_and_not_so_much_a_line(blank: bytes) -> None:
     splitter, calls = LineSplitter(MOST), 0
 
-    def count(frame: FrameType, event: str, argument: Any) -> None:  # noqa: ARG001 - Python's
+    def count(frame: FrameType, event: str, argument: Any) -> None:
         nonlocal calls
         calls += 1
 
