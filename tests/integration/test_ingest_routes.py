@@ -3,6 +3,7 @@
 import base64
 import contextlib
 import gzip
+import random
 import resource
 import socket
 import struct
@@ -682,10 +683,19 @@ def test_what_has_no_text_needs_no_worker(client: httpx.Client) -> None:
     assert (second["index"], second["id"], second["error"]["code"]) == (1, None, "invalid_json")
     assert summary == {"object": "summary", "documents": 2, "failed": 2, "tokens": 0}
 
-    broken = client.post(
-        "/v1/ingest", content=bad, headers={"accept": "application/x-ndjson", "content-encoding": "gzip"}
-    )
-    assert entries(broken)[-1]["error"]["code"] == "invalid_request"
+
+def test_results_of_a_body_that_is_not_whole_end_in_an_error_and_not_in_a_summary(client: httpx.Client) -> None:
+    packed = gzip.compress(b"not json\n" * 1000 + random.Random(1).randbytes(1000).hex().encode())
+    headers = {"accept": "application/x-ndjson", "content-encoding": "gzip"}
+    *results, last = entries(client.post("/v1/ingest", content=packed[:-100], headers=headers))
+    assert len(results) == 1000
+    assert last == {
+        "object": "error",
+        "error": {"code": "invalid_request", "message": "the gzip data of the body end too early"},
+        "documents": 1000,
+        "failed": 1000,
+        "tokens": 0,
+    }
 
 
 @pytest.mark.parametrize("params", [{"webhook": "https://a"}, {"more": "true"}, {"encoding": "binary"}])
