@@ -126,6 +126,8 @@ def test_gzip_and_forms_are_read(client: httpx.Client, gateway: BulkGateway, pat
         ({"modle": MODEL}, 400, "invalid_request", "modle"),
         ({"kinds": "dence"}, 400, "invalid_request", "kinds"),
         ({"webhook": "ftp://example.org"}, 400, "invalid_request", "webhook"),
+        ({"webhook": "https://xn--/"}, 400, "invalid_request", "webhook"),
+        ({"webhook": "https://exa mple.com/"}, 400, "invalid_request", "webhook"),
         ({"webhook": "https://10.0.0.1/hook"}, 400, "invalid_request", "webhook"),
         ({"webhook_endpoint": "we_1"}, 404, "not_found", None),
         ({"sink": "nowhere"}, 400, "invalid_request", "sink"),
