@@ -216,6 +216,8 @@ class JobRoutes:
             spec=spec.model_dump_json(),
             failing=False,
             errors=[],
+            # What it did before says nothing of how fast it is now.
+            **{"rate": 0, "rate_sum": 0, "rate_weight": 0, "rated_at": time.time()},
         )
         if not moved:
             raise Conflict(f"the job is {job.state}; one that has failed, was cancelled or has expired can be resumed")

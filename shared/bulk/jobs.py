@@ -156,7 +156,8 @@ class Job(Record):
     tokens: int = 0
     #: Bytes that its files take in the store, input and results.
     stored_bytes: int = 0
-    #: Documents per second, averaged over about the last 15 seconds before `rated_at` (Unix seconds; 0 for never).
+    #: Documents per second, averaged over about the last 15 seconds before `rated_at` (Unix seconds; 0 for never), where the
+    #: last segment was completed or, before that, the first one came.
     rate: float = 0.0
     rated_at: float = 0.0
     #: When documents last arrived, Unix seconds; 0 for never.

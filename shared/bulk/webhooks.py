@@ -21,7 +21,7 @@ from shared.errors import InvalidRequest, NotStored
 #: How long a replaced secret goes on signing where that is asked for, in seconds.
 OLD_SECRET_S = 86_400.0
 _LONGEST_URL = 2048
-#: Of a host in the form in which it is looked up (RFC 1035); underscores are no letters there, but in use inside of networks.
+#: Part of a host in the form in which it is looked up (RFC 1035, and underscores, which are in use inside of networks).
 _LABEL = re.compile(r"[A-Za-z0-9_]([A-Za-z0-9_-]{0,61}[A-Za-z0-9_])?")
 _LONGEST_NAME = 253
 _DEFAULT_PORTS = {"https": 443, "http": 80}

@@ -594,11 +594,13 @@ def test_a_job_that_ended_early_is_resumed(client: httpx.Client, gateway: BulkGa
     job_id = post(client, docs(20))["id"]
     for state in (State.FAILED, State.CANCELLED, State.EXPIRED):
         gateway.enter(job_id, state)
+        gateway.table(lambda table: table.set(job_id, rate=2.5))
         redis.delete(keys.ACTIVE_JOBS)
         before = client.get(f"/v1/jobs/{job_id}").json()
         assert before["finished_at"] is not None
         resumed = client.post(f"/v1/jobs/{job_id}/resume").json()
         assert (resumed["status"], resumed["finished_at"]) == ("in_progress", None)
+        assert (before["rate"], resumed["rate"]) == (2.5, 0)
         assert redis.zrange(keys.ACTIVE_JOBS, 0, -1) == [job_id.encode()]
     gateway.enter(job_id, State.COMPLETED)
     assert client.post(f"/v1/jobs/{job_id}/resume").status_code == 409

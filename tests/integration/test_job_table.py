@@ -137,6 +137,20 @@ def test_a_segment_that_two_runners_finish_counts_once(on_table) -> None:
     on_table(test)
 
 
+def test_the_rate_is_right_from_the_first_segments_on(on_table) -> None:
+    async def test(table: JobTable, redis: Redis) -> None:
+        await _job_of(table, 10, 1000, 1000)
+        rates = []
+        for number, count in enumerate((10, 1000, 1000)):
+            # Each takes a second.
+            await redis.hincrbyfloat(keys.job("job_1"), "rated_at", -1)
+            await _complete(table, number, count)
+            rates.append((await table.get("job_1")).rate)
+        assert rates == pytest.approx([10, 520, 690], rel=0.1)
+
+    on_table(test)
+
+
 def test_results_can_be_read_up_to_the_first_gap(on_table) -> None:
     async def test(table: JobTable, redis: Redis) -> None:
         await _job_of(table, 1, 1, 1)
