@@ -21,7 +21,7 @@ import psutil
 import pytest
 from redis import Redis
 
-from api.bulk import job_events, streaming
+from api.bulk import job_events, result_stream, streaming
 from shared import keys
 from shared.bulk.jobs import State
 from tests.helpers.gateways import MODEL, BulkGateway
@@ -505,6 +505,33 @@ def test_results_can_be_followed_until_the_job_ends(client: httpx.Client, gatewa
     gateway.enter(job_id, State.COMPLETED)
     thread.join(10)
     assert seen == list(range(3, 25))
+
+
+@pytest.mark.parametrize("accept_encoding", ["identity", "gzip"])
+def test_results_that_are_followed_show_signs_of_life(
+    client: httpx.Client, gateway: BulkGateway, monkeypatch: pytest.MonkeyPatch, accept_encoding: str
+) -> None:
+    monkeypatch.setattr(result_stream, "_HEARTBEAT_S", 0.05)
+    monkeypatch.setattr(result_stream, "_POLL_S", 0.05)
+    job_id = post(client, docs(10), more=True)["id"]
+    gateway.run_segment(job_id, 0)
+    path, headers = f"/v1/jobs/{job_id}/results?follow=true", {"accept-encoding": accept_encoding}
+
+    with client.stream("GET", path, headers=headers) as answer:
+        lines = answer.iter_lines()
+        assert [orjson.loads(next(lines))["index"] for _ in range(10)] == list(range(10))
+        assert [next(lines) for _ in range(3)] == [""] * 3
+
+    with client.stream("GET", f"{path}&encoding=binary", headers=headers) as answer:
+        unpacker = msgpack.Unpacker()
+        found: list[Any] = []
+        for piece in answer.iter_bytes():
+            unpacker.feed(piece)
+            found.extend(unpacker)
+            if len(found) >= 12:
+                break
+    assert [entry["index"] for entry in found[:10]] == list(range(10))
+    assert found[10:12] == [None, None]
 
 
 def test_progress_comes_as_events_until_the_end(
