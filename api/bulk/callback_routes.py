@@ -111,7 +111,7 @@ class CallbackRoutes:
     async def replay(self, request: Request) -> Response:
         """Some events, or all dead ones; a job whose callbacks were stopped goes on with them."""
         job = await self._table.get(request.path_params["job_id"], tenant=caller_of(request).tenant)
-        wanted = wire.validated(Replay, await _options(request)).events
+        wanted = wire.validated(Replay, await _options(request), strict=True).events
         remembered = await self._events.of_job(job.id)
         chosen = [event for event in remembered if event.state is EventState.DEAD]
         if wanted is not None:

@@ -126,7 +126,7 @@ class JobRoutes:
         upload = await open_upload(request.headers, Sender(request.receive))
         given = {**_query(request), **upload.fields}
         more = wire.validated(DocumentsQuery, {"more": given.pop("more", False)}).more
-        options = ingest_options.read_options(given)
+        options = ingest_options.read_options(given, is_text=True)
         model = self._model(request, options)
         if _NDJSON in request.headers.get("accept", ""):
             ingest_options.refuse_options_of_jobs(given)
@@ -155,7 +155,7 @@ class JobRoutes:
         """Create a job that has no documents yet."""
         headers = dict(request.scope["headers"])
         given = await read_json_object(request.stream(), headers, limit_bytes=_OPTIONS_BYTES, most_inputs=100)
-        options = ingest_options.read_options(given)
+        options = ingest_options.read_options(given, is_text=False)
         model = self._model(request, options)
 
         async def respond() -> Response:

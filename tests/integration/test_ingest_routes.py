@@ -119,6 +119,13 @@ def test_gzip_and_forms_are_read(client: httpx.Client, gateway: BulkGateway, pat
     assert form.json()["metadata"] == {"a": 1}
 
 
+@pytest.mark.parametrize(("name", "value"), [("dimensions", "3"), ("truncate", "true"), ("kinds", "dense")])
+def test_a_query_has_texts_and_json_has_the_documented_types(client: httpx.Client, name: str, value: str) -> None:
+    assert client.post("/v1/ingest", content=docs(1), params={name: value}).status_code == 202
+    refused = client.post("/v1/jobs", json={name: value})
+    assert (refused.status_code, refused.json()["error"]["param"]) == (400, name)
+
+
 @pytest.mark.parametrize(
     ("params", "status", "code", "param"),
     [
