@@ -194,5 +194,9 @@ async def _fields(events: AsyncIterator[Part | bytes]) -> dict[str, str]:
 async def _file(events: AsyncIterator[Part | bytes]) -> AsyncIterator[bytes]:
     async for event in events:
         if isinstance(event, Part):
+            if event.name == _FILE:
+                raise InvalidRequest(
+                    f"the form has more than one `{_FILE}`, and one is taken; send each in its own request"
+                )
             raise InvalidRequest(f"the part {event.name[:40]!r} comes after the file; options go before it")
         yield event

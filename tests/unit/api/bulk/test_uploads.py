@@ -107,6 +107,7 @@ def test_a_compressed_file_of_a_form_is_read() -> None:
         (*form(("model", None, b"m")), "the form has no part `file`"),
         (*form(("docs", "a.ndjson", BODY)), "the file must be the part `file` of the form, not 'docs'"),
         (*form(("file", "a", BODY), ("model", None, b"m")), "the part 'model' comes after the file"),
+        (*form(("file", "a", BODY), ("file", "b", BODY)), "the form has more than one `file`, and one is taken"),
         (*form(("file", "a", BODY), end=b""), "the form ends before its last boundary"),
     ],
 )
