@@ -176,6 +176,8 @@ class Job(Record):
     callbacks_pending: int = 0
     #: Why no more callbacks are sent; empty while they are.
     callbacks_stopped: str = ""
+    #: The end of the job (`events.mark_of_end`) after which its last event was made; empty while it has not ended.
+    callbacks_final: str = ""
 
     @property
     def id(self) -> str:

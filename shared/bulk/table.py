@@ -379,6 +379,7 @@ def _job(fields: dict[bytes, bytes]) -> Job:
         output_file_id=_text(named.get("output_file_id")),
         error_file_id=_text(named.get("error_file_id")),
         callbacks_stopped=named.get("callbacks_stopped", b"").decode(),
+        callbacks_final=named.get("callbacks_final", b"").decode(),
         **{name: int(named.get(name, 0)) for name in _COUNTERS},
     )
 

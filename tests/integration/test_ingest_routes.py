@@ -20,10 +20,13 @@ import orjson
 import psutil
 import pytest
 from redis import Redis
+from redis.asyncio import Redis as AsyncRedis
 
 from api.bulk import job_events, result_stream, streaming
+from api.bulk.pump import CallbackPump
 from shared import keys
 from shared.bulk.jobs import State
+from shared.bulk.table import JobTable
 from tests.helpers.gateways import MODEL, BulkGateway
 from tests.helpers.valkey import ValkeyServer
 from tests.helpers.waiting import wait_until
@@ -478,6 +481,33 @@ def test_results_are_written_down_as_the_reader_asks(client: httpx.Client, gatew
     found = list(unpacker)
     assert found[11] == {"index": 11, "id": "d11", "embedding": struct.pack("<2f", 11, 1)}
     assert len(found) == 12
+
+
+def test_callbacks_of_an_ended_job_are_pending_until_the_last_has_been_made(
+    client: httpx.Client, gateway: BulkGateway, redis_url: str
+) -> None:
+    def pumped() -> None:
+        async def step(table: JobTable) -> None:
+            async with AsyncRedis.from_url(redis_url) as redis:
+                await CallbackPump(redis, table, gateway.settings).step()
+
+        gateway.table(step)
+
+    def pending(job_id: str) -> list[int]:
+        shown = client.get(f"/v1/jobs/{job_id}").json()["callbacks"]["pending"]
+        return [shown, gateway.table(lambda table: table.get(job_id)).callbacks_pending]
+
+    without = ended(client, gateway, 5)
+    quiet, told = (
+        client.post("/v1/jobs", json={"webhook": {"url": "https://example.org", "events": [event]}}).json()["id"]
+        for event in ("job.failed", "job.completed")
+    )
+    for job_id in (quiet, told):
+        assert pending(job_id) == [0, 0]
+        gateway.enter(job_id, State.COMPLETED)
+        assert pending(job_id) == [1, 0]
+    pumped()
+    assert (pending(without), pending(quiet), pending(told)) == ([0, 0], [0, 0], [1, 1])
 
 
 def test_results_of_a_cancelled_job_are_those_that_there_are(client: httpx.Client, gateway: BulkGateway) -> None:
