@@ -123,8 +123,8 @@ def read_options(given: Mapping[str, Any], *, is_text: bool) -> IngestOptions:
 
     Args:
         given: By name.
-        is_text: Whether they come from a query or a form, where all is text: lists with commas, objects as JSON, the URL of a
-            webhook. What comes from JSON is of its own type.
+        is_text: Whether they come from a query or a form, where all is text: lists with commas, objects as JSON, a webhook
+            as its URL. What comes from JSON is of its own type.
 
     Raises:
         InvalidRequest: One is not known or not valid; it is named.

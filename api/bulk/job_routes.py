@@ -77,6 +77,7 @@ class JobRoutes:
         self._embedding = embedding
         self._settings = settings
         self._creation = JobCreation(
+            redis,
             table,
             WebhookRegistry(redis, settings.allowed_webhook_hosts()),
             configured_sinks(settings.sinks_file),
