@@ -3,6 +3,7 @@
 import uvicorn
 
 from api.app import create_app
+from api.connections import Connection
 from api.settings import ApiSettings
 from shared.logging import configure_logging
 from shared.settings import load_or_exit
@@ -19,7 +20,8 @@ def main() -> None:
         log_config=None,
         access_log=False,
         loop="uvloop",
-        http="httptools",
+        http=Connection,
+        ws="none",
         timeout_graceful_shutdown=int(settings.drain_s),
         timeout_keep_alive=75,
         backlog=4096,
