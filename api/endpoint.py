@@ -7,12 +7,14 @@ from dataclasses import dataclass, replace
 from typing import Any, TypeVar
 
 import orjson
+from starlette.requests import ClientDisconnect
 from starlette.requests import Request as HttpRequest
 from starlette.responses import Response
 
 from api import wire
 from api.bodies import read_json_object
 from api.catalog import Catalog
+from api.departure import CLIENT_GONE, LEFT, ClientLeft, given_up_when_left
 from api.dialect import Answer, Context, Dialect, Job, Route
 from api.dispatch import Dispatcher
 from api.images import ImageFetcher
@@ -93,8 +95,12 @@ class Endpoint:
                 most_inputs=4 * self._settings.max_client_batch_size,
             )
             context = self._context(request, given)
-            content, headers = await self._converse(exchange, contenders, data, context, _lane(given), started)
+            with given_up_when_left(request.receive):
+                content, headers = await self._converse(exchange, contenders, data, context, _lane(given), started)
             status = 200
+        except (ClientLeft, ClientDisconnect):
+            self._count(exchange, LEFT, time.perf_counter() - started)
+            return Response(status_code=CLIENT_GONE)
         except MillraceError as error:
             code = error.code
             status, problem = exchange.dialect.render_error(error)
@@ -254,7 +260,7 @@ class Endpoint:
         self._metrics.histogram("millrace_request_duration_seconds", **labels).observe(seconds)
         if code == "ok":
             self._metrics.histogram("te_request_duration").observe(seconds)
-        else:
+        elif code != LEFT:
             self._metrics.gauge("te_request_failure", err=_TE_ERR.get(code, "validation")).inc()
 
 

@@ -12,6 +12,7 @@ from starlette.responses import Response
 
 from api import schemas, wire
 from api.bodies import read_json_object
+from api.departure import CLIENT_GONE
 from shared.errors import MillraceError, Unavailable
 from shared.logging import get_logger
 
@@ -19,8 +20,6 @@ log = get_logger("millrace.bulk")
 
 Respond = Callable[[Request], Awaitable[Response]]
 
-#: What nobody reads any more; nginx's number for it.
-_CLIENT_GONE = 499
 _PARAMETER = re.compile(r"\{(\w+)\}")
 
 
@@ -65,7 +64,7 @@ def answering(respond: Respond) -> Respond:
             log.warning("request_failed", path=request.url.path, code=Unavailable.code, reason=str(err))
             return error_answer(Unavailable())
         except ClientDisconnect:
-            return Response(status_code=_CLIENT_GONE)
+            return Response(status_code=CLIENT_GONE)
         except Exception:
             log.exception("request_crashed", path=request.url.path)
             return error_answer(MillraceError(wire.CRASHED))

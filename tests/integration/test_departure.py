@@ -1,0 +1,101 @@
+"""Clients that leave: what waits for them is given up, and nobody else's answer with it."""
+
+import threading
+from collections.abc import Iterator
+from pathlib import Path
+
+import httpx
+import pytest
+import uvicorn
+from pydantic import SecretStr
+
+import api.app
+from api.core import Core
+from api.settings import ApiSettings
+from tests.helpers.valkey import free_port
+from tests.helpers.waiting import wait_until
+
+
+class Gateway:
+    """A whole gateway in a thread, without workers: what is asked of it waits."""
+
+    def __init__(self, redis_url: str, folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+        self.port = free_port()
+        built: list[Core] = []
+
+        class Seen(Core):
+            def __init__(self, *arguments: object, **named: object) -> None:
+                super().__init__(*arguments, **named)  # type: ignore[arg-type]
+                built.append(self)
+
+        monkeypatch.setattr(api.app, "Core", Seen)
+        app = api.app.create_app(ApiSettings(redis_url=SecretStr(redis_url), store=str(folder), access_log=False))
+        self.core = built[0]
+        config = uvicorn.Config(app, port=self.port, log_config=None, access_log=False, timeout_graceful_shutdown=1)
+        self.server = uvicorn.Server(config)
+        self.thread = threading.Thread(target=self.server.run, daemon=True)
+
+    def metrics(self) -> str:
+        return httpx.get(f"http://127.0.0.1:{self.port}/metrics", trust_env=False).text
+
+
+@pytest.fixture
+def gateway(redis_url: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Gateway]:
+    gateway = Gateway(redis_url, tmp_path, monkeypatch)
+    gateway.thread.start()
+    wait_until(lambda: gateway.server.started, what="the gateway to listen")
+    yield gateway
+    gateway.server.should_exit = True
+    gateway.thread.join(10)
+
+
+def _ask_and_leave(gateway: Gateway, path: str, body: object) -> None:
+    with httpx.Client(trust_env=False, timeout=1.0) as client, pytest.raises(httpx.ReadTimeout):
+        client.post(f"http://127.0.0.1:{gateway.port}{path}", json=body)
+
+
+@pytest.mark.parametrize(
+    ("path", "body"),
+    [
+        ("/v1/embeddings", {"input": ["a", "b", "c"]}),
+        ("/embed", {"inputs": "a"}),
+        ("/v2/rerank", {"query": "q", "documents": ["a", "b"]}),
+    ],
+)
+def test_a_client_that_leaves_is_waited_for_no_longer(gateway: Gateway, path: str, body: object) -> None:
+    # Given somebody who gives up long before the deadline
+    _ask_and_leave(gateway, path, body)
+
+    # Then nothing waits for him, and he is counted as one who left
+    wait_until(lambda: gateway.core.admission.pending_requests == 0, timeout_s=5, what="the request to be given up")
+    assert gateway.core.admission.pending_items == 0
+    wait_until(lambda: 'code="client_left"' in gateway.metrics(), timeout_s=5)
+    assert 'te_request_failure{err="' not in gateway.metrics()
+
+
+def test_one_who_leaves_in_the_middle_of_his_body_is_no_fault_of_ours(gateway: Gateway) -> None:
+    def half() -> Iterator[bytes]:
+        yield b'{"inputs": '
+        raise ConnectionAbortedError
+
+    with httpx.Client(trust_env=False) as client, pytest.raises(ConnectionAbortedError):
+        client.post(f"http://127.0.0.1:{gateway.port}/embed", content=half())
+
+    wait_until(lambda: 'code="client_left"' in gateway.metrics(), timeout_s=5)
+    assert 'code="internal_error"' not in gateway.metrics()
+
+
+def test_those_who_stay_wait_on(gateway: Gateway) -> None:
+    with httpx.Client(trust_env=False, timeout=30.0) as client:
+        answers: list[httpx.Response] = []
+        url = f"http://127.0.0.1:{gateway.port}/embed"
+        staying = threading.Thread(
+            target=lambda: answers.append(client.post(url, json={"inputs": "b"}, headers={"x-request-timeout": "4"}))
+        )
+        staying.start()
+        _ask_and_leave(gateway, "/embed", {"inputs": "a"})
+        wait_until(lambda: gateway.core.admission.pending_requests == 1, timeout_s=3, what="one of two to be left")
+        staying.join()
+
+    # Then he gets the answer that there is
+    assert answers[0].status_code == 504
