@@ -18,6 +18,8 @@ log = get_logger("millrace.connections")
 
 #: Headers of one hop, which offer another protocol or belong to the offer.
 _OFFERS = frozenset({b"upgrade", b"http2-settings"})
+#: How long a refused client may go on sending, so that it reads the refusal, in seconds.
+_LINGER_S = 1.0
 
 
 class Connection(HttpToolsProtocol):
@@ -34,6 +36,7 @@ class Connection(HttpToolsProtocol):
         self._in_head = False
         self._head_bytes = 0
         self._head_timer: asyncio.TimerHandle | None = None
+        self._refused = False
 
     def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]  # noqa: D102 - asyncio's
         super().connection_made(transport)
@@ -44,6 +47,8 @@ class Connection(HttpToolsProtocol):
         super().connection_lost(exc)
 
     def data_received(self, data: bytes) -> None:  # noqa: D102 - asyncio's
+        if self._refused:
+            return
         self._unset_keepalive_if_required()
         try:
             self.parser.feed_data(data)
@@ -112,10 +117,20 @@ class Connection(HttpToolsProtocol):
 
     def _refuse(self, error: MillraceError) -> None:
         """Answer what is no request that anybody could be given, and close: where the next one begins is not known."""
-        if self.transport.is_closing():
-            return
+        self._refused = True
+        self._forget_head()
         log.info("connection_refused", code=error.code, reason=error.message)
+        self.pipeline.clear()
+        if self.cycle is not None and not self.cycle.response_complete:
+            # The body of a request that is being read has gone wrong: to the application it is as if the client had left.
+            self.cycle.disconnected = True
+            self.cycle.message_event.set()
+            if self.cycle.response_started:
+                self.transport.close()
+                return
         content = wire.dumps(wire.nested_error(error))
         lines = [STATUS_LINE[error.status] + b"content-type: application/json", b"content-length: %d" % len(content)]
         self.transport.write(b"\r\n".join([*lines, b"connection: close", b"", content]))
-        self.transport.close()
+        # Not at once: closed with bytes unread, the connection is reset, and the answer lost on its way (RFC 9112, 9.6).
+        self.transport.write_eof()
+        self._head_timer = self.loop.call_later(_LINGER_S, self.transport.close)

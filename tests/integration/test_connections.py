@@ -12,13 +12,10 @@ from starlette.requests import Request
 from starlette.responses import JSONResponse, Response
 
 from api.connections import Connection
+from tests.helpers.hostile_http import AMBIGUOUS, HIDDEN, head
 from tests.helpers.raw_http import Exchange, exchange, parsed, post
 from tests.helpers.valkey import free_port
 from tests.helpers.waiting import wait_until
-
-#: A request behind another one, which nobody may find there.
-HIDDEN = b"GET /hidden HTTP/1.1\r\nhost: mill\r\nconnection: close\r\n\r\n"
-CHUNKED = b"transfer-encoding: chunked"
 
 
 class Hasty(Connection):
@@ -51,43 +48,6 @@ def port() -> Iterator[int]:
 
 def sent(port: int, *pieces: bytes, patience_s: float = 10.0) -> Exchange:
     return asyncio.run(exchange(port, pieces, patience_s=patience_s))
-
-
-def head(*headers: bytes, start: bytes = b"POST /embed HTTP/1.1") -> bytes:
-    return b"\r\n".join([start, b"host: mill", *headers, b"", b""])
-
-
-AMBIGUOUS = {
-    "length and chunks": head(b"content-length: 5", CHUNKED) + b"0\r\n\r\n",
-    "chunks and length": head(CHUNKED, b"content-length: 5") + b"0\r\n\r\n",
-    "two lengths": head(b"content-length: 1", b"content-length: 2") + b"x",
-    "the same length twice": head(b"content-length: 1", b"content-length: 1") + b"x",
-    "a list of lengths": head(b"content-length: 1, 1") + b"x",
-    "a positive length": head(b"content-length: +1") + b"x",
-    "a negative length": head(b"content-length: -1") + b"x",
-    "a hexadecimal length": head(b"content-length: 0x1") + b"x",
-    "a length beyond 64 bits": head(b"content-length: 99999999999999999999999") + b"x",
-    "a space before the colon": head(b"content-length : 1") + b"x",
-    "identity": head(b"transfer-encoding: identity", b"content-length: 1") + b"x",
-    "an unknown coding": head(b"transfer-encoding: xchunked") + b"0\r\n\r\n",
-    "chunks within another coding": head(b"transfer-encoding: chunked, identity") + b"0\r\n\r\n",
-    "chunks twice": head(CHUNKED, CHUNKED) + b"0\r\n\r\n",
-    "chunks behind a control character": head(b"transfer-encoding: \x0bchunked") + b"0\r\n\r\n",
-    "a folded header": head(b"x-a: b", b" c", b"content-length: 1") + b"x",
-    "a folded coding": head(b"transfer-encoding:", b" chunked") + b"0\r\n\r\n",
-    "a negative chunk": head(CHUNKED) + b"-1\r\n\r\n",
-    "a hexadecimal prefix": head(CHUNKED) + b"0x0\r\n\r\n",
-    "an endless chunk size": head(CHUNKED) + b"fffffffffffffffffff\r\n",
-    "chunks that end in a bare line feed": head(CHUNKED) + b"1\nx\n0\n\n",
-    "a chunk longer than its size": head(CHUNKED) + b"1\r\nxyz\r\n0\r\n\r\n",
-    "a length behind chunks": head(CHUNKED) + b"1\r\nx\r\n0\r\ncontent-length: 3\r\n\r\n",
-    "bare line feeds": b"POST /embed HTTP/1.1\nhost: mill\ncontent-length: 1\n\nx",
-    "bare carriage returns": b"POST /embed HTTP/1.1\rhost: mill\rcontent-length: 1\r\rx",
-    "NUL in a header": head(b"x-a: b\0c", b"content-length: 1") + b"x",
-    "an encrypted greeting": bytes.fromhex("16030100a5010000a1"),
-    "HTTP/2": b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n",
-    "a tunnel": head(start=b"CONNECT example.org:443 HTTP/1.1"),
-}
 
 
 @pytest.mark.parametrize("request_", AMBIGUOUS.values(), ids=AMBIGUOUS)
@@ -133,6 +93,12 @@ def test_headers_that_do_not_end_are_refused(port: int, endless: bytes) -> None:
 
     assert found.closed
     assert found.statuses == [431]
+
+
+def test_a_client_that_goes_on_sending_reads_why_it_was_refused(port: int) -> None:
+    found = sent(port, *([b"POST / HTTP/1.1\r\nx : y\r\n"] + [b"z" * 100_000] * 20))
+
+    assert found.statuses == [400]
 
 
 def test_a_client_that_never_finishes_its_headers_is_not_waited_for(port: int) -> None:
