@@ -5,16 +5,21 @@ from contextlib import asynccontextmanager
 
 from fastapi import FastAPI
 from fastapi_offline import FastAPIOffline
+from starlette.middleware.cors import CORSMiddleware
 
 from api.bulk.batch_routes import add_batch_routes
 from api.bulk.embedding import Embedding
 from api.bulk.job_routes import add_job_routes
 from api.bulk.webhook_routes import add_webhook_routes
 from api.core import Core
-from api.health import add_health_routes
+from api.deep_check import add_deep_check
+from api.dialect_paths import DialectPaths
+from api.gate import Gate
+from api.health import add_health_routes, public_paths
 from api.middleware import RequestId
 from api.routing import add_routes
-from api.settings import ApiSettings
+from api.settings import ApiSettings, names
+from api.usage_route import add_usage_route
 from shared import __version__
 from shared.bulk.store import Store
 from shared.bulk.table import JobTable
@@ -22,7 +27,11 @@ from shared.metrics import Metrics, Owner
 
 
 def create_app(settings: ApiSettings) -> FastAPI:
-    """Build the gateway. Connects when the application starts, not before."""
+    """Build the gateway. Connects when the application starts, not before.
+
+    Raises:
+        ConfigurationError: The keys file is missing or wrong.
+    """
     metrics = Metrics(Owner.GATEWAY)
     core = Core(settings, metrics, name="gw", max_pending_items=settings.max_pending_items)
 
@@ -39,7 +48,7 @@ def create_app(settings: ApiSettings) -> FastAPI:
         redirect_slashes=False,
         static_url="/docs/static",
     )
-    app.add_middleware(RequestId, access_log=settings.access_log)
+    app.state.leaving = False
     add_routes(app, core.dialects, core.contenders, core.endpoint, core.catalog, settings)
     table, store = JobTable(core.redis), Store(settings.store_url())
     add_batch_routes(
@@ -56,9 +65,32 @@ def create_app(settings: ApiSettings) -> FastAPI:
         table=table,
         store=store,
         catalog=core.catalog,
-        embedding=Embedding(core.dispatcher, metrics),
+        embedding=Embedding(core.dispatcher, metrics, core.usage),
         settings=settings,
     )
+    add_usage_route(app, core.usage)
     add_webhook_routes(app, redis=core.redis, table=table, settings=settings)
     add_health_routes(app, core.catalog, core.fleet, core.admission, metrics, core.redis, settings)
+    add_deep_check(app, core.catalog, core.dispatcher)
+    if core.register.is_on:
+        app.add_middleware(
+            Gate,
+            register=core.register,
+            limits=core.limits,
+            public=public_paths(settings),
+            dialects=DialectPaths(core.dialects.values(), core.contenders),
+            routes=app.router.routes,
+            metrics=metrics,
+        )
+    # Outermost: what the gate refuses has an id and a line in the log too.
+    app.add_middleware(RequestId, access_log=settings.access_log)
+    if settings.cors_origins:
+        # Around the gate, so that a page can read a refusal, and a browser's question before the request needs no key.
+        app.add_middleware(
+            CORSMiddleware,
+            allow_origins=names(settings.cors_origins),
+            allow_methods=["GET", "POST", "DELETE"],
+            allow_headers=["*"],
+            expose_headers=["*"],
+        )
     return app

@@ -1,9 +1,9 @@
-"""Which model a request means, and whether it can do what is asked."""
+"""Which model a request means, and whether it can do what is asked and may be asked for it."""
 
 from collections.abc import Collection, Mapping, Sequence
 
 from api.fleet import Fleet
-from shared.errors import ModelNotFound, WrongTask
+from shared.errors import Forbidden, ModelNotFound, WrongTask
 from shared.model_card import ModelCard
 from shared.model_config import ModelConfig
 from shared.queues import Operation
@@ -23,6 +23,7 @@ class Catalog:
         pending_items: Mapping[str, int] | None = None,
         *,
         any_name: bool = False,
+        whole: "Catalog | None" = None,
     ) -> None:
         """Know what there is.
 
@@ -31,12 +32,49 @@ class Catalog:
             fleet: The live workers.
             pending_items: Inputs that this gateway holds unanswered, by the models' own names; it changes with time.
             any_name: Whether every name means the model where there is only one.
+            whole: The catalog that this is the part of that somebody may use.
         """
         self.models = list(models)
         self._fleet = fleet
         self._pending_items = {} if pending_items is None else pending_items
         self._by_any_name = self.models[0] if any_name and len(self.models) == 1 else None
+        self._whole = whole
+        self._parts: dict[frozenset[str], Catalog] = {}
         self._by_name = {name: config for config in models for name in (config.name, *config.aliases)}
+
+    def within(self, models: frozenset[str] | None) -> "Catalog":
+        """The part of the catalog that somebody sees who may use some models only.
+
+        Args:
+            models: Their names or aliases; None for all.
+        """
+        if models is None:
+            return self
+        if (part := self._parts.get(models)) is None:
+            allowed = [config for config in self.models if models & {config.name, *config.aliases}]
+            part = self._parts[models] = Catalog(
+                allowed, self._fleet, self._pending_items, any_name=self._by_any_name is not None, whole=self
+            )
+        return part
+
+    def refuse_none(self) -> None:
+        """See that there is a model at all.
+
+        Raises:
+            Forbidden: The key allows none of those that are served.
+        """
+        if not self.models:
+            raise Forbidden("this key may use none of the models that are served here")
+
+    def refuse_foreign(self, name: str) -> None:
+        """See that a name is not that of a model which is served, but not to the caller.
+
+        Raises:
+            Forbidden: It is.
+        """
+        if self.find(name) is None and self._whole is not None and self._whole.find(name) is not None:
+            allowed = ", ".join(config.name for config in self.models) or "none"
+            raise Forbidden(f"this key may not use model {name!r}; it may use: {allowed}", param="model")
 
     def card(self, model: str) -> ModelCard | None:
         """The card of a model by its own name, or None while no worker has run it."""
@@ -103,12 +141,15 @@ class Catalog:
 
         Raises:
             ModelNotFound: No such model is configured.
+            Forbidden: It is, but not for the caller.
             WrongTask: The model is known not to do this.
         """
+        self.refuse_none()
         if not name:
             return self._default(operation, kinds, images=images)
         config = self.find(name)
         if config is None:
+            self.refuse_foreign(name)
             served = ", ".join(config.name for config in self.models)
             raise ModelNotFound(f"model {name!r} is not served here; served models: {served}", param="model")
         card = self.card(config.name)

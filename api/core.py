@@ -12,6 +12,9 @@ from redis.asyncio.retry import Retry
 from redis.backoff import NoBackoff
 
 import api.dialects
+from api.access.limits import TenantLimits
+from api.access.register import KeyRegister
+from api.access.usage import Usage
 from api.admission import Admission
 from api.backlog import Backlog
 from api.catalog import Catalog
@@ -43,13 +46,19 @@ class Core:
             metrics: Of this process.
             name: What the process's task ids begin with.
             max_pending_items: Inputs that may wait for their answers.
+
+        Raises:
+            ConfigurationError: The keys file is missing or wrong.
         """
+        self.register = KeyRegister(settings.api_key, settings.keys_file)
         process_id = f"{name}{uuid4().hex[:12]}"
         url = settings.redis_url.get_secret_value()
         # No retries inside the client: the sweep publishes again what is missing, and knows what was not.
         self.redis = Redis.from_url(
             url, socket_timeout=_SOCKET_TIMEOUT_S, socket_connect_timeout=2.0, retry=Retry(NoBackoff(), 1)
         )
+        self.limits = TenantLimits(self.redis)
+        self.usage = Usage(self.redis, metrics, ttl_s=settings.usage_ttl_s)
         self._subscriber = Redis.from_url(url, socket_timeout=None, socket_connect_timeout=2.0)
         self._backlog = Backlog(process_id)
         self.fleet = Fleet(self.redis, self._backlog, metrics, result_ttl_s=settings.result_ttl_s)
@@ -70,7 +79,7 @@ class Core:
             allowed_hosts=[host.strip() for host in settings.image_hosts.split(",") if host.strip()],
             enabled=settings.image_urls,
         )
-        self.endpoint = Endpoint(self.catalog, self.dispatcher, self._images, metrics, settings)
+        self.endpoint = Endpoint(self.catalog, self.dispatcher, self._images, metrics, self.usage, settings)
         self.dialects = discover(api.dialects)
         #: Their routes by path.
         self.contenders = contenders_by_path(self.dialects, settings)
@@ -78,7 +87,15 @@ class Core:
     @asynccontextmanager
     async def running(self, *more: Awaitable[None]) -> AsyncIterator[None]:
         """Connect, and run what goes on in the background, with `more` of it, until the block ends."""
-        loops = (self.fleet.run(), self.replies.listen(), self.replies.sweep(), *more)
+        loops = (
+            self.fleet.run(),
+            self.replies.listen(),
+            self.replies.sweep(),
+            self.register.watch(),
+            self.limits.renew(),
+            self.usage.run(),
+            *more,
+        )
         background = [asyncio.ensure_future(run) for run in loops]
         for task in background:
             task.add_done_callback(_stop_if_it_failed)
@@ -90,6 +107,7 @@ class Core:
                 for task in running:
                     task.cancel()
                 await asyncio.wait(running, timeout=0.05)
+            await self.usage.flush()
             await self.redis.aclose()
             await self._subscriber.aclose()
             await self._images.aclose()

@@ -6,6 +6,7 @@ from typing import Any, Protocol
 
 from pydantic import BaseModel
 
+from api.access.caller import ANYONE, Caller
 from api.catalog import Catalog
 from api.settings import ApiSettings
 from shared.errors import MillraceError
@@ -39,7 +40,9 @@ class Context:
     request_id: str
     #: Unix seconds.
     deadline: float
+    #: What the caller may use.
     catalog: Catalog
+    caller: Caller = ANYONE
 
 
 @dataclass(frozen=True, slots=True)

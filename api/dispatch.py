@@ -15,7 +15,7 @@ from itertools import chain, count
 
 from api.admission import Admission
 from api.fleet import Fleet
-from api.long_texts import shortened
+from api.long_texts import read_tokens, shortened
 from api.replies import Outcome, PendingTask, Replies
 from shared import deadline as deadlines
 from shared.celery_message import encode_task
@@ -96,7 +96,8 @@ class Dispatcher:
         card = self._fleet.card(model)
         if card is not None:
             request = shortened(request, card.max_tokens)
-        with self._admission.admitted(model, lane, request, _estimate_tokens(request)):
+        tokens = _estimate_tokens(request) if card is None else read_tokens(request, card.max_tokens)
+        with self._admission.admitted(model, lane, request, tokens):
             return _merge(await self._replies_to(model, lane, request))
 
     async def _replies_to(self, model: str, lane: Lane, request: Request) -> list[Reply]:

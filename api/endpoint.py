@@ -12,6 +12,9 @@ from starlette.requests import Request as HttpRequest
 from starlette.responses import Response
 
 from api import wire
+from api.access.caller import ANYONE, Caller
+from api.access.limits import Charge
+from api.access.usage import Usage
 from api.bodies import read_json_object
 from api.catalog import Catalog
 from api.departure import CLIENT_GONE, LEFT, ClientLeft, given_up_when_left
@@ -20,13 +23,14 @@ from api.dispatch import Dispatcher
 from api.images import ImageFetcher
 from api.settings import ApiSettings
 from shared import deadline as deadlines
+from shared.access import group_of
 from shared.errors import (
     BatchTooLarge,
     DeadlineExceeded,
     InvalidRequest,
     MillraceError,
 )
-from shared.jobs import EmbedRequest, Request, operation_of
+from shared.jobs import EmbedRequest, Request, estimated_tokens, operation_of
 from shared.logging import get_logger
 from shared.metrics import Metrics
 from shared.queues import Lane, Operation
@@ -71,8 +75,10 @@ class Endpoint:
         dispatcher: Dispatcher,
         images: ImageFetcher,
         metrics: Metrics,
+        usage: Usage,
         settings: ApiSettings,
     ) -> None:
+        self._usage = usage
         self._images = images
         self._catalog = catalog
         self._dispatcher = dispatcher
@@ -88,15 +94,19 @@ class Endpoint:
         try:
             # Not starlette's look-up, which decodes every header each time: a tenth of the gateway's time.
             given = dict(request.scope["headers"])
+            caller: Caller = request.scope["state"].get("caller", ANYONE)
+            lane = _lane(given)
+            caller.require_lane(lane)
             data = await read_json_object(
                 request.stream(),
                 given,
                 limit_bytes=self._settings.body_limit_bytes,
                 most_inputs=4 * self._settings.max_client_batch_size,
             )
-            context = self._context(request, given)
+            context = self._context(request, given, caller)
+            charge: Charge | None = request.scope["state"].get("charge")
             with given_up_when_left(request.receive):
-                content, headers = await self._converse(exchange, contenders, data, context, _lane(given), started)
+                content, headers = await self._converse(exchange, contenders, data, context, lane, started, charge)
             status = 200
         except (ClientLeft, ClientDisconnect):
             self._count(exchange, LEFT, time.perf_counter() - started)
@@ -155,6 +165,7 @@ class Endpoint:
         context: Context,
         lane: Lane,
         started: float,
+        charge: Charge | None = None,
     ) -> tuple[bytes, dict[str, str]]:
         """Body and headers of the answer; what is found out on the way is noted in `exchange`."""
         if len(contenders) > 1:
@@ -165,12 +176,27 @@ class Endpoint:
         job = route.parse(body, context)
         # On a route for a model's main task, only the job says which.
         exchange.operation = operation_of(job.requests[0])
-        models, outputs = await self._run(job, lane)
+        context.caller.require(group_of(exchange.operation))
+        if charge is None:
+            models, outputs = await self._run(job, lane, context)
+        else:
+            models, outputs = await self._charged(charge, job, lane, context)
         answer = Answer(context.request_id, models[0], outputs, time.perf_counter() - started, models)
         exchange.answer = answer
         return wire.dumps(route.render(body, answer)), _headers(job, answer)
 
-    def _context(self, request: HttpRequest, headers: Mapping[bytes, bytes]) -> Context:
+    async def _charged(self, charge: Charge, job: Job, lane: Lane, context: Context) -> tuple[list[str], list[Output]]:
+        """The same as `_run`, for a tenant with limits: what fails costs no tokens."""
+        await charge.take_tokens(sum(estimated_tokens(request.characters, request.items) for request in job.requests))
+        real = 0
+        try:
+            models, outputs = await self._run(job, lane, context)
+            real = sum(output.tokens for output in outputs)
+        finally:
+            charge.correct_tokens(real)
+        return models, outputs
+
+    def _context(self, request: HttpRequest, headers: Mapping[bytes, bytes], caller: Caller) -> Context:
         timeout_s = self._settings.request_timeout_s
         given = headers.get(b"x-request-timeout")
         if given is not None:
@@ -181,9 +207,11 @@ class Endpoint:
             if not 0 < timeout_s <= 86_400:
                 shown = given.decode("latin-1")
                 raise InvalidRequest(f"header x-request-timeout must be seconds, more than 0, not {shown!r}")
-        return Context(request.state.request_id, deadlines.after(timeout_s), self._catalog)
+        return Context(
+            request.state.request_id, deadlines.after(timeout_s), self._catalog.within(caller.scope.models), caller
+        )
 
-    async def _run(self, job: Job, lane: Lane) -> tuple[list[str], list[Output]]:
+    async def _run(self, job: Job, lane: Lane, context: Context) -> tuple[list[str], list[Output]]:
         """The own names of the models that answered the requests, and their outputs."""
         operation = operation_of(job.requests[0])
         items, most = sum(request.items for request in job.requests), self._settings.max_client_batch_size
@@ -199,7 +227,7 @@ class Endpoint:
         self._metrics.gauge("te_request_count", method=method).inc()
         names = job.models or [job.model] * len(job.requests)
         models = [
-            self._resolve(name, request, images=job.images is not None)
+            _resolve(context.catalog, name, request, images=job.images is not None)
             for name, request in zip(names, job.requests, strict=True)
         ]
         outputs = await self._dispatch(models, lane, await self._with_images(job))
@@ -208,11 +236,12 @@ class Endpoint:
         self._metrics.gauge("te_request_success", method=method).inc()
         for model, output in zip(models, outputs, strict=True):
             self._observe(model, operation, output)
+        for number, (model, request, output) in enumerate(zip(models, job.requests, outputs, strict=True)):
+            # A request may be several to the workers: it is one to its sender.
+            self._usage.count(
+                context.caller.tenant, model, requests=int(number == 0), items=request.items, tokens=output.tokens
+            )
         return models, outputs
-
-    def _resolve(self, name: str | None, request: Request, *, images: bool) -> str:
-        kinds = request.kinds if isinstance(request, EmbedRequest) else ()
-        return self._catalog.resolve(name, operation_of(request), kinds, images=images)
 
     async def _dispatch(self, models: Sequence[str], lane: Lane, requests: Sequence[Request]) -> list[Output]:
         if len(requests) == 1:
@@ -267,6 +296,11 @@ class Endpoint:
 def _exchange(contenders: Sequence[tuple[Dialect, Route]]) -> Exchange:
     dialect, route = contenders[0]
     return Exchange(dialect, route, route.operation)
+
+
+def _resolve(catalog: Catalog, name: str | None, request: Request, *, images: bool) -> str:
+    kinds = request.kinds if isinstance(request, EmbedRequest) else ()
+    return catalog.resolve(name, operation_of(request), kinds, images=images)
 
 
 async def _together(coroutines: Sequence[Coroutine[Any, Any, ResultT]]) -> list[ResultT]:

@@ -25,7 +25,15 @@ from shared.queues import Lane, queue_name
 
 LIVENESS_PATHS = ("/livez", "/health", "/ping", "/")
 READINESS_PATHS = ("/readyz", "/ready")
+#: The probes of all dialects.
+PROBES = frozenset({*LIVENESS_PATHS, *READINESS_PATHS, "/.well-known/live", "/.well-known/ready"})
 _TAGS: list[str] = ["operations"]
+
+
+def public_paths(settings: ApiSettings) -> frozenset[str]:
+    """The paths that need no key: probes, and the metrics if the deployment says so."""
+    more = [] if settings.metrics_need_key else ["/metrics"]
+    return frozenset({*PROBES, *filter(None, [settings.vertex_health_route]), *more})
 
 
 class Liveness(BaseModel):
@@ -40,6 +48,7 @@ class Readiness(BaseModel):
     """Response of the readiness probes; the status is 200 if ready and else 503."""
 
     ready: bool
+    leaving: bool = Field(description="Whether this gateway has been told to stop; it still answers for a while.")
     redis: bool = Field(description="Whether Redis answers.")
     missing_models: list[str] = Field(description="Configured models that no live worker has run.")
     workers: int
@@ -75,9 +84,10 @@ def add_health_routes(
 
     async def is_ready() -> Response:
         missing = catalog.missing()
-        ready = fleet.reachable and not missing
+        ready = fleet.reachable and not missing and not app.state.leaving
         body = {
             "ready": ready,
+            "leaving": app.state.leaving,
             "redis": fleet.reachable,
             "missing_models": missing,
             "workers": len(fleet.workers),

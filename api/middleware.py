@@ -7,16 +7,14 @@ from uuid import uuid4
 import structlog
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
-from api.health import LIVENESS_PATHS, READINESS_PATHS
+from api.health import PROBES
 from shared.logging import get_logger
 
 log = get_logger("millrace.access")
 
 _SAFE_ID = re.compile(rb"[\x21-\x7e]{1,128}")
 #: Probes and scrapes are not worth a line each.
-_QUIET_PATHS = frozenset(
-    {*LIVENESS_PATHS, *READINESS_PATHS, "/metrics", "/.well-known/live", "/.well-known/ready"} - {"/"}
-)
+_QUIET_PATHS = (PROBES | {"/metrics"}) - {"/"}
 
 
 class RequestId:
@@ -47,10 +45,13 @@ class RequestId:
                 await self._app(scope, receive, send_with_id)
             finally:
                 if self._access_log and scope["path"] not in _QUIET_PATHS:
+                    caller = scope["state"].get("caller")
                     log.info(
                         "request_answered",
                         method=scope["method"],
                         path=scope["path"],
                         status=status,
                         ms=round((time.perf_counter() - started) * 1000, 1),
+                        client=client[0] if (client := scope.get("client")) else None,
+                        **({} if caller is None else {"tenant": caller.tenant, "key": caller.key}),
                     )

@@ -12,6 +12,7 @@ from starlette.routing import BaseRoute, Match
 from starlette.types import Receive, Scope, Send
 
 from api import schemas, wire
+from api.access.caller import caller_of
 from api.catalog import Catalog
 from api.dialect import Dialect, Route, View
 from api.endpoint import Endpoint
@@ -20,11 +21,13 @@ from shared.errors import MethodNotAllowed, MillraceError, PathNotFound
 
 _ERRORS: dict[int | str, dict[str, Any]] = {
     400: {"description": "The request is not valid."},
+    401: {"description": "The request has no valid API key, where one is needed."},
+    403: {"description": "The API key does not allow this model, route or lane."},
     404: {"description": "No such model is served."},
     413: {"description": "The body or the batch is too large."},
     422: {"description": "The request is not valid, in the words of TEI and its clients."},
     424: {"description": "The model does not do this, or failed, in the words of TEI and its clients."},
-    429: {"description": "Overloaded; retry after the seconds in `retry-after`."},
+    429: {"description": "Overloaded, or the key's limit is used up; retry after the seconds in `retry-after`."},
     503: {"description": "The queue cannot be reached."},
     504: {"description": "Not finished before the deadline."},
 }
@@ -172,7 +175,9 @@ def _document(app: FastAPI, path: str, contenders: Sequence[tuple[Dialect, Route
 def _add_view(app: FastAPI, dialect: Dialect, view: View, catalog: Catalog, settings: ApiSettings) -> None:
     async def show(request: Request) -> Response:
         try:
-            status, shown = 200, view.render(catalog, settings, request.path_params)
+            visible = catalog.within(caller_of(request).scope.models)
+            visible.refuse_none()
+            status, shown = 200, view.render(visible, settings, request.path_params)
         except MillraceError as error:
             status, shown = dialect.render_error(error)
         return Response(wire.dumps(shown), status_code=status, media_type="application/json")

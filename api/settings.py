@@ -1,9 +1,15 @@
 """Settings of the gateway."""
 
-from pydantic import Field
+import re
+from ipaddress import ip_network
+from pathlib import Path
+
+from pydantic import Field, SecretStr, field_validator
 from pydantic_settings import SettingsConfigDict
 
 from shared.bulk.settings import WebhookSettings
+
+_ORIGIN = re.compile(r"https?://[^/?#\s]+")
 
 
 class ApiSettings(WebhookSettings):
@@ -14,6 +20,37 @@ class ApiSettings(WebhookSettings):
 
     host: str = Field("127.0.0.1", description="Address that the gateway listens on.")
     port: int = Field(8080, ge=1, le=65535, description="Port that the gateway listens on.")
+    api_key: SecretStr = Field(
+        SecretStr(""),
+        description="API keys, separated by commas: every request must bring one of them, which may then do everything. "
+        "Without this and `MILLRACE_KEYS_FILE` no key is asked for, and any that is sent is ignored.",
+    )
+    keys_file: Path | None = Field(
+        None,
+        description="YAML file of tenants, their keys (hashed) and what those allow; followed while the service runs.",
+    )
+    metrics_need_key: bool = Field(
+        False, description="Ask for a key of the group `admin` at `/metrics` too, where keys are asked for."
+    )
+    trusted_proxies: str = Field(
+        "",
+        description="Comma-separated addresses and networks of proxies whose `X-Forwarded-For` and `X-Forwarded-Proto` are "
+        "believed: the client is then the last address there that is none of theirs. Nobody is believed by default.",
+    )
+    cors_origins: str = Field(
+        "",
+        description="Comma-separated origins (`https://app.example`) whose pages may call the service from a browser, or "
+        "`*` for all. None by default.",
+    )
+    usage_ttl_s: float = Field(
+        90 * 86_400, ge=86_400, description="How long it is kept what tenants have used on a day, in seconds."
+    )
+    leave_after_s: float = Field(
+        0.0,
+        ge=0,
+        description="How long a gateway goes on taking requests after SIGTERM while `/ready` says 503, in seconds: until "
+        "load balancers have looked elsewhere.",
+    )
     request_timeout_s: float = Field(
         30.0, gt=0, description="Deadline of a request in seconds; the header `x-request-timeout` overrides it."
     )
@@ -85,6 +122,25 @@ class ApiSettings(WebhookSettings):
         3_600, gt=0, description="How long an unfinished upload may be silent before its job fails, in seconds."
     )
     access_log: bool = Field(True, description="Log each answered request.")
+
+    @field_validator("trusted_proxies")
+    @classmethod
+    def _are_networks(cls, listed: str) -> str:
+        for network in names(listed):
+            ip_network(network)
+        return listed
+
+    @field_validator("cors_origins")
+    @classmethod
+    def _are_origins(cls, listed: str) -> str:
+        if wrong := [origin for origin in names(listed) if origin != "*" and not _ORIGIN.fullmatch(origin)]:
+            raise ValueError(f"{wrong[0]!r} is no origin such as https://app.example, without a path")
+        return listed
+
+
+def names(listed: str) -> list[str]:
+    """The entries of a list with commas."""
+    return [name.strip() for name in listed.split(",") if name.strip()]
 
 
 class RunnerSettings(ApiSettings):

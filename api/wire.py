@@ -17,6 +17,7 @@ from shared.errors import (
     MillraceError,
     ModelNotFound,
     Overloaded,
+    RateLimited,
     TokenInputUnsupported,
     Unavailable,
     WrongTask,
@@ -33,6 +34,7 @@ _ERROR_TYPES: tuple[tuple[type[MillraceError], str], ...] = (
     (InvalidRequest, "Validation"),
     (ModelNotFound, "Validation"),
     (Overloaded, "Overloaded"),
+    (RateLimited, "Overloaded"),
     (Unavailable, "Unhealthy"),
 )
 

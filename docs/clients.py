@@ -12,12 +12,14 @@ _INTRODUCTION = """<!-- Written by `make docs` from tests/conformance/clients. C
 
 # Clients
 
-One address serves them all: `http://127.0.0.1:8080` stands for it, `all-MiniLM-L6-v2` for the model; any key is accepted.
+One address serves them all: `http://127.0.0.1:8080` stands for it, `all-MiniLM-L6-v2` for the model. Any key is
+accepted where none is asked for; where [keys](howto/access.md) are, put yours in the place of `unused`.
 `texts` and `documents` are lists of strings, `top_n` is how many documents shall come back.
 
 Every line here is taken from a file in `tests/conformance/clients/`, and `make conformance` runs them against the real
-service: one item, many, `top_n`, several scripts, an over-long input, a wrong model, a wrong key, a full service (429) and
-one that lost its queue (503), both with `Retry-After`. Vectors and scores are compared with sentence-transformers' own.
+service: one item, many, `top_n`, several scripts, an over-long input, a wrong model, the right key, a wrong one and none, a
+full service (429) and one that lost its queue (503), both with `Retry-After`. Vectors and scores are compared with
+sentence-transformers' own.
 Where it says recorded, it is not the product that runs: its requests are sent as its source sends them, and the answers are
 read as strictly.
 """

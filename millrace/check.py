@@ -8,6 +8,8 @@ from typing import Any
 
 import httpx
 
+from millrace.keys import key_header
+
 _TEXTS = ["The weather is lovely today.", "It's so sunny outside!", "He drove to the stadium."]
 
 
@@ -21,14 +23,20 @@ class _Check:
     run: Callable[[httpx.Client], str]
 
 
-def check(url: str, *, timeout_s: float) -> int:
-    """Run every check against the gateway at `url`.
+def check(url: str, *, timeout_s: float, api_key: str | None = None) -> int:
+    """Run every check against a gateway.
+
+    Args:
+        url: The gateway.
+        timeout_s: For each request, in seconds.
+        api_key: What it is asked with, if anything.
 
     Returns:
         0 when all passed, 1 otherwise.
     """
     failures = 0
-    with httpx.Client(base_url=url.rstrip("/"), timeout=timeout_s, trust_env=False) as client:
+    headers = key_header(api_key)
+    with httpx.Client(base_url=url.rstrip("/"), headers=headers, timeout=timeout_s, trust_env=False) as client:
         for entry in _CHECKS:
             started = time.perf_counter()
             try:

@@ -1,6 +1,7 @@
 """The `millrace` command."""
 
 import argparse
+import os
 import sys
 from collections.abc import Sequence
 
@@ -48,10 +49,16 @@ def main(arguments: Sequence[str] | None = None) -> int:
             from millrace.models import list_models
 
             return list_models(load_or_exit(Settings))
+        case "keys":
+            from millrace.keys import create
+
+            return create(options.tenant, options.name)
         case _:
             from millrace.check import check
+            from millrace.keys import first_key
 
-            return check(options.url, timeout_s=options.timeout)
+            api_key = options.api_key or first_key(os.environ.get("MILLRACE_API_KEY"))
+            return check(options.url, timeout_s=options.timeout, api_key=api_key)
 
 
 def _parser() -> argparse.ArgumentParser:
@@ -69,8 +76,13 @@ def _parser() -> argparse.ArgumentParser:
     commands.add_parser("jobs", help="run the bulk jobs' runner only")
     add_arguments(commands.add_parser("ingest", help="index files through a running deployment"))
     commands.add_parser("models", help="list the configured models")
+    keys = commands.add_parser("keys", help="make API keys").add_subparsers(required=True, metavar="command")
+    create = keys.add_parser("create", help="print a fresh key, and its hash for the keys file")
+    create.add_argument("--tenant", default="somebody", help="whose it is (default: %(default)s)")
+    create.add_argument("--name", default="first", help="what it is called in logs (default: %(default)s)")
     check = commands.add_parser("check", help="test a running deployment and print a table")
     check.add_argument("url", nargs="?", default="http://127.0.0.1:8080", help="the gateway (default: %(default)s)")
+    check.add_argument("--api-key", help="sent as a bearer token (default: MILLRACE_API_KEY)")
     check.add_argument("--timeout", type=float, default=30.0, help="seconds per request (default: %(default)s)")
     return parser
 

@@ -18,6 +18,7 @@ from redis.exceptions import RedisError
 
 from millrace import embedded_redis
 from millrace.console import print_ready
+from millrace.keys import first_key, key_header
 from millrace.processes import Part
 from millrace.settings import ServeSettings
 from shared.logging import configure_logging, get_logger
@@ -175,7 +176,8 @@ class Supervisor:
     async def _first_answer(self) -> bool:
         """Wait until the service has answered a real request; False when it is stopped before that."""
         deadline = time.monotonic() + self._settings.start_timeout_s
-        async with httpx.AsyncClient(base_url=_base_url(self._settings), trust_env=False, timeout=10) as client:
+        url, headers = _base_url(self._settings), key_header(first_key(self._settings.api_key.get_secret_value()))
+        async with httpx.AsyncClient(base_url=url, headers=headers, trust_env=False, timeout=10) as client:
             while not self._stopping.is_set():
                 if time.monotonic() > deadline:
                     self._fail(f"no answer within {self._settings.start_timeout_s:.0f} s (MILLRACE_START_TIMEOUT_S)")
@@ -190,7 +192,9 @@ class Supervisor:
 
     async def _answers(self, client: httpx.AsyncClient) -> bool:
         rerank = {"query": "Is it ready?", "texts": ["It is ready."]}
-        return (await client.post("/rerank", json=rerank)).status_code == 200
+        status = (await client.post("/rerank", json=rerank)).status_code
+        # Of a keys file only hashes are known here. The worker has run its model before the service called itself ready.
+        return status == 200 or (status == 401 and self._settings.keys_file is not None)
 
     async def _stop_parts(self) -> None:
         """Gateway first, so that what it accepted is still answered; the queue last."""

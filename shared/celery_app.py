@@ -1,6 +1,7 @@
 """The Celery application that workers and Flower share. It imports no task."""
 
 from typing import Any
+from urllib.parse import parse_qs, urlsplit, urlunsplit
 
 from celery import Celery
 from celery.app.amqp import AMQP
@@ -23,7 +24,7 @@ class _Amqp(AMQP):
 
 def make_celery(settings: Settings) -> Celery:
     """A Celery application on the settings' Redis. Each setting that differs from Celery's default has its reason here."""
-    url = settings.redis_url.get_secret_value()
+    url = _verifying(settings.redis_url.get_secret_value())
     app = Celery("millrace", broker=url, backend=url, amqp=_Amqp, set_as_current=False)
     app.conf.update(
         # Vectors are bytes: msgpack carries them as they are. Never pickle.
@@ -62,3 +63,11 @@ def make_celery(settings: Settings) -> Celery:
         redis_backend_health_check_interval=5,
     )
     return app
+
+
+def _verifying(url: str) -> str:
+    """The same address; for `rediss://` Celery wants to be told to verify certificates, which redis-py does by itself."""
+    parts = urlsplit(url)
+    if parts.scheme != "rediss" or "ssl_cert_reqs" in parse_qs(parts.query):
+        return url
+    return urlunsplit(parts._replace(query="&".join(filter(None, [parts.query, "ssl_cert_reqs=required"]))))

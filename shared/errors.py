@@ -121,6 +121,20 @@ class ModelNotFound(MillraceError):
     status = 404
 
 
+class Unauthenticated(MillraceError):
+    """The request has no valid API key."""
+
+    code = "invalid_api_key"
+    status = 401
+
+
+class Forbidden(MillraceError):
+    """The API key does not allow this."""
+
+    code = "permission_denied"
+    status = 403
+
+
 class PathNotFound(MillraceError):
     """Nothing is served at this path."""
 
@@ -160,6 +174,14 @@ class Overloaded(MillraceError):
     """The service has more work than it can do in time; try again later."""
 
     code = "overloaded"
+    status = 429
+    retryable = True
+
+
+class RateLimited(MillraceError):
+    """The tenant has asked for as much as it may; try again later."""
+
+    code = "rate_limit_exceeded"
     status = 429
     retryable = True
 

@@ -25,7 +25,11 @@
 | `millrace:files` | sorted set, file to creation (Unix s) | kept | gateway, runner | both |
 | `millrace:webhook:<endpoint>` | string, JSON `WebhookEndpoint` | until deleted | gateway | both |
 | `millrace:webhooks` | sorted set, endpoint to creation (Unix s) | kept | gateway | gateway |
-| `millrace:idempotency:<route>:<key>` | string, JSON | 24 h | gateway | gateway |
+| `<index>:of:<tenant>` | a tenant's part of jobs, batches, files or webhooks | kept | gateway, runner | gateway |
+| `millrace:idempotency:<tenant><route>:<key>` | string, JSON | 24 h | gateway | gateway |
+| `millrace:limits:<limit>` | string, counter of a window | two intervals | gateway | gateway |
+| `millrace:places:<tenant>` | sorted set, request under way to end of lease (ms) | 15 s, renewed | gateway | gateway |
+| `millrace:usage:<tenant>:<day>` | hash, model and what to number | `usage_ttl_s` after its last change | both | gateway |
 | `millrace:event:<event>` | hash, see `shared.bulk.events` | 7 days after it ended | runner, callback worker | both |
 | `millrace:events:due:<target>` | sorted set, event to due time (ms) | until sent | both | runner |
 | `millrace:events:out:<target>` | sorted set, event to end of lease (ms) | until sent | both | runner |
@@ -122,9 +126,28 @@ def webhook(endpoint_id: str) -> str:
     return f"millrace:webhook:{endpoint_id}"
 
 
-def idempotency(route: str, key: str) -> str:
-    """What was answered to a request with an idempotency key."""
-    return f"millrace:idempotency:{route}:{key}"
+def owned(index: str, tenant: str | None) -> str:
+    """The part of an index that is a tenant's; all of it for None."""
+    return index if tenant is None else f"{index}:of:{tenant}"
+
+
+def idempotency(route: str, key: str, tenant: str | None = None) -> str:
+    """What was answered to a request with an idempotency key. A route begins with a slash, a tenant's name does not."""
+    return f"millrace:idempotency:{tenant or ''}{route}:{key}"
+
+
+#: The `limits` library writes its keys below this.
+LIMITS_PREFIX = "millrace:limits"
+
+
+def places(tenant: str) -> str:
+    """The requests of a tenant that are under way."""
+    return f"millrace:places:{tenant}"
+
+
+def usage(tenant: str, day: str) -> str:
+    """What a tenant has used on a day, such as 2026-11-28."""
+    return f"millrace:usage:{tenant}:{day}"
 
 
 EVENT_PREFIX = "millrace:event:"

@@ -54,9 +54,14 @@ _TE_SECONDS = tuple(1.5e-5 * 1.5**k for k in range(35))
 _C, _G, _H = Kind.COUNTER, Kind.GAUGE, Kind.HISTOGRAM
 _GW, _WK = Owner.GATEWAY, Owner.WORKER
 _ML = ("model", "lane")
+_TM = ("tenant", "model")
 
 METRICS: tuple[Metric, ...] = (
     Metric("millrace_requests_total", _C, _GW, "HTTP requests answered.", ("dialect", "operation", "code")),
+    Metric("millrace_refused_requests_total", _C, _GW, "HTTP requests refused because of their key.", ("code",)),
+    Metric("millrace_tenant_requests_total", _C, _GW, "Requests and lines of batches answered.", _TM),
+    Metric("millrace_tenant_items_total", _C, _GW, "Texts and documents of tenants.", _TM),
+    Metric("millrace_tenant_tokens_total", _C, _GW, "Tokens that models have read for tenants.", _TM),
     Metric("millrace_request_duration_seconds", _H, _GW, "HTTP request time.", ("dialect", "operation"), _SECONDS),
     Metric("millrace_request_items", _H, _GW, "Texts or documents per request.", ("operation",), _SIZES),
     Metric("millrace_tokens_total", _C, _GW, "Tokens of successful requests.", ("model", "operation")),

@@ -1,7 +1,9 @@
 """`python -m api.bulk`: the job runner as a process."""
 
 import asyncio
+import os
 import signal
+import sys
 
 import uvloop
 from prometheus_client import start_http_server
@@ -18,6 +20,7 @@ from shared.bulk.store import Store
 from shared.bulk.table import JobTable
 from shared.logging import configure_logging, get_logger
 from shared.metrics import Metrics, Owner
+from shared.model_config import ConfigurationError
 from shared.settings import load_or_exit
 
 log = get_logger("millrace.jobs")
@@ -30,7 +33,11 @@ def main() -> None:
     """Read the environment and run jobs until SIGTERM; segments under way are finished within the drain time."""
     settings = load_or_exit(RunnerSettings)
     configure_logging(settings.log_level, settings.log_format)
-    uvloop.run(_run(settings))
+    try:
+        uvloop.run(_run(settings))
+    except ConfigurationError as err:
+        sys.stderr.write(f"millrace: {err}\n")
+        raise SystemExit(os.EX_CONFIG) from err
 
 
 async def _run(settings: RunnerSettings) -> None:
@@ -39,7 +46,8 @@ async def _run(settings: RunnerSettings) -> None:
         start_http_server(settings.runner_metrics_port, addr=settings.runner_metrics_host, registry=metrics.registry)
     core = Core(settings, metrics, name="jr", max_pending_items=_MAX_PENDING_ITEMS)
     table, store = JobTable(core.redis), Store(settings.store_url())
-    runs = SegmentRuns(Embedding(core.dispatcher, metrics), core.endpoint, core.catalog, core.contenders)
+    embedding = Embedding(core.dispatcher, metrics, core.usage)
+    runs = SegmentRuns(embedding, core.endpoint, core.catalog, core.contenders, core.register)
     finishing = Finishing(table, FileTable(core.redis), store)
     runner = Runner(core, table, store, runs, finishing, metrics, settings)
     pump = CallbackPump(core.redis, table, settings)

@@ -75,11 +75,14 @@ def answering(respond: Respond) -> Respond:
 #: What every route may answer beside what it is for.
 _ERRORS: dict[int | str, dict[str, Any]] = {
     400: {"description": "The request is not valid."},
+    401: {"description": "The request has no valid API key, where one is needed."},
+    403: {"description": "The API key does not allow this route, lane or model."},
     404: {"description": "No such job, batch, file, webhook endpoint or model is here."},
     409: {"description": "The request does not fit the state of what it is about."},
     413: {"description": "The body is too large."},
     415: {"description": "A body of this type is not taken here."},
     422: {"description": "The idempotency key was used with another payload."},
+    429: {"description": "The limit of the key is used up; retry after the seconds in `retry-after`."},
     503: {"description": "The queue or the store cannot be reached."},
     507: {"description": "The store is full."},
 }

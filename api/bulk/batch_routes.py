@@ -12,6 +12,7 @@ from starlette.requests import Request
 from starlette.responses import Response
 
 from api import schemas, wire
+from api.access.caller import Caller, caller_of
 from api.bodies import read_json_object
 from api.bulk.answers import add_route, json_answer
 from api.bulk.batch_body import MOST_INLINE, BatchBody
@@ -25,6 +26,7 @@ from api.bulk.receivers import receiver_of
 from api.dialect import Dialect, Route
 from api.settings import ApiSettings
 from shared import keys
+from shared.access import RouteGroup, group_of
 from shared.bulk.jobs import Delivery, FileRecord, Job, JobSpec, Kind, State, WebhookEndpoint
 from shared.bulk.store import Store, upload_path
 from shared.bulk.table import JobTable
@@ -84,9 +86,12 @@ class BatchRoutes:
 
         async def respond() -> Response:
             body = wire.validated(BatchBody, data)
-            self._check_endpoint(body.endpoint)
-            receiver = None if body.webhook is None else await receiver_of(body.webhook, self._webhooks)
-            job = await self._create(body, receiver)
+            caller = caller_of(request)
+            self._check_endpoint(body.endpoint, caller)
+            receiver = None
+            if body.webhook is not None:
+                receiver = await receiver_of(body.webhook, self._webhooks, caller.tenant)
+            job = await self._create(body, receiver, caller)
             headers = {}
             if receiver is not None and body.webhook is not None and receiver.inline and body.webhook.secret is None:
                 # It was made here, and is told this once.
@@ -98,7 +103,8 @@ class BatchRoutes:
     async def list(self, request: Request) -> Response:
         """Some batches, the newest first."""
         query = wire.validated(PageQuery, dict(request.query_params))
-        found = await self._table.listed(keys.BATCHES, after=query.after, limit=query.limit + 1)
+        index = keys.owned(keys.BATCHES, caller_of(request).tenant)
+        found = await self._table.listed(index, after=query.after, limit=query.limit + 1)
         return json_answer(page_of(BatchList, [batch_object(job) for job in found], query.limit))
 
     async def show(self, request: Request) -> Response:
@@ -113,20 +119,23 @@ class BatchRoutes:
         return json_answer(batch_object(await self._table.get(job.id)).model_dump())
 
     async def _get(self, request: Request) -> Job:
-        job = await self._table.get(request.path_params["batch_id"])
+        job = await self._table.get(request.path_params["batch_id"], tenant=caller_of(request).tenant)
         if job.spec.kind is not Kind.BATCH:
             raise NotStored(f"no batch {job.id!r} is here")
         return job
 
-    def _check_endpoint(self, endpoint: str) -> None:
-        if endpoint not in self._endpoints:
+    def _check_endpoint(self, endpoint: str, caller: Caller) -> None:
+        groups = self._endpoints.get(endpoint)
+        if groups is None:
             raise InvalidRequest(
                 f"`endpoint` {endpoint[:80]!r} takes no batches; /v1/embeddings, /v1/rerank and every other path that runs "
                 "a model do",
                 param="endpoint",
             )
+        if not groups & caller.scope.routes:
+            caller.require(min(groups))
 
-    async def _create(self, body: BatchBody, receiver: WebhookEndpoint | None) -> Job:
+    async def _create(self, body: BatchBody, receiver: WebhookEndpoint | None, caller: Caller) -> Job:
         settings = self._settings
         now = time.time()
         kept_s = None if body.output_expires_after is None else float(body.output_expires_after.seconds)
@@ -143,8 +152,9 @@ class BatchRoutes:
             # A batch is still there when its files go.
             results_ttl_s=max(settings.job_results_ttl_s, kept_s or 0),
             output_ttl_s=kept_s,
-            input_file_id=await self._input(body),
+            input_file_id=await self._input(body, caller.tenant),
             completion_window=body.completion_window,
+            **caller.owned(),
         )
         if receiver is not None and receiver.inline:
             await self._webhooks.keep(receiver)
@@ -152,10 +162,10 @@ class BatchRoutes:
         log.info("batch_created", job=spec.id, endpoint=spec.endpoint, file=spec.input_file_id)
         return await self._table.get(spec.id)
 
-    async def _input(self, body: BatchBody) -> str:
+    async def _input(self, body: BatchBody, tenant: str | None) -> str:
         """Id of the batch's input file; requests of the body are made one."""
         if body.input_file_id is not None:
-            record = await self._files.get(body.input_file_id, param="input_file_id")
+            record = await self._files.get(body.input_file_id, param="input_file_id", tenant=tenant)
             if record.purpose != BATCH:
                 raise InvalidRequest(f"the file's purpose is {record.purpose!r}, not {BATCH!r}", param="input_file_id")
             return record.id
@@ -174,19 +184,22 @@ class BatchRoutes:
             created_at=now,
             expires_at=now + settings.file_ttl_s,
             path=upload_path(file_id),
+            tenant=tenant,
         )
         await asyncio.to_thread(self._store.write, upload_path(file_id), data)
         await self._files.add(record)
         return file_id
 
 
-def batch_endpoints(contenders: Mapping[str, Sequence[tuple[Dialect, Route]]]) -> frozenset[str]:
-    """The paths that take batches: those that need a model, and say all in the body."""
-    return frozenset(
-        path
+def batch_endpoints(
+    contenders: Mapping[str, Sequence[tuple[Dialect, Route]]],
+) -> Mapping[str, frozenset[RouteGroup]]:
+    """The paths that take batches: those that need a model, and say all in the body; with their groups."""
+    return {
+        path: frozenset(group_of(route.operation) for _, route in routes)
         for path, routes in contenders.items()
         if "{" not in path and any(route.operation not in _WITHOUT_MODEL for _, route in routes)
-    )
+    }
 
 
 def add_batch_routes(

@@ -9,6 +9,7 @@ from starlette.requests import Request
 from starlette.responses import Response
 
 from api import schemas, wire
+from api.access.caller import caller_of
 from api.bulk.answers import add_route, json_answer, optional_body
 from api.bulk.pages import Page, PageQuery, page_of
 from api.settings import ApiSettings
@@ -88,7 +89,7 @@ class CallbackRoutes:
 
     async def show(self, request: Request) -> Response:
         """Its callbacks and their attempts."""
-        job = await self._table.get(request.path_params["job_id"])
+        job = await self._table.get(request.path_params["job_id"], tenant=caller_of(request).tenant)
         query = wire.validated(_CallbacksQuery, dict(request.query_params))
         found = await self._events.of_job(job.id, frozenset([query.state] if query.state else EventState))
         if query.after is not None:
@@ -109,7 +110,7 @@ class CallbackRoutes:
 
     async def replay(self, request: Request) -> Response:
         """Some events, or all dead ones; a job whose callbacks were stopped goes on with them."""
-        job = await self._table.get(request.path_params["job_id"])
+        job = await self._table.get(request.path_params["job_id"], tenant=caller_of(request).tenant)
         wanted = wire.validated(Replay, await _options(request)).events
         remembered = await self._events.of_job(job.id)
         chosen = [event for event in remembered if event.state is EventState.DEAD]

@@ -3,6 +3,7 @@
 from collections.abc import Sequence
 from functools import partial
 
+from api.access.usage import Usage
 from api.bulk import bisect
 from api.bulk.bisect import Embedded
 from api.bulk.documents import Document, embed_request
@@ -19,7 +20,8 @@ from shared.queues import Lane, Operation
 class Embedding:
     """Has documents embedded by a model's workers."""
 
-    def __init__(self, dispatcher: Dispatcher, metrics: Metrics) -> None:
+    def __init__(self, dispatcher: Dispatcher, metrics: Metrics, usage: Usage) -> None:
+        self._usage = usage
         self._dispatcher = dispatcher
         self._metrics = metrics
 
@@ -32,6 +34,7 @@ class Embedding:
         options: EmbedOptions,
         request_id: str,
         timeout_s: float,
+        tenant: str | None,
     ) -> SegmentResults:
         """Embed documents; one that cannot be fails alone.
 
@@ -42,6 +45,7 @@ class Embedding:
             options: What is made of them.
             request_id: What this is called in logs.
             timeout_s: How long the workers have, in seconds.
+            tenant: Whose they are; None where no keys are asked for.
 
         Raises:
             MillraceError: A retryable one: it could not be done now.
@@ -57,6 +61,7 @@ class Embedding:
         embedded = await bisect.embed(places, texts, build, partial(self._dispatcher.run, model, Lane.BULK))
         results = _gathered(documents, first, embedded, options)
         self._metrics.counter("millrace_tokens_total", model=model, operation=str(Operation.EMBED)).inc(results.tokens)
+        self._usage.count(tenant, model, requests=0, items=len(results) - len(results.errors), tokens=results.tokens)
         return results
 
 

@@ -16,6 +16,7 @@ from starlette.requests import Request
 from starlette.responses import Response, StreamingResponse
 
 from api import schemas, wire
+from api.access.caller import caller_of
 from api.bulk.answers import add_route, json_answer
 from api.bulk.file_writer import FileWriter, file_writer
 from api.bulk.files import FileTable, content, new_file_id, parts
@@ -153,6 +154,7 @@ class FileRoutes:
                 created_at=now,
                 expires_at=now + lifetime_s,
                 path=path,
+                tenant=caller_of(request).tenant,
             )
             await self._files.add(record)
             return await attempt.keep(fingerprint_of(payload), json_answer(file_object(record).model_dump()))
@@ -161,23 +163,27 @@ class FileRoutes:
         """Some files."""
         query = wire.validated(_ListQuery, dict(request.query_params))
         found = await self._files.listed(
-            after=query.after, limit=query.limit + 1, newest_first=query.order == "desc", purpose=query.purpose
+            after=query.after,
+            limit=query.limit + 1,
+            newest_first=query.order == "desc",
+            purpose=query.purpose,
+            tenant=caller_of(request).tenant,
         )
         return json_answer(page_of(FileList, [file_object(record) for record in found], query.limit))
 
     async def show(self, request: Request) -> Response:
         """One file."""
-        return json_answer(file_object(await self._files.get(request.path_params["file_id"])).model_dump())
+        return json_answer(file_object(await self._get(request)).model_dump())
 
     async def delete(self, request: Request) -> Response:
         """Remove a file."""
-        record = await self._files.get(request.path_params["file_id"])
+        record = await self._get(request)
         await self._files.remove(record, self._store)
         return json_answer(FileDeleted(id=record.id).model_dump())
 
     async def download(self, request: Request) -> Response:
         """A file's bytes."""
-        record = await self._files.get(request.path_params["file_id"])
+        record = await self._get(request)
         pieces = await parts(record, self._table)
         blocks = content(pieces, self._store)
         # Bytes that are not there any more are told as an error, while that is possible.
@@ -187,6 +193,10 @@ class FileRoutes:
             "content-disposition": f"attachment; filename*=UTF-8''{quote(PurePosixPath(record.filename).name)}",
         }
         return StreamingResponse(chain([first], blocks), headers=headers, media_type="application/octet-stream")
+
+    async def _get(self, request: Request) -> FileRecord:
+        """The file that a path names, if it is the caller's."""
+        return await self._files.get(request.path_params["file_id"], tenant=caller_of(request).tenant)
 
 
 def file_object(record: FileRecord) -> FileObject:

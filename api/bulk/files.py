@@ -56,29 +56,37 @@ class FileTable:
         """Add a record; an uploaded file takes room from here on, an output has been counted with its job."""
         async with self._redis.pipeline(transaction=True) as pipe:
             pipe.set(keys.file(record.id), record.model_dump_json())
-            pipe.zadd(keys.FILES, {record.id: record.created_at})
+            for index in _indexes(record):
+                pipe.zadd(index, {record.id: record.created_at})
             if record.job is None:
                 pipe.incrby(keys.STORED_BYTES, record.bytes)
             await pipe.execute()
 
-    async def get(self, file_id: str, *, param: str | None = None) -> FileRecord:
+    async def get(self, file_id: str, *, param: str | None = None, tenant: str | None = None) -> FileRecord:
         """A file's record.
 
         Args:
             file_id: Of the file.
             param: Field of the request that names it.
+            tenant: Whose it has to be; None for anybody's.
 
         Raises:
             NotStored: There is none, or its time has run out.
         """
         found = await self._redis.get(keys.file(file_id))
         record = None if found is None else FileRecord.model_validate_json(found)
-        if record is None or _has_expired(record, time.time()):
+        if record is None or tenant not in (None, record.tenant) or _has_expired(record, time.time()):
             raise NotStored(f"no file {file_id[:80]!r} is here; it may have expired", param=param)
         return record
 
     async def listed(
-        self, *, after: str | None, limit: int, newest_first: bool = True, purpose: str | None = None
+        self,
+        *,
+        after: str | None,
+        limit: int,
+        newest_first: bool = True,
+        purpose: str | None = None,
+        tenant: str | None = None,
     ) -> list[FileRecord]:
         """Some files in the order of their creation.
 
@@ -87,6 +95,7 @@ class FileTable:
             limit: How many at most.
             newest_first: The order.
             purpose: Of files that are wanted; None for any.
+            tenant: Whose; None for anybody's.
 
         Raises:
             NotStored: `after` is not there.
@@ -94,7 +103,8 @@ class FileTable:
         wanted: list[FileRecord] = []
         now = time.time()
         while len(wanted) < limit:
-            ids = await page(self._redis, keys.FILES, after=after, limit=_PAGE, newest_first=newest_first)
+            index = keys.owned(keys.FILES, tenant)
+            ids = await page(self._redis, index, after=after, limit=_PAGE, newest_first=newest_first)
             if not ids:
                 break
             wanted += [
@@ -115,7 +125,8 @@ class FileTable:
                 present = [bool(await pipe.exists(key)) for key in counters]
                 pipe.multi()  # type: ignore[no-untyped-call]
                 pipe.delete(keys.file(record.id))
-                pipe.zrem(keys.FILES, record.id)
+                for index in _indexes(record):
+                    pipe.zrem(index, record.id)
                 # An output is part of its job's bytes, and has gone with it if the job has.
                 if all(present):
                     pipe.decrby(keys.STORED_BYTES, record.bytes)
@@ -167,6 +178,7 @@ async def _finish(job: Job, files: FileTable, size: int, *, is_errors: bool) -> 
         expires_at=now + (job.spec.output_ttl_s or job.spec.results_ttl_s),
         job=job.id,
         is_errors=is_errors,
+        tenant=job.spec.tenant,
     )
     await files.add(record)
     return record.id
@@ -190,6 +202,11 @@ def content(pieces: Sequence[FilePart], store: Store) -> Iterator[bytes]:
     """A file's bytes, a block at a time."""
     for piece in pieces:
         yield from store.blocks(piece.path)
+
+
+def _indexes(record: FileRecord) -> set[str]:
+    """Where a file is listed."""
+    return {keys.owned(keys.FILES, tenant) for tenant in (None, record.tenant)}
 
 
 def _has_expired(record: FileRecord, now: float) -> bool:

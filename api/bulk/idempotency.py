@@ -18,6 +18,7 @@ from redis.exceptions import RedisError
 from starlette.requests import Request
 from starlette.responses import Response
 
+from api.access.caller import caller_of
 from shared import keys
 from shared.bulk.jobs import Record
 from shared.errors import IdempotencyKeyInUse, IdempotencyKeyReused, InvalidRequest
@@ -96,7 +97,7 @@ class Idempotency:
 
         Args:
             request: To be answered.
-            route: What the key is for: the same key on another route is another key.
+            route: What the key is for: the same key on another route, or another tenant's, is another key.
 
         Raises:
             InvalidRequest: The key is empty or too long.
@@ -108,7 +109,7 @@ class Idempotency:
             return
         if not 0 < len(key) <= _MOST_CHARACTERS:
             raise InvalidRequest(f"the header {HEADER} must have 1 to {_MOST_CHARACTERS} characters")
-        name, holder = keys.idempotency(route, key), uuid4().hex
+        name, holder = keys.idempotency(route, key, caller_of(request).tenant), uuid4().hex
         earlier = await self._begin(name, holder)
         if earlier is not None:
             yield Attempt(self._redis, name, earlier)

@@ -9,7 +9,9 @@ import orjson
 from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, model_validator
 
 from api import wire
+from api.access.caller import ANYONE, Caller
 from api.catalog import Catalog
+from api.nesting import DEEPEST, is_too_deep
 from api.settings import ApiSettings
 from shared.bulk.jobs import Delivery, EmbedOptions, JobSpec, Kind, VectorEncoding
 from shared.errors import InvalidRequest
@@ -29,10 +31,13 @@ def _listed(value: Any) -> Any:
 def _object(value: Any) -> Any:
     """An object that a query has as JSON."""
     if isinstance(value, str):
+        text = value
         try:
-            value = orjson.loads(value)
+            value = orjson.loads(text)
         except orjson.JSONDecodeError as err:
             raise ValueError("must be a JSON object") from err
+        if is_too_deep(text.encode(), value):
+            raise ValueError(f"must be nested no deeper than {DEEPEST}")
     if isinstance(value, dict) and len(orjson.dumps(value)) > _MOST_OBJECT_BYTES:
         raise ValueError(f"must have at most {_MOST_OBJECT_BYTES} bytes as JSON")
     return value
@@ -176,7 +181,13 @@ def embed_options(options: IngestOptions) -> EmbedOptions:
 
 
 def job_spec(
-    options: IngestOptions, model: str, settings: ApiSettings, *, job_id: str | None = None, endpoint: str | None = None
+    options: IngestOptions,
+    model: str,
+    settings: ApiSettings,
+    caller: Caller = ANYONE,
+    *,
+    job_id: str | None = None,
+    endpoint: str | None = None,
 ) -> JobSpec:
     """The job that is asked for.
 
@@ -184,6 +195,7 @@ def job_spec(
         options: Of the request.
         model: Own name of the model.
         settings: How long jobs may take, and are kept.
+        caller: Whose it is.
         job_id: Its id; a fresh one when None.
         endpoint: Id of the webhook endpoint.
     """
@@ -198,6 +210,7 @@ def job_spec(
             **options.model_dump(include={"sink", "sink_options", "encoding", "gzip", "by_reference"}),
         ),
         metadata=options.metadata,
+        **caller.owned(),
         priority=options.priority,
         created_at=now,
         expires_at=now + settings.job_timeout_s,

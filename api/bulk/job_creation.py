@@ -5,6 +5,7 @@ from collections.abc import Mapping
 
 from starlette.requests import Request
 
+from api.access.caller import caller_of
 from api.bulk import ingest_options
 from api.bulk.idempotency import HEADER
 from api.bulk.ingest_options import IngestOptions
@@ -57,12 +58,12 @@ class JobCreation:
         """
         if options.sink is not None:
             refuse_unknown_sink(options.sink, self._sinks)
+        caller = caller_of(request)
         webhook = options.target(request.headers.get(SECRET_HEADER))
-        receiver = None if webhook is None else await receiver_of(webhook, self._webhooks)
-        job_id = _id_of_key(request)
-        spec = ingest_options.job_spec(
-            options, model, self._settings, job_id=job_id, endpoint=None if receiver is None else receiver.id
-        )
+        receiver = None if webhook is None else await receiver_of(webhook, self._webhooks, caller.tenant)
+        job_id = _id_of_key(request, caller.tenant)
+        endpoint = None if receiver is None else receiver.id
+        spec = ingest_options.job_spec(options, model, self._settings, caller, job_id=job_id, endpoint=endpoint)
         earlier = None if job_id is None else await self._table.find(job_id)
         if earlier is not None:
             return _continued(earlier, spec), None
@@ -75,18 +76,19 @@ class JobCreation:
         return await self._table.get(spec.id), secret
 
 
-def _id_of_key(request: Request) -> str | None:
-    """The job's id where the request has an idempotency key: the same for each sending."""
+def _id_of_key(request: Request, tenant: str | None) -> str | None:
+    """The job's id where the request has an idempotency key: the same for each sending, another for each tenant."""
     key = request.headers.get(HEADER)
     if key is None:
         return None
-    return f"job_{hashlib.sha256(f'{request.url.path} {key}'.encode()).hexdigest()[:24]}"
+    named = f"{tenant or ''}{request.url.path} {key}"
+    return f"job_{hashlib.sha256(named.encode()).hexdigest()[:24]}"
 
 
 def _continued(earlier: Job, spec: JobSpec) -> Job:
     def asked(one: JobSpec) -> JobSpec:
         delivery = one.delivery.model_copy(update={"endpoint": None})
-        return one.model_copy(update={"created_at": 0, "expires_at": 0, "delivery": delivery})
+        return one.model_copy(update={"created_at": 0, "expires_at": 0, "scope": None, "delivery": delivery})
 
     if asked(earlier.spec) != asked(spec):
         raise IdempotencyKeyReused

@@ -11,6 +11,7 @@ from starlette.requests import Request
 from starlette.responses import Response, StreamingResponse
 
 from api import schemas, wire
+from api.access.caller import caller_of
 from api.bodies import read_json_object
 from api.bulk import ingest_options, job_events
 from api.bulk.answers import Respond, add_route, json_answer
@@ -30,6 +31,7 @@ from api.bulk.uploads import open_upload
 from api.catalog import Catalog
 from api.settings import ApiSettings
 from shared import keys
+from shared.access import RouteGroup
 from shared.bulk.jobs import Job, Kind, State
 from shared.bulk.sinks import configured_sinks
 from shared.bulk.store import Store
@@ -124,13 +126,13 @@ class JobRoutes:
         given = {**_query(request), **upload.fields}
         more = wire.validated(DocumentsQuery, {"more": given.pop("more", False)}).more
         options = ingest_options.read_options(given)
-        model = ingest_options.resolved_model(options, self._catalog)
+        model = self._model(request, options)
         if _NDJSON in request.headers.get("accept", ""):
             ingest_options.refuse_options_of_jobs(given)
             if more or options.encoding == "binary":
                 raise InvalidRequest("results on the same connection are NDJSON, and end with the body")
             card, wanted = self._catalog.card(model), ingest_options.embed_options(options)
-            wish = Wish(model, card, wanted, options.encoding, request.state.request_id)
+            wish = Wish(model, card, wanted, options.encoding, request.state.request_id, caller_of(request).tenant)
             return StreamedResults(upload, wish, self._embedding, self._settings)
         payload = [options.model_dump(mode="json"), more]
         async with self._idempotency.attempt(request, INGEST_PATH) as attempt:
@@ -153,7 +155,7 @@ class JobRoutes:
         headers = dict(request.scope["headers"])
         given = await read_json_object(request.stream(), headers, limit_bytes=_OPTIONS_BYTES, most_inputs=100)
         options = ingest_options.read_options(given)
-        model = ingest_options.resolved_model(options, self._catalog)
+        model = self._model(request, options)
 
         async def respond() -> Response:
             job, secret = await self._creation.job(request, options, model)
@@ -175,7 +177,8 @@ class JobRoutes:
     async def list(self, request: Request) -> Response:
         """Some jobs, the newest first."""
         query = wire.validated(ListQuery, dict(request.query_params))
-        found = await self._table.listed(keys.JOBS, after=query.after, limit=query.limit + 1)
+        index = keys.owned(keys.JOBS, caller_of(request).tenant)
+        found = await self._table.listed(index, after=query.after, limit=query.limit + 1)
         jobs = [await job_object(job, self._table, self._settings.public_url) for job in found]
         return json_answer(page_of(JobList, jobs, query.limit))
 
@@ -260,7 +263,13 @@ class JobRoutes:
         return answer
 
     async def _get(self, request: Request) -> Job:
-        return await self._table.get(request.path_params["job_id"])
+        return await self._table.get(request.path_params["job_id"], tenant=caller_of(request).tenant)
+
+    def _model(self, request: Request, options: IngestOptions) -> str:
+        """The own name of the model that is meant, if the caller may have it embed."""
+        caller = caller_of(request)
+        caller.require(RouteGroup.EMBED)
+        return ingest_options.resolved_model(options, self._catalog.within(caller.scope.models))
 
     async def _shown(self, job: Job, *, status: int = 200, headers: Mapping[str, str] | None = None) -> Response:
         shown = await job_object(job, self._table, self._settings.public_url)

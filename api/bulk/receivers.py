@@ -6,8 +6,13 @@ from shared.bulk.webhooks import WebhookRegistry
 from shared.errors import Conflict, InvalidRequest
 
 
-async def receiver_of(webhook: Webhook, registry: WebhookRegistry) -> WebhookEndpoint:
+async def receiver_of(webhook: Webhook, registry: WebhookRegistry, tenant: str | None) -> WebhookEndpoint:
     """The endpoint that gets the events; one of the job's own (`inline`) is not kept yet.
+
+    Args:
+        webhook: As the request has it.
+        registry: Of all endpoints.
+        tenant: Who asks: another's endpoint is none; None where no keys are asked for.
 
     Raises:
         NotStored: There is no such endpoint.
@@ -16,10 +21,12 @@ async def receiver_of(webhook: Webhook, registry: WebhookRegistry) -> WebhookEnd
     """
     if webhook.endpoint is None:
         try:
-            return registry.new(webhook.url or "", secret=webhook.secret, events=webhook.events, inline=True)
+            return registry.new(
+                webhook.url or "", secret=webhook.secret, events=webhook.events, inline=True, tenant=tenant
+            )
         except InvalidRequest as err:
             raise InvalidRequest(err.message, param="webhook") from err
-    endpoint = await registry.get(webhook.endpoint)
+    endpoint = await registry.get(webhook.endpoint, tenant=tenant)
     if endpoint.disabled:
         raise Conflict(f"the webhook endpoint is disabled: {endpoint.disabled}", param="webhook")
     return endpoint

@@ -6,6 +6,8 @@ from dataclasses import dataclass
 from typing import TypeVar
 from uuid import uuid4
 
+from api.access.caller import Caller
+from api.access.register import KeyRegister
 from api.bulk import batch_lines, documents
 from api.bulk.embedding import Embedding
 from api.catalog import Catalog
@@ -15,7 +17,7 @@ from shared import deadline as deadlines
 from shared.bulk.jobs import JobSpec, Kind
 from shared.bulk.results import SegmentResults
 from shared.bulk.table import Segment
-from shared.errors import MillraceError, ModelNotFound, WrongTask
+from shared.errors import Forbidden, MillraceError, ModelNotFound, WrongTask
 from shared.logging import get_logger
 from shared.queues import Lane
 
@@ -58,7 +60,9 @@ class SegmentRuns:
         endpoint: Endpoint,
         catalog: Catalog,
         contenders: Mapping[str, Sequence[tuple[Dialect, Route]]],
+        register: KeyRegister,
     ) -> None:
+        self._register = register
         self._embedding = embedding
         self._endpoint = endpoint
         self._catalog = catalog
@@ -76,8 +80,15 @@ class SegmentRuns:
             JobCannotRun: No document of the job can be run, for example because its model is no longer served.
         """
         lines = data.split(b"\n")[:-1]
+        try:
+            caller = self._register.owner(spec.tenant, spec.scope)
+            visible = self._catalog.within(caller.scope.models)
+            if spec.model is not None:
+                visible.refuse_foreign(spec.model)
+        except Forbidden as err:
+            raise JobCannotRun(err) from err
         if spec.kind is Kind.BATCH:
-            return await self._batch(spec, lines)
+            return await self._batch(spec, lines, caller, visible)
         return await self._ingest(spec, segment, lines)
 
     async def _ingest(self, spec: JobSpec, segment: Segment, lines: Sequence[bytes]) -> Outcome:
@@ -91,6 +102,7 @@ class SegmentRuns:
                 options=spec.options,
                 request_id=f"{spec.id}-{segment.number}",
                 timeout_s=REQUEST_TIMEOUT_S,
+                tenant=spec.tenant,
             )
 
         results = await _until_answered(embed, spec.id)
@@ -100,21 +112,21 @@ class SegmentRuns:
         failed = len(results.errors)
         return Outcome(results.pack(), b"", len(parsed) - failed, failed, results.tokens)
 
-    async def _batch(self, spec: JobSpec, lines: Sequence[bytes]) -> Outcome:
-        answered = await asyncio.gather(*(self._line(spec, line) for line in lines))
+    async def _batch(self, spec: JobSpec, lines: Sequence[bytes], caller: Caller, catalog: Catalog) -> Outcome:
+        answered = await asyncio.gather(*(self._line(spec, line, caller, catalog) for line in lines))
         results = [line for line, is_error, _ in answered if not is_error]
         errors = [line for line, is_error, _ in answered if is_error]
         tokens = sum(tokens for *_, tokens in answered)
         return Outcome(b"".join(results), b"".join(errors), len(results), len(errors), tokens)
 
-    async def _line(self, spec: JobSpec, line: bytes) -> tuple[bytes, bool, int]:
+    async def _line(self, spec: JobSpec, line: bytes, caller: Caller, catalog: Catalog) -> tuple[bytes, bool, int]:
         """The output line for an input line, whether it is an error, and its tokens."""
         request = batch_lines.parse(line, spec.request_params)
         contenders = self._contenders[spec.endpoint or ""]
         request_id = uuid4().hex
 
         async def answer() -> tuple[int, bytes, int]:
-            context = Context(request_id, deadlines.after(REQUEST_TIMEOUT_S), self._catalog)
+            context = Context(request_id, deadlines.after(REQUEST_TIMEOUT_S), catalog, caller)
             return await self._endpoint.answer(contenders, request.body, context, Lane.BULK)
 
         status, body, tokens = await _until_answered(answer, spec.id)

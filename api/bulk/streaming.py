@@ -55,6 +55,8 @@ class Wish:
     options: EmbedOptions
     encoding: VectorEncoding
     request_id: str
+    #: Who asks; None where no keys are asked for.
+    tenant: str | None
 
 
 @dataclass(slots=True)
@@ -180,6 +182,7 @@ class StreamedResults(Response):
                     options=wish.options,
                     request_id=wish.request_id,
                     timeout_s=_TIMEOUT_S,
+                    tenant=wish.tenant,
                 )
             except MillraceError as error:
                 pause_s = next(pauses_s, None)

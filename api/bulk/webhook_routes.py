@@ -10,6 +10,7 @@ from starlette.requests import Request
 from starlette.responses import Response
 
 from api import schemas, wire
+from api.access.caller import caller_of
 from api.bulk.answers import Respond, add_route, json_answer, optional_body
 from api.bulk.callback_routes import CallbackRoutes
 from api.bulk.idempotency import Idempotency
@@ -155,7 +156,10 @@ class WebhookRoutes:
 
         async def respond() -> Response:
             body = wire.validated(CreateEndpoint, data)
-            endpoint = self._registry.new(body.url, secret=body.secret, events=body.event_types, name=body.name)
+            tenant = caller_of(request).tenant
+            endpoint = self._registry.new(
+                body.url, secret=body.secret, events=body.event_types, name=body.name, tenant=tenant
+            )
             await self._registry.keep(endpoint)
             return json_answer(_json_of(_with_secret(endpoint)))
 
@@ -164,35 +168,39 @@ class WebhookRoutes:
     async def list(self, request: Request) -> Response:
         """Some endpoints, the newest first."""
         query = wire.validated(PageQuery, dict(request.query_params))
-        found = await self._registry.listed(after=query.after, limit=query.limit + 1)
+        tenant = caller_of(request).tenant
+        found = await self._registry.listed(after=query.after, limit=query.limit + 1, tenant=tenant)
         return json_answer(page_of(EndpointList, [_shown(endpoint) for endpoint in found], query.limit))
 
     async def show(self, request: Request) -> Response:
         """One endpoint."""
-        return json_answer(_json_of(_shown(await self._registry.get(_id(request)))))
+        return json_answer(_json_of(_shown(await self._get(request))))
 
     async def update(self, request: Request) -> Response:
         """Change an endpoint."""
         body = wire.validated(UpdateEndpoint, await _json(request))
-        changed = await self._registry.update(_id(request), url=body.url, events=body.event_types, name=body.name)
+        endpoint = await self._get(request)
+        changed = await self._registry.update(endpoint.id, url=body.url, events=body.event_types, name=body.name)
         return json_answer(_json_of(_shown(changed)))
 
     async def delete(self, request: Request) -> Response:
         """Remove an endpoint."""
-        await self._registry.delete(_id(request))
-        return json_answer(EndpointDeleted(id=_id(request)).model_dump())
+        endpoint = await self._get(request)
+        await self._registry.delete(endpoint)
+        return json_answer(EndpointDeleted(id=endpoint.id).model_dump())
 
     async def rotate_secret(self, request: Request) -> Response:
         """Give an endpoint a fresh secret."""
         body = wire.validated(RotateSecret, await _json(request))
-        rotated = await self._registry.rotate_secret(_id(request), keep_old=body.keep_old_secret_active_for_24_hours)
+        endpoint = await self._get(request)
+        rotated = await self._registry.rotate_secret(endpoint.id, keep_old=body.keep_old_secret_active_for_24_hours)
         return json_answer(_json_of(_with_secret(rotated)))
 
     async def test(self, request: Request) -> Response:
         """Send a sample event, and tell how the endpoint answered."""
         asked = wire.validated(TestEndpoint, await _json(request))
         kind = checked_event(asked.event_type, param="event_type")
-        endpoint = await self._registry.get(_id(request))
+        endpoint = await self._get(request)
         event_id = f"evt_test_{endpoint.id}_{time.time_ns():x}"
         body = write_body(sample_event(event_id, kind), "float", compress=False)
         signed = signing.headers(event_id, int(time.time()), body.content, signing_secrets(endpoint))
@@ -211,15 +219,14 @@ class WebhookRoutes:
         """The types of events that there are."""
         return json_answer(EventTypes(data=list(EventType)).model_dump())
 
+    async def _get(self, request: Request) -> WebhookEndpoint:
+        """The endpoint that a path names, if it is the caller's."""
+        return await self._registry.get(request.path_params["endpoint_id"], tenant=caller_of(request).tenant)
+
 
 async def _json(request: Request) -> dict[str, Any]:
     """The body; a route whose fields are all optional may have none."""
     return await optional_body(request, limit_bytes=_BODY_BYTES, most_inputs=_MOST_TYPES)
-
-
-def _id(request: Request) -> str:
-    found: str = request.path_params["endpoint_id"]
-    return found
 
 
 def _shown(endpoint: WebhookEndpoint) -> EndpointObject:

@@ -6,6 +6,7 @@ from typing import Any
 
 from millrace.ingest.readers import READERS
 from millrace.ingest.write_npy import DTYPES
+from millrace.keys import first_key
 
 DEFAULT_URL = "http://127.0.0.1:8080"
 
@@ -67,8 +68,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def api_key(options: argparse.Namespace) -> str | None:
     """The key for the deployment."""
-    given: str | None = options.api_key or os.environ.get("MILLRACE_API_KEY")
-    return given
+    return options.api_key or first_key(os.environ.get("MILLRACE_API_KEY"))
 
 
 def _positive(text: str) -> int:

@@ -5,6 +5,7 @@ from typing import Any, Literal, Self
 
 from pydantic import BaseModel, ConfigDict, Field
 
+from shared.access import Scope
 from shared.errors import MillraceError
 from shared.results import Precision
 
@@ -110,6 +111,10 @@ class JobSpec(Record):
     #: Seconds for which the files of a batch are kept, where that is another time.
     output_ttl_s: float | None = None
     input_file_id: str | None = None
+    #: Whose it is; None where no keys are asked for.
+    tenant: str | None = None
+    #: What the key allowed that it was made with; None for everything.
+    scope: Scope | None = None
     completion_window: str | None = None
 
 
@@ -197,6 +202,8 @@ class FileRecord(Record):
     job: str | None = None
     #: Of a job: whether it holds its error lines, not its results.
     is_errors: bool = False
+    #: Whose it is; None where no keys are asked for.
+    tenant: str | None = None
 
 
 class WebhookEndpoint(Record):
@@ -216,3 +223,5 @@ class WebhookEndpoint(Record):
     disabled: str = ""
     #: Made for one job, not by the endpoint API: not listed there.
     inline: bool = False
+    #: Whose it is; None where no keys are asked for.
+    tenant: str | None = None

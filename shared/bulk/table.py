@@ -85,9 +85,8 @@ class JobTable:
             fields: dict[Any, Any] = dict.fromkeys([*_COUNTERS, "next", "input_complete"], 0)
             fields |= {"spec": spec.model_dump_json(), "state": str(state), f"{_AT}{state}": now}
             pipe.hset(keys.job(spec.id), mapping=fields)
-            pipe.zadd(keys.JOBS, {spec.id: spec.created_at})
-            if spec.kind is Kind.BATCH:
-                pipe.zadd(keys.BATCHES, {spec.id: spec.created_at})
+            for index in _indexes(spec):
+                pipe.zadd(index, {spec.id: spec.created_at})
             pipe.zadd(keys.ACTIVE_JOBS, {spec.id: -spec.priority})
             if spec.delivery.has_receiver:
                 pipe.sadd(keys.DELIVERING_JOBS, spec.id)
@@ -98,14 +97,18 @@ class JobTable:
         fields = await self._redis.hgetall(keys.job(job_id))
         return _job(cast("dict[bytes, bytes]", fields)) if b"spec" in fields else None
 
-    async def get(self, job_id: str) -> Job:
+    async def get(self, job_id: str, *, tenant: str | None = None) -> Job:
         """A job as it stands.
+
+        Args:
+            job_id: Of the job.
+            tenant: Whose it has to be; None for anybody's.
 
         Raises:
             NotStored: There is no such job.
         """
         job = await self.find(job_id)
-        if job is None:
+        if job is None or tenant not in (None, job.spec.tenant):
             kind = "batch" if job_id.startswith("batch_") else "job"
             raise NotStored(f"no {kind} {job_id[:80]!r} is here; it may have expired")
         return job
@@ -114,7 +117,7 @@ class JobTable:
         """Some jobs in the order of their creation.
 
         Args:
-            index: `keys.JOBS` or `keys.BATCHES`.
+            index: `keys.JOBS` or `keys.BATCHES`, or what a tenant has of it (`keys.owned`).
             after: The job before the first one wanted.
             limit: How many at most.
             newest_first: The order.
@@ -302,7 +305,7 @@ class JobTable:
                 *(keys.event(event.decode()) for event in events),
                 *endpoint,
             )
-            for index in (keys.JOBS, keys.BATCHES, keys.ACTIVE_JOBS):
+            for index in (*_indexes(job.spec), keys.ACTIVE_JOBS):
                 pipe.zrem(index, job.id)
             pipe.srem(keys.DELIVERING_JOBS, job.id)
             pipe.decrby(keys.STORED_BYTES, job.stored_bytes)
@@ -320,6 +323,12 @@ class JobTable:
             job = await self.find(job_id.decode())
             if job is not None:
                 yield job
+
+
+def _indexes(spec: JobSpec) -> list[str]:
+    """Where a job is listed."""
+    whole = [keys.JOBS, keys.BATCHES] if spec.kind is Kind.BATCH else [keys.JOBS]
+    return list(dict.fromkeys(keys.owned(index, tenant) for index in whole for tenant in (None, spec.tenant)))
 
 
 async def page(redis: Redis, index: str, *, after: str | None, limit: int, newest_first: bool = True) -> list[str]:

@@ -43,6 +43,7 @@ class WebhookRegistry:
         events: Collection[str] = (),
         name: str | None = None,
         inline: bool = False,
+        tenant: str | None = None,
     ) -> WebhookEndpoint:
         """A fresh endpoint, which is not kept yet.
 
@@ -52,6 +53,7 @@ class WebhookRegistry:
             events: Types of events that it gets; all when empty.
             name: For people.
             inline: Whether it belongs to one job, which takes it along when it is deleted.
+            tenant: Whose it is; None where no keys are asked for.
 
         Raises:
             InvalidRequest: URL, secret or a type of event is not valid.
@@ -66,6 +68,7 @@ class WebhookRegistry:
             created_at=now,
             updated_at=now,
             inline=inline,
+            tenant=tenant,
         )
 
     async def keep(self, endpoint: WebhookEndpoint) -> None:
@@ -73,7 +76,8 @@ class WebhookRegistry:
         async with self._redis.pipeline(transaction=True) as pipe:
             pipe.set(keys.webhook(endpoint.id), endpoint.model_dump_json())
             if not endpoint.inline:
-                pipe.zadd(keys.WEBHOOKS, {endpoint.id: endpoint.created_at})
+                for index in _indexes(endpoint):
+                    pipe.zadd(index, {endpoint.id: endpoint.created_at})
             await pipe.execute()
 
     async def find(self, endpoint_id: str) -> WebhookEndpoint | None:
@@ -81,24 +85,33 @@ class WebhookRegistry:
         found = await self._redis.get(keys.webhook(endpoint_id))
         return None if found is None else WebhookEndpoint.model_validate_json(found)
 
-    async def get(self, endpoint_id: str) -> WebhookEndpoint:
+    async def get(self, endpoint_id: str, *, tenant: str | None = None) -> WebhookEndpoint:
         """An endpoint.
+
+        Args:
+            endpoint_id: Of the endpoint.
+            tenant: Whose it has to be; None for anybody's.
 
         Raises:
             NotStored: There is no such endpoint.
         """
         endpoint = await self.find(endpoint_id)
-        if endpoint is None:
+        if endpoint is None or tenant not in (None, endpoint.tenant):
             raise NotStored(f"no webhook endpoint {endpoint_id[:80]!r} is here")
         return endpoint
 
-    async def listed(self, *, after: str | None, limit: int) -> list[WebhookEndpoint]:
+    async def listed(self, *, after: str | None, limit: int, tenant: str | None = None) -> list[WebhookEndpoint]:
         """Some endpoints, the newest first, without those of single jobs.
+
+        Args:
+            after: The endpoint before the first one wanted.
+            limit: How many at most.
+            tenant: Whose; None for anybody's.
 
         Raises:
             NotStored: `after` is not there.
         """
-        ids = await page(self._redis, keys.WEBHOOKS, after=after, limit=limit)
+        ids = await page(self._redis, keys.owned(keys.WEBHOOKS, tenant), after=after, limit=limit)
         values = await self._redis.mget([keys.webhook(endpoint_id) for endpoint_id in ids]) if ids else []
         return [WebhookEndpoint.model_validate_json(value) for value in values if value is not None]
 
@@ -155,16 +168,18 @@ class WebhookRegistry:
         """Send an endpoint its events again, if it is there."""
         await self.disable(endpoint_id, "")
 
-    async def delete(self, endpoint_id: str) -> None:
+    async def delete(self, endpoint: WebhookEndpoint) -> None:
         """Forget an endpoint.
 
         Raises:
-            NotStored: There is no such endpoint.
+            NotStored: It is gone already.
         """
+        endpoint_id = endpoint.id
         async with self._redis.pipeline(transaction=True) as pipe:
             pipe.delete(keys.webhook(endpoint_id))
-            pipe.zrem(keys.WEBHOOKS, endpoint_id)
-            deleted, _ = await pipe.execute()
+            for index in _indexes(endpoint):
+                pipe.zrem(index, endpoint_id)
+            deleted, *_ = await pipe.execute()
         if not deleted:
             raise NotStored(f"no webhook endpoint {endpoint_id[:80]!r} is here")
 
@@ -189,6 +204,11 @@ class WebhookRegistry:
                 except WatchError:
                     continue
                 return after
+
+
+def _indexes(endpoint: WebhookEndpoint) -> set[str]:
+    """Where an endpoint is listed."""
+    return {keys.owned(keys.WEBHOOKS, tenant) for tenant in (None, endpoint.tenant)}
 
 
 def signing_secrets(endpoint: WebhookEndpoint) -> list[str]:

@@ -20,7 +20,7 @@ def test_health_and_readiness(service: Service) -> None:
     assert ready.status_code == 200
     body = ready.json()
     assert abs(body.pop("unix") - time.time()) < 60
-    assert body == {"ready": True, "redis": True, "missing_models": [], "workers": 1}
+    assert body == {"ready": True, "leaving": False, "redis": True, "missing_models": [], "workers": 1}
 
 
 def test_info_tells_the_model_and_its_limits(service: Service) -> None:
@@ -102,3 +102,14 @@ def test_models_are_listed_by_the_command_line() -> None:
 
     assert finished.returncode == 0
     assert "sentence-transformers/all-MiniLM-L6-v2 (also all-MiniLM-L6-v2)" in finished.stdout
+
+
+def test_the_deep_check_runs_every_model(service: Service) -> None:
+    with service.client() as client:
+        answer = client.get("/health/deep")
+
+    assert answer.status_code == 200
+    (checked,) = answer.json()["models"]
+    assert checked["model"] == "sentence-transformers/all-MiniLM-L6-v2"
+    assert (checked["ok"], checked["error"]) == (True, None)
+    assert checked["ms"] > 0

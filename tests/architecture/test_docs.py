@@ -1,5 +1,6 @@
 """The documentation says what the code does."""
 
+import re
 from pathlib import Path
 
 import pytest
@@ -15,8 +16,6 @@ def test_reference_pages_are_up_to_date(page: str) -> None:
 
 
 def test_links_in_the_documentation_lead_somewhere() -> None:
-    import re
-
     for page in [ROOT / "README.md", *ROOT.glob("docs/**/*.md")]:
         for target in re.findall(r"\]\(([^)#:]+)(?:#[^)]*)?\)", page.read_text()):
             assert (page.parent / target).exists(), f"{page.name} links to {target}"
@@ -37,3 +36,22 @@ def test_every_reason_to_refuse_what_fits_the_schema_is_in_the_contract() -> Non
     for code, exclusion in tomllib.loads((ROOT / "tests" / "fuzz" / "exclusions.toml").read_text()).items():
         assert code in _tree(MillraceError)
         assert f"| `{code}` | {exclusion['reason']} |" in page
+
+
+def test_every_test_that_the_threat_model_names_is_there() -> None:
+    # Given the tests by their files
+    tests: dict[str, str] = {}
+    for path in (ROOT / "tests").rglob("test_*.py"):
+        tests[path.name] = tests.get(path.name, "") + path.read_text()
+    rows = [line for line in (ROOT / "docs" / "security.md").read_text().splitlines() if line.startswith("| ")][1:]
+
+    # Then each threat has some, and those are there
+    assert len(rows) >= 20
+    for row in rows:
+        named = re.findall(r"`(?:(test_\w+\.py))?(?:::(test_\w+))?`", row.split(" | ")[-1])
+        file = ""
+        assert any(name or test for name, test in named), row
+        for name, test in named:
+            file = name or file
+            if name or test:
+                assert not test or f"def {test}(" in tests[file], f"{file}::{test}"

@@ -1,6 +1,7 @@
 """House rules with teeth: what a review would repeat."""
 
 import ast
+import re
 from pathlib import Path
 
 import pytest
@@ -34,6 +35,15 @@ def test_nothing_is_pickled() -> None:
             for alias in node.names
         }
         assert not imported & {"pickle", "dill", "cloudpickle", "joblib"}, path
+
+
+def test_no_code_of_a_model_is_trusted() -> None:
+    for path in MODULES:
+        code = _code(path)
+        assert set(re.findall(r"trust_remote_code['\"]?\s*[:=]\s*(\w+)", code)) <= {"False"}, path
+        # A table of weights that must be read by torch itself is read without its objects.
+        for call in re.findall(r"torch\.load\(.*", code):
+            assert "weights_only=True" in call, path
 
 
 def test_torch_cuda_has_one_caller() -> None:

@@ -10,6 +10,7 @@ class Target(StrEnum):
     """Where a case is sent."""
 
     SERVICE = "service"  # the real service
+    LOCKED = "locked"  # a gateway of the same service that asks for a key
     FULL = "full"  # a gateway that holds as much as it may
     CUT_OFF = "cut_off"  # a gateway whose Redis is gone
 
@@ -19,6 +20,7 @@ class Expected(StrEnum):
 
     NUMBERS = "numbers"  # the reference's vectors or scores
     WRONG_MODEL = "wrong_model"  # an error that says which models there are
+    UNAUTHENTICATED = "unauthenticated"  # an error that tells of status 401
     OVERLOADED = "overloaded"  # an error that tells of status 429
     UNAVAILABLE = "unavailable"  # an error that tells of status 503
 
@@ -37,10 +39,16 @@ class Case:
     key: str = "unused"
     #: Whether only ranks have it.
     of_ranks: bool = False
+    #: The case without which there is not this one either: the reason is the same.
+    follows: str = ""
 
 
 #: The default model under the short name that users write.
 MODEL = "all-MiniLM-L6-v2"
+#: What the locked gateway asks for.
+KEY = "mr_the-right-key-of-the-conformance-suite"
+#: The cases of a key that is refused, and of none.
+WRONG_KEY, NO_KEY = "wrong key", "no key"
 QUERY = "Which mill stands by the fast water?"
 #: More than TEI's default of 32 inputs, than Haystack's batches of 32 and LlamaIndex's of 10; all of different lengths and
 #: meanings, so that a vector in a wrong place is seen.
@@ -70,7 +78,10 @@ CASES = (
     Case("unicode", texts=UNICODE),
     Case("over-long", texts=TOO_LONG),
     Case("wrong model", Expected.WRONG_MODEL, texts=FEW, model="no-such-model"),
-    Case("wrong key", texts=FEW, key="wrong"),
+    Case("any key", texts=FEW, key="wrong", follows=WRONG_KEY),
+    Case("right key", Expected.NUMBERS, Target.LOCKED, texts=FEW, key=KEY, follows=WRONG_KEY),
+    Case(WRONG_KEY, Expected.UNAUTHENTICATED, Target.LOCKED, texts=FEW, key="wrong"),
+    Case(NO_KEY, Expected.UNAUTHENTICATED, Target.LOCKED, texts=FEW, key=""),
     Case("429", Expected.OVERLOADED, Target.FULL, texts=FEW),
     Case("503", Expected.UNAVAILABLE, Target.CUT_OFF, texts=FEW),
 )

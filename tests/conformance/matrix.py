@@ -64,8 +64,9 @@ _LONGEST_FAILURE = 1200
 
 _HEAD = ["client", "version", "surface", *(case.name for case in CASES)]
 _LEGEND = (
-    "ok: the reference's vectors or scores; cut: those of the part that the model reads; accepted: any key is, until keys\n"
-    "are introduced; refused, told: the error says why; x3: after three tries; hidden: the client swallows it; -: no case."
+    "ok: the reference's vectors or scores; cut: those of the part that the model reads; accepted: any key is, where none\n"
+    "is asked for; refused, told: the error says why; x3: after three tries; needs one: the client sends nothing without a\n"
+    "key; hidden: the client swallows it; -: no case."
 )
 
 

@@ -121,8 +121,9 @@ def _verdict(
 ) -> Verdict:
     if case.of_ranks and surface["kind"] == "embed":
         return Verdict("-")
-    if case.name in surface["without"]:
-        return not_a_case(surface["without"][case.name])
+    for name in (case.name, case.follows):
+        if name in surface["without"]:
+            return not_a_case(surface["without"][name])
     url, is_counted = urls[case.target], case.target is not Target.SERVICE
     before, started = requests_answered(url) if is_counted else 0, time.monotonic()
     answer = conversation.call(number, arguments(case, surface["kind"], url))

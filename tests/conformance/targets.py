@@ -1,4 +1,4 @@
-"""What the cases are sent to: the real service, and two gateways in trouble."""
+"""What the cases are sent to: the real service, a gateway of it that asks for a key, and two gateways in trouble."""
 
 import os
 import subprocess
@@ -10,7 +10,7 @@ from pathlib import Path
 
 import httpx
 
-from tests.conformance.cases import Target
+from tests.conformance.cases import KEY, Target
 from tests.helpers.service import Service
 from tests.helpers.valkey import free_port
 from tests.helpers.waiting import wait_until
@@ -31,32 +31,39 @@ def forget_settings() -> None:
 
 @contextmanager
 def targets(folder: Path, copies: int) -> Iterator[Sequence[Mapping[Target, str]]]:
-    """Start the service, and the gateways in trouble for so many clients at a time; the addresses for each of them."""
+    """Start the service, and the other gateways for so many clients at a time; the addresses for each of them."""
     with ExitStack() as stack:
         service = Service(folder)
         stack.callback(service.stop)
         service.launch()
+        wait_until(service.has_answered, timeout_s=180, what="the service to answer")
+        redis_url = service.part("api").environ()["MILLRACE_REDIS_URL"]
         found = []
         for number in range(copies):
             log, name = folder / f"cut_off-{number}.log", "MILLRACE_REQUEST_TIMEOUT_S"
             cut_off = stack.enter_context(_gateway(log, {name: str(_GIVE_UP_S)}))
+            locked = stack.enter_context(
+                _gateway(folder / f"locked-{number}.log", {"MILLRACE_API_KEY": KEY, "MILLRACE_REDIS_URL": redis_url})
+            )
+            wait_until(lambda url=locked: _is_ready(url), what="the locked gateway to see the worker")  # type: ignore[misc]
             _check(cut_off, 503)
             full = stack.enter_context(_gateway(folder / f"full-{number}.log", {"MILLRACE_MAX_PENDING_ITEMS": "1"}))
             stack.enter_context(_kept_full(full))
-            found.append({Target.SERVICE: service.url, Target.FULL: full, Target.CUT_OFF: cut_off})
-        wait_until(service.has_answered, timeout_s=180, what="the service to answer")
+            found.append(
+                {Target.SERVICE: service.url, Target.LOCKED: locked, Target.FULL: full, Target.CUT_OFF: cut_off}
+            )
         yield found
 
 
 @contextmanager
 def _gateway(log_file: Path, settings: Mapping[str, str]) -> Iterator[str]:
-    """A gateway alone, without a Redis."""
+    """A gateway alone, without a Redis unless the settings name one."""
     port = free_port()
     environment = {
         **os.environ,
-        **settings,
         "MILLRACE_PORT": str(port),
         "MILLRACE_REDIS_URL": _NO_REDIS,
+        **settings,
     }
     with log_file.open("wb") as log:
         process = subprocess.Popen(
@@ -70,6 +77,10 @@ def _gateway(log_file: Path, settings: Mapping[str, str]) -> Iterator[str]:
         # Not SIGTERM: it would drain, and the request that keeps it full never ends.
         process.kill()
         process.wait()
+
+
+def _is_ready(url: str) -> bool:
+    return httpx.get(f"{url}/readyz", trust_env=False).status_code == 200
 
 
 def _answers(process: subprocess.Popen[bytes], url: str, log_file: Path) -> bool:
@@ -116,7 +127,8 @@ def _check(url: str, status: int) -> None:
 
 
 def requests_answered(url: str) -> int:
-    """How many requests a gateway has answered so far, whatever it said."""
+    """How many requests a gateway has answered so far, whatever it said, those included that it did not let in."""
     text = httpx.get(f"{url}/metrics", trust_env=False).text
-    lines = [line for line in text.splitlines() if line.startswith("millrace_requests_total{")]
+    counted = ("millrace_requests_total{", "millrace_refused_requests_total{")
+    lines = [line for line in text.splitlines() if line.startswith(counted)]
     return round(sum(float(line.rsplit(" ", 1)[1]) for line in lines))

@@ -76,7 +76,7 @@ class BulkGateway:
             table=JobTable(core.redis),
             store=self.store,
             catalog=core.catalog,
-            embedding=Embedding(core.dispatcher, Metrics(Owner.GATEWAY)),
+            embedding=Embedding(core.dispatcher, Metrics(Owner.GATEWAY), core.usage),
             settings=self.settings,
         )
         return app

@@ -32,20 +32,31 @@ def free_port() -> int:
 class ValkeyServer:
     """One server. Its append-only file survives `stop` and `kill`, its port stays the same."""
 
-    def __init__(self, folder: Path, port: int | None = None) -> None:
+    def __init__(
+        self,
+        folder: Path,
+        port: int | None = None,
+        *,
+        user: str = "",
+        password: str = "",
+    ) -> None:
         """Describe a server; nothing runs yet.
 
         Args:
             folder: Where its data and its log go.
             port: Where it listens; a free port when None.
+            user: The only one who may do anything, with `password`; anybody may when empty.
+            password: Of the user.
         """
+        self._user, self._password = user, password
         self.port = port or free_port()
         self._folder = folder
         self._process: subprocess.Popen[bytes] | None = None
 
     def url(self) -> str:
         """Its address."""
-        return f"redis://127.0.0.1:{self.port}/0"
+        credentials = f"{self._user}:{self._password}@" if self._user else ""
+        return f"redis://{credentials}127.0.0.1:{self.port}/0"
 
     def start(self) -> None:
         """Start it and wait until it answers.
@@ -63,6 +74,7 @@ class ValkeyServer:
             # The kernel keeps what a killed process has written; only a machine that dies needs more.
             "appendfsync": "everysec",
             "save": "",
+            **self._access_options(),
         }
         arguments = [part for name, value in options.items() for part in (f"--{name}", value)]
         self._process = subprocess.Popen(
@@ -76,6 +88,14 @@ class ValkeyServer:
         if self._process.poll() is not None:
             tail = log.read_text()[-2000:] if log.exists() else "(it wrote no log)"
             raise RuntimeError(f"valkey ended with status {self._process.returncode}:\n{tail}")
+
+    def _access_options(self) -> dict[str, str]:
+        """What makes it ask for a user."""
+        if not self._user:
+            return {}
+        users = self._folder / "users.acl"
+        users.write_text(f"user default off\nuser {self._user} on >{self._password} ~* &* +@all\n")
+        return {"aclfile": str(users)}
 
     def stop(self) -> None:
         """End it in an orderly way; nothing happens if it does not run."""
@@ -107,7 +127,7 @@ class ValkeyServer:
         if self._process is None or self._process.poll() is not None:
             return True
         try:
-            with Redis(port=self.port, socket_timeout=1.0, socket_connect_timeout=1.0) as client:
+            with Redis.from_url(self.url(), socket_timeout=1.0, socket_connect_timeout=1.0) as client:
                 # Whoever took the port in the meantime would answer as well; a server that still loads answers INFO only.
                 return client.info("server")["process_id"] == self._process.pid and bool(client.ping())
         except (RedisError, OSError):

@@ -99,3 +99,11 @@ def test_those_who_stay_wait_on(gateway: Gateway) -> None:
 
     # Then he gets the answer that there is
     assert answers[0].status_code == 504
+
+
+def test_the_deep_check_tells_of_a_model_that_nobody_runs(gateway: Gateway) -> None:
+    answer = httpx.get(f"http://127.0.0.1:{gateway.port}/health/deep", trust_env=False)
+
+    assert answer.status_code == 503
+    assert answer.json()["ok"] is False
+    assert answer.json()["models"][0]["error"] == "no live worker has run it"

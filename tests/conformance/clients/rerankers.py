@@ -13,7 +13,7 @@ PACKAGES = {"main": ("rerankers",)}
 
 #: It looks at no status: of an error's body it wants the results.
 NO_STATUS = "looks at no status, and shows a KeyError or TypeError"
-FACTS: dict[str, Any] = {"hides": dict.fromkeys(("wrong model", "429", "503"), NO_STATUS)}
+FACTS: dict[str, Any] = {"hides": dict.fromkeys(("wrong model", "wrong key", "no key", "429", "503"), NO_STATUS)}
 
 
 @reranks("APIRanker, TEI", **FACTS)

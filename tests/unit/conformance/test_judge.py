@@ -50,7 +50,8 @@ def error(text: str, status: int | None = None) -> dict[str, Any]:
 
 
 @pytest.mark.parametrize(
-    ("name", "word"), [("one", "ok"), ("many", "ok"), ("over-long", "cut"), ("wrong key", "accepted")]
+    ("name", "word"),
+    [("one", "ok"), ("many", "ok"), ("over-long", "cut"), ("any key", "accepted"), ("right key", "ok")],
 )
 def test_the_references_vectors_pass(name: str, word: str) -> None:
     assert verdict(name, surface(), {"result": vectors(name)}) == Verdict(word)
@@ -119,6 +120,8 @@ def test_an_error_where_numbers_are_expected_fails_with_its_words() -> None:
     ("name", "shown"),
     [
         ("wrong model", error("model 'no-such-model' is not served here; served models: x")),
+        ("wrong key", error("AuthenticationError", 401)),
+        ("no key", error("Unauthorized: an API key is needed and none was sent")),
         ("429", error("RateLimitError", 429)),
         ("429", error("0 inputs are waiting already and 1 is the most")),
         ("503", error("Server Error: 503")),
@@ -133,6 +136,8 @@ def test_an_error_passes_when_it_shows(name: str, shown: dict[str, Any]) -> None
     [
         ("wrong model", error("APIError: calling no-such-model failed", 404)),  # the client's words, not the service's
         ("wrong model", {"result": vectors("wrong model")}),
+        ("wrong key", {"result": vectors("wrong key")}),
+        ("no key", {"result": vectors("no key")}),
         ("429", error("KeyError: 'results'")),
         ("429", error("Server Error: 503", 503)),
         ("503", {"result": []}),
@@ -144,6 +149,16 @@ def test_an_error_fails_when_it_does_not_show(name: str, shown: dict[str, Any]) 
 
 def test_an_error_that_never_reached_the_service_fails() -> None:
     assert "no request reached" in verdict("429", surface(), error("RateLimitError", 429), tries=0).failure
+
+
+def test_a_client_may_send_nothing_without_a_key_and_say_so() -> None:
+    assert verdict("no key", surface(), error("the api_key must be set"), tries=0) == Verdict("needs one")
+    assert verdict("no key", surface(), {"result": []}, tries=0).failure
+    assert verdict("wrong key", surface(), error("the api_key must be set"), tries=0).failure
+
+
+def test_nobody_waits_after_a_refused_key() -> None:
+    assert not verdict("wrong key", surface(waits=True), error("status 401", 401), tries=1).failure
 
 
 def test_an_error_that_is_declared_as_hidden_must_be() -> None:

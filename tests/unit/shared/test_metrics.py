@@ -25,6 +25,7 @@ LABELS = {
     "err",
     "kind",
     "target",
+    "tenant",
 }
 UNITS = {
     "seconds",

@@ -57,7 +57,7 @@ def test_every_key_is_a_row_of_the_table_with_a_lifetime_and_a_writer() -> None:
     made = {function(*["X"] * len(inspect.signature(function).parameters)) for function in functions}
     named = {name: value for name, value in vars(keys).items() if name.isupper() and isinstance(value, str)}
     fixed = {value for name, value in named.items() if not name.endswith("_PREFIX")}
-    constants = {*fixed, f"{keys.DELIVERIES_PREFIX}X"}
+    constants = {*fixed, f"{keys.DELIVERIES_PREFIX}X", f"{keys.LIMITS_PREFIX}:X"}
     assert names == made | constants
     for row in rows:
         assert len(row) == 5

@@ -1,0 +1,111 @@
+"""Redis with TLS and a user: every part of the service gets through, and none tells the password."""
+
+from collections.abc import Iterator
+from pathlib import Path
+
+import httpx
+import psutil
+import pytest
+from redis import Redis
+
+from tests.helpers.certificates import Certificates, make_certificates
+from tests.helpers.receivers import Receiver, running_receiver
+from tests.helpers.service import Service
+from tests.helpers.tls_front import tls_front
+from tests.helpers.valkey import ValkeyServer
+from tests.helpers.waiting import wait_until
+
+USER, PASSWORD = "millrace", "correct-horse-battery"
+
+
+@pytest.fixture(scope="module")
+def certificates(tmp_path_factory: pytest.TempPathFactory) -> Certificates:
+    return make_certificates(tmp_path_factory.mktemp("certificates"))
+
+
+@pytest.fixture(scope="module")
+def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[ValkeyServer]:
+    """A server that lets nobody in but the user."""
+    server = ValkeyServer(tmp_path_factory.mktemp("valkey"), user=USER, password=PASSWORD)
+    server.start()
+    yield server
+    server.stop()
+
+
+@pytest.fixture(scope="module")
+def address(server: ValkeyServer, certificates: Certificates) -> Iterator[str]:
+    """Its address, by TLS."""
+    with tls_front(server.port, certificates) as front:
+        yield f"rediss://{USER}:{PASSWORD}@127.0.0.1:{front.port}/0"
+
+
+@pytest.fixture(scope="module")
+def receiver() -> Iterator[Receiver]:
+    with running_receiver() as running:
+        yield running
+
+
+@pytest.fixture(scope="module")
+def service(
+    tmp_path_factory: pytest.TempPathFactory, address: str, certificates: Certificates, receiver: Receiver
+) -> Iterator[Service]:
+    settings = {
+        "MILLRACE_REDIS_URL": f"{address}?ssl_ca_certs={certificates.authority}",
+        "MILLRACE_WEBHOOK_HOSTS": f"127.0.0.1:{receiver.port}",
+        "FLOWER_UNAUTHENTICATED_API": "true",
+    }
+    service = Service(tmp_path_factory.mktemp("service"), settings)
+    service.environment["MILLRACE_FLOWER_PORT"] = str(service.flower_port)
+    service.start()
+    yield service
+    service.stop()
+
+
+def test_gateway_worker_runner_callbacks_and_flower_all_get_through(
+    service: Service, server: ValkeyServer, receiver: Receiver
+) -> None:
+    flower = f"http://127.0.0.1:{service.flower_port}/api/tasks"
+    with service.client() as client:
+        # Gateway and worker
+        assert len(client.post("/embed", json={"inputs": "a"}).json()[0]) == 384
+        # runner, and callback worker
+        job = client.post(
+            "/v1/ingest",
+            params={"webhook": receiver.url},
+            content=b'{"text": "a"}\n',
+            headers={"content-type": "application/x-ndjson"},
+        ).json()
+        wait_until(lambda: client.get(f"/v1/jobs/{job['id']}").json()["status"] == "completed", what="the job to end")
+        wait_until(lambda: receiver.of(job["id"]), timeout_s=30, what="the callback")
+        # Flower
+        wait_until(lambda: httpx.get(flower, trust_env=False).json(), timeout_s=30, what="Flower to see a task")
+    with Redis.from_url(server.url()) as redis:
+        assert {entry["user"] for entry in redis.client_list()} == {USER}
+
+
+def test_the_password_is_in_no_log_no_answer_and_no_command_line(service: Service) -> None:
+    with service.client() as client:
+        answers = [client.get(path).text for path in ("/readyz", "/stats", "/metrics", "/info", "/openapi.json")]
+    flower = f"http://127.0.0.1:{service.flower_port}"
+    answers += [httpx.get(f"{flower}{path}", trust_env=False).text for path in ("/workers", "/broker", "/api/workers")]
+    commands = [" ".join(process.cmdline()) for process in service.processes() if process.is_running()]
+
+    assert len(commands) >= 5
+    for text in (service.log(), *answers, *commands):
+        assert PASSWORD not in text
+
+
+def test_a_server_that_nobody_vouches_for_is_refused(tmp_path: Path, address: str) -> None:
+    # Given an address without the authority of its certificate
+    service = Service(tmp_path, {"MILLRACE_REDIS_URL": address})
+
+    # When the service is started on it
+    service.launch()
+    assert service.process is not None
+    status = service.process.wait(60)
+
+    # Then it says why it does not, and not with which password it tried
+    assert status == 1
+    assert "certificate verify failed" in service.log()
+    assert PASSWORD not in service.log()
+    assert not psutil.pid_exists(service.process.pid)
