@@ -22,6 +22,37 @@ _OFFERS = frozenset({b"upgrade", b"http2-settings"})
 _LINGER_S = 1.0
 
 
+class _Outlet:
+    """A transport that drops what nobody will read.
+
+    Uvicorn tells the last request of a connection that its client has gone, but not the one before, which it answers still.
+    """
+
+    def __init__(self, transport: asyncio.Transport) -> None:
+        self._transport = transport
+        self._ended = False
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self._transport, name)
+
+    def write(self, data: bytes) -> None:
+        """Send bytes, if there is still somebody to send them to."""
+        if not self._ended and not self._transport.is_closing():
+            self._transport.write(data)
+
+    def end(self, data: bytes) -> None:
+        """Send the last bytes there will be."""
+        if not self._ended and not self._transport.is_closing():
+            self._transport.write(data)
+            self._transport.write_eof()
+        self._ended = True
+
+    def resume_reading(self) -> None:
+        """Let more come."""
+        if not self._transport.is_closing():
+            self._transport.resume_reading()
+
+
 class Connection(HttpToolsProtocol):
     """One client's connection."""
 
@@ -39,7 +70,8 @@ class Connection(HttpToolsProtocol):
         self._refused = False
 
     def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]  # noqa: D102 - asyncio's
-        super().connection_made(transport)
+        self._outlet = _Outlet(transport)
+        super().connection_made(self._outlet)  # type: ignore[arg-type]
         self._head_timer = self.loop.call_later(self.head_timeout_s, self._head_overdue)
 
     def connection_lost(self, exc: Exception | None) -> None:  # noqa: D102 - asyncio's
@@ -130,7 +162,6 @@ class Connection(HttpToolsProtocol):
                 return
         content = wire.dumps(wire.nested_error(error))
         lines = [STATUS_LINE[error.status] + b"content-type: application/json", b"content-length: %d" % len(content)]
-        self.transport.write(b"\r\n".join([*lines, b"connection: close", b"", content]))
+        self._outlet.end(b"\r\n".join([*lines, b"connection: close", b"", content]))
         # Not at once: closed with bytes unread, the connection is reset, and the answer lost on its way (RFC 9112, 9.6).
-        self.transport.write_eof()
         self._head_timer = self.loop.call_later(_LINGER_S, self.transport.close)

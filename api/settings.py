@@ -60,6 +60,11 @@ class ApiSettings(WebhookSettings):
         description="Where a single model is served, take every `model` in a request for it, as TEI does, instead of "
         "refusing unknown ones.",
     )
+    body_timeout_s: float = Field(
+        120.0,
+        gt=0,
+        description="How long the body of a request may take to arrive, in seconds; uploads may take longer.",
+    )
     body_limit_bytes: int = Field(64 * 1024 * 1024, ge=1024, description="Largest request body, in bytes.")
     max_pending_items: int = Field(
         100_000, ge=1, description="Texts and documents that one gateway holds unanswered; more are refused with 429."

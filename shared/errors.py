@@ -163,6 +163,13 @@ class HeadTooLarge(MillraceError):
     status = 431
 
 
+class BodyTooSlow(MillraceError):
+    """The request's body did not arrive in time."""
+
+    code = "body_too_slow"
+    status = 408
+
+
 class HeadTooSlow(MillraceError):
     """The request's line and headers did not arrive in time."""
 

@@ -3,6 +3,7 @@
 import asyncio
 import json
 import threading
+import time
 from collections.abc import Iterator
 from typing import Any
 
@@ -13,7 +14,7 @@ from starlette.responses import JSONResponse, Response
 
 from api.connections import Connection
 from tests.helpers.hostile_http import AMBIGUOUS, HIDDEN, head
-from tests.helpers.raw_http import Exchange, exchange, parsed, post
+from tests.helpers.raw_http import Exchange, exchange, leave, parsed, post
 from tests.helpers.valkey import free_port
 from tests.helpers.waiting import wait_until
 
@@ -27,6 +28,8 @@ class Hasty(Connection):
 async def echo(scope: Any, receive: Any, send: Any) -> None:
     """An application that tells what it was asked."""
     request = Request(scope, receive)
+    if request.url.path == "/slow":
+        await asyncio.sleep(0.3)
     response: Response = JSONResponse({"path": request.url.path, "body": (await request.body()).decode()})
     await response(scope, receive, send)
 
@@ -116,6 +119,22 @@ def test_each_request_of_a_connection_has_the_same_bounds(port: int) -> None:
 
     assert late.statuses == [200, 200, 408]
     assert large.statuses == [200, 431]
+
+
+@pytest.mark.parametrize("last", [b"", b"RUBBISH\r\n\r\n"])
+def test_what_is_left_of_several_requests_at_once_is_no_fault(
+    port: int, last: bytes, caplog: pytest.LogCaptureFixture
+) -> None:
+    # Given a first request that is being answered, and a second that waits
+    request = head(b"content-length: 1", start=b"POST /slow HTTP/1.1") + b"x"
+
+    # When the client leaves, or goes on with rubbish
+    asyncio.run(leave(port, [request + request, last]) if not last else exchange(port, [request + request + last]))
+    time.sleep(0.5)  # as long as the first takes
+
+    # Then nobody has written to who has gone
+    assert sent(port, post("/embed", b"x")).statuses == [200]
+    assert "Exception in ASGI application" not in caplog.text
 
 
 def test_a_body_may_be_large_and_slow(port: int) -> None:
