@@ -11,6 +11,7 @@ from typing import Any
 import orjson
 
 from api.json_pieces import JsonPieces
+from api.nesting import DEEPEST, is_too_deep
 from shared.errors import BatchTooLarge, BodyTooLarge, InvalidJson, InvalidRequest
 
 #: Bodies up to this size are parsed at once, in under a millisecond or two.
@@ -80,9 +81,16 @@ def _too_large(limit_bytes: int) -> BodyTooLarge:
 
 def _at_once(raw: bytes) -> Any:
     try:
-        return orjson.loads(raw)
+        data = orjson.loads(raw)
     except orjson.JSONDecodeError as err:
         raise InvalidJson(f"the body is not valid JSON: {err}") from err
+    if is_too_deep(raw, data):
+        raise _too_deep()
+    return data
+
+
+def _too_deep() -> InvalidJson:
+    return InvalidJson(f"the body has lists or objects more than {DEEPEST} deep in each other")
 
 
 def _refuse_long_lists(data: Mapping[str, Any], most: int) -> None:

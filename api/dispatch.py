@@ -15,7 +15,7 @@ from itertools import chain, count
 from api.admission import Admission
 from api.aside import aside
 from api.fleet import Fleet
-from api.long_texts import shortened
+from api.long_texts import read_tokens, shortened
 from api.replies import Outcome, PendingTask, Replies
 from api.turns import Turns
 from shared import deadline as deadlines
@@ -100,7 +100,8 @@ class Dispatcher:
         card = self._fleet.card(model)
         if card is not None:
             request = shortened(request, card.max_tokens)
-        with self._admission.admitted(model, lane, request, _estimate_tokens(request)):
+        tokens = _estimate_tokens(request) if card is None else read_tokens(request, card.max_tokens)
+        with self._admission.admitted(model, lane, request, tokens):
             replies = await self._replies_to(model, lane, request)
         return await aside(_merge, replies) if len(replies) > _PARTS_AT_ONCE else _merge(replies)
 

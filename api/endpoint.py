@@ -16,7 +16,7 @@ from api.access.caller import ANYONE, Caller
 from api.access.limits import Charge
 from api.access.usage import Usage
 from api.aside import aside
-from api.bodies import read_body
+from api.bodies import JsonBody, read_body
 from api.catalog import Catalog
 from api.departure import CLIENT_GONE, LEFT, ClientLeft, given_up_when_left
 from api.dialect import Answer, Context, Dialect, Job, Route
@@ -27,6 +27,7 @@ from shared import deadline as deadlines
 from shared.access import group_of
 from shared.errors import (
     BatchTooLarge,
+    BodyTooSlow,
     DeadlineExceeded,
     InvalidRequest,
     MillraceError,
@@ -99,12 +100,7 @@ class Endpoint:
             caller: Caller = request.scope["state"].get("caller", ANYONE)
             lane = _lane(given)
             caller.require_lane(lane)
-            read = await read_body(
-                request.stream(),
-                given,
-                limit_bytes=self._settings.body_limit_bytes,
-                most_inputs=4 * self._settings.max_client_batch_size,
-            )
+            read = await self._read(request, given)
             context = self._context(request, given, caller)
             charge: Charge | None = request.scope["state"].get("charge")
             with given_up_when_left(request.receive):
@@ -120,6 +116,8 @@ class Endpoint:
             status, problem = exchange.dialect.render_error(error)
             content = [orjson.dumps(problem)]
             headers = wire.retry_headers(error)
+            if isinstance(error, BodyTooSlow):
+                headers["connection"] = "close"  # where the next request would begin nobody knows
             if error.status >= 500:
                 log.warning("request_failed", dialect=exchange.dialect.name, code=error.code, reason=error.message)
         except Exception:
@@ -129,6 +127,22 @@ class Endpoint:
             content = [orjson.dumps(problem)]
         self._count(exchange, code, time.perf_counter() - started)
         return json_answer.response(content, status, headers)
+
+    async def _read(self, request: HttpRequest, headers: Mapping[bytes, bytes]) -> JsonBody:
+        """The request's body, within its limits of size and time."""
+        try:
+            async with asyncio.timeout(self._settings.body_timeout_s):
+                return await read_body(
+                    request.stream(),
+                    headers,
+                    limit_bytes=self._settings.body_limit_bytes,
+                    most_inputs=4 * self._settings.max_client_batch_size,
+                )
+        except TimeoutError:
+            raise BodyTooSlow(
+                f"the body did not arrive within {self._settings.body_timeout_s:g} s; send less at a time, or raise "
+                "MILLRACE_BODY_TIMEOUT_S"
+            ) from None
 
     async def answer(
         self, contenders: Sequence[tuple[Dialect, Route]], data: Mapping[str, Any], context: Context, lane: Lane

@@ -6,6 +6,7 @@ from typing import Any
 import ijson
 
 from api.long_strings import LongString, after_open_quote, quotes_in, whole_characters
+from api.nesting import DEEPEST
 from shared.errors import BatchTooLarge, InvalidJson
 
 #: What the parser is given at a time.
@@ -15,8 +16,6 @@ _MOST_ENTRIES = 1 << 20
 #: Most keys, and most lists and objects, for each of the inputs that may be in the value: they cost more.
 _KEYS_PER_INPUT = 16
 _CONTAINERS_PER_INPUT = 4
-#: How many lists and objects may be in each other; what is parsed at once has the same limit, the parser's own.
-_DEEPEST = 1024
 #: A longer number is none that JSON's readers take.
 _LONGEST_NUMBER = 1024
 _OF_NUMBERS = b"+-.0123456789Ee"
@@ -140,8 +139,8 @@ class JsonPieces:
             else:
                 opened[-1][key] = value
             if event in ("start_map", "start_array"):
-                if len(opened) > _DEEPEST:
-                    raise InvalidJson(f"the body has lists or objects more than {_DEEPEST} deep in each other")
+                if len(opened) > DEEPEST:
+                    raise InvalidJson(f"the body has lists or objects more than {DEEPEST} deep in each other")
                 self._containers += 1
                 opened.append(value)
                 keys.append("" if event == "start_map" else None)

@@ -3,7 +3,16 @@
 from collections.abc import Sequence
 from dataclasses import replace
 
-from shared.jobs import CHARACTERS_PER_MAX_TOKEN, ClassifyRequest, EmbedRequest, Request, RerankRequest
+from shared.jobs import (
+    CHARACTERS_PER_MAX_TOKEN,
+    ClassifyRequest,
+    DecodeRequest,
+    EmbedRequest,
+    Request,
+    RerankRequest,
+    TokenizeRequest,
+    estimated_tokens,
+)
 
 
 def shortened(request: Request, max_tokens: int) -> Request:
@@ -26,6 +35,33 @@ def shortened(request: Request, max_tokens: int) -> Request:
             texts = _cut(request.texts, most, request.truncation_side)
             return replace(request, texts=texts, seconds=seconds if request.seconds is not None else None)
     return request
+
+
+def read_tokens(request: Request, max_tokens: int) -> int:
+    """Tokens that a model will read of a request, roughly: of each input no more than it takes.
+
+    Without that end one text of some megabytes would look like a minute's work, and others would be refused for it.
+    """
+    whole = estimated_tokens(request.characters, request.items)
+    if whole <= max_tokens or (isinstance(request, EmbedRequest) and request.images is not None):
+        return whole
+    return sum(min(max_tokens, estimated_tokens(size, 1)) for size in _sizes(request))
+
+
+def _sizes(request: Request) -> Sequence[int]:
+    """Characters of each input."""
+    match request:
+        case EmbedRequest():
+            return request.sizes
+        case RerankRequest():
+            return [len(request.query) + len(document) for document in request.documents]
+        case ClassifyRequest():
+            seconds = request.seconds or [None] * len(request.texts)
+            return [len(text) + len(second or "") for text, second in zip(request.texts, seconds, strict=True)]
+        case TokenizeRequest():
+            return list(map(len, request.texts))
+        case DecodeRequest():
+            return list(map(len, request.ids))
 
 
 def _any_longer(texts: Sequence[str], most: int) -> bool:

@@ -24,6 +24,7 @@ _ERRORS: dict[int | str, dict[str, Any]] = {
     401: {"description": "The request has no valid API key, where one is needed."},
     403: {"description": "The API key does not allow this model, route or lane."},
     404: {"description": "No such model is served."},
+    408: {"description": "The body did not arrive in time."},
     413: {"description": "The body or the batch is too large."},
     422: {"description": "The request is not valid, in the words of TEI and its clients."},
     424: {"description": "The model does not do this, or failed, in the words of TEI and its clients."},

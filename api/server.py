@@ -9,6 +9,7 @@ from types import FrameType
 import uvicorn
 from fastapi import FastAPI
 
+from api.connections import Connection
 from api.settings import ApiSettings, names
 from shared.logging import get_logger
 
@@ -36,7 +37,8 @@ class Server(uvicorn.Server):
             forwarded_allow_ips=names(settings.trusted_proxies),
             server_header=False,
             loop="uvloop",
-            http="httptools",
+            http=Connection,
+            ws="none",
             timeout_graceful_shutdown=int(settings.drain_s),
             timeout_keep_alive=75,
             backlog=4096,

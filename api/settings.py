@@ -65,6 +65,11 @@ class ApiSettings(WebhookSettings):
         description="Repeat each document beside its score where a rerank request does not say whether to: for clients that "
         "read it there and cannot ask for it.",
     )
+    body_timeout_s: float = Field(
+        120.0,
+        gt=0,
+        description="How long the body of a request may take to arrive, in seconds; uploads may take longer.",
+    )
     body_limit_bytes: int = Field(64 * 1024 * 1024, ge=1024, description="Largest request body, in bytes.")
     max_pending_items: int = Field(
         100_000, ge=1, description="Texts and documents that one gateway holds unanswered; more are refused with 429."

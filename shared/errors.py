@@ -149,6 +149,34 @@ class MethodNotAllowed(MillraceError):
     status = 405
 
 
+class MalformedHttp(MillraceError):
+    """This is not a valid HTTP request."""
+
+    code = "malformed_http"
+    status = 400
+
+
+class HeadTooLarge(MillraceError):
+    """The request's line and headers are too large."""
+
+    code = "head_too_large"
+    status = 431
+
+
+class BodyTooSlow(MillraceError):
+    """The request's body did not arrive in time."""
+
+    code = "body_too_slow"
+    status = 408
+
+
+class HeadTooSlow(MillraceError):
+    """The request's line and headers did not arrive in time."""
+
+    code = "head_too_slow"
+    status = 408
+
+
 class Overloaded(MillraceError):
     """The service has more work than it can do in time; try again later."""
 

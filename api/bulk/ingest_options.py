@@ -12,6 +12,7 @@ from api import wire
 from api.access.caller import ANYONE, Caller
 from api.catalog import Catalog
 from api.fields import Integer, SomeDimensions
+from api.nesting import DEEPEST, is_too_deep
 from api.settings import ApiSettings
 from shared.bulk.jobs import Delivery, EmbedOptions, JobSpec, Kind, VectorEncoding
 from shared.errors import InvalidRequest
@@ -145,9 +146,12 @@ def _from_text(name: str, value: str) -> Any:
             return {"url": value}
         case "metadata" | "sink_options":
             try:
-                return orjson.loads(value)
+                given = orjson.loads(value)
             except orjson.JSONDecodeError as err:
                 raise InvalidRequest(f"`{name}`: must be a JSON object", param=name) from err
+            if is_too_deep(value.encode(), given):
+                raise InvalidRequest(f"`{name}`: must be nested no deeper than {DEEPEST}", param=name)
+            return given
     return value
 
 

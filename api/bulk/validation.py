@@ -13,6 +13,7 @@ import orjson
 
 from api.bulk import batch_lines
 from api.bulk.segment_writer import SegmentWriter
+from api.nesting import DEEPEST, is_too_deep
 from api.settings import ApiSettings
 from shared.bulk.jobs import Job, JobError, State
 from shared.bulk.store import Store, upload_path
@@ -95,6 +96,10 @@ def faults(
             continue
         if not isinstance(data, dict):
             yield _fault("invalid_json_line", "the line must be a JSON object", line=number)
+            continue
+        if is_too_deep(line, data):
+            message = f"the line has lists or objects more than {DEEPEST} deep in each other"
+            yield _fault("invalid_json_line", message, line=number)
             continue
         yield from _faults_of(data, endpoint, seen, number)
     if not count:

@@ -1,6 +1,7 @@
 """The documentation says what the code does."""
 
 import re
+from itertools import pairwise
 from pathlib import Path
 
 import pytest
@@ -38,15 +39,17 @@ def test_every_reason_to_refuse_what_fits_the_schema_is_in_the_contract() -> Non
         assert f"| `{code}` | {exclusion['reason']} |" in page
 
 
-def test_every_test_that_the_threat_model_names_is_there() -> None:
+@pytest.mark.parametrize(("page", "least"), [("security.md", 20), ("reliability.md", 21)])
+def test_every_test_that_a_promise_names_is_there(page: str, least: int) -> None:
     # Given the tests by their files
     tests: dict[str, str] = {}
     for path in (ROOT / "tests").rglob("test_*.py"):
         tests[path.name] = tests.get(path.name, "") + path.read_text()
-    rows = [line for line in (ROOT / "docs" / "security.md").read_text().splitlines() if line.startswith("| ")][1:]
+    lines = (ROOT / "docs" / page).read_text().splitlines()
+    rows = [row for line, row in pairwise(lines) if row.startswith("| ") and line.startswith("|")]
 
-    # Then each threat has some, and those are there
-    assert len(rows) >= 20
+    # Then each threat or complaint has some, and those are there
+    assert len(rows) >= least
     for row in rows:
         named = re.findall(r"`(?:(test_\w+\.py))?(?:::(test_\w+))?`", row.split(" | ")[-1])
         file = ""

@@ -1,5 +1,7 @@
 """Clients that leave: what waits for them is given up, and nobody else's answer with it."""
 
+import asyncio
+import json
 import threading
 from collections.abc import Iterator
 from pathlib import Path
@@ -12,6 +14,7 @@ from pydantic import SecretStr
 import api.app
 from api.core import Core
 from api.settings import ApiSettings
+from tests.helpers.raw_http import exchange, post
 from tests.helpers.valkey import free_port
 from tests.helpers.waiting import wait_until
 
@@ -29,7 +32,8 @@ class Gateway:
                 built.append(self)
 
         monkeypatch.setattr(api.app, "Core", Seen)
-        app = api.app.create_app(ApiSettings(redis_url=SecretStr(redis_url), store=str(folder), access_log=False))
+        settings = ApiSettings(redis_url=SecretStr(redis_url), store=str(folder), access_log=False, body_timeout_s=1.0)
+        app = api.app.create_app(settings)
         self.core = built[0]
         config = uvicorn.Config(app, port=self.port, log_config=None, access_log=False, timeout_graceful_shutdown=1)
         self.server = uvicorn.Server(config)
@@ -83,6 +87,14 @@ def test_one_who_leaves_in_the_middle_of_his_body_is_no_fault_of_ours(gateway: G
 
     wait_until(lambda: 'code="client_left"' in gateway.metrics(), timeout_s=5)
     assert 'code="internal_error"' not in gateway.metrics()
+
+
+def test_whoever_does_not_finish_his_body_is_not_waited_for(gateway: Gateway) -> None:
+    found = asyncio.run(exchange(gateway.port, (post("/embed", b'{"inputs": "a mill"}')[:-1],), patience_s=10))
+
+    assert found.closed
+    assert found.statuses == [408]
+    assert json.loads(found.responses[0].body)["code"] == "body_too_slow"
 
 
 def test_those_who_stay_wait_on(gateway: Gateway) -> None:

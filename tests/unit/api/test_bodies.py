@@ -5,11 +5,12 @@ import json
 from collections.abc import AsyncIterator
 from typing import Any
 
+import orjson
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from api import bodies
+from api import bodies, nesting
 from shared.errors import BatchTooLarge, BodyTooLarge, InvalidRequest, MillraceError
 
 LEAVES = (
@@ -55,6 +56,22 @@ def test_a_large_body_is_read_whole() -> None:
     value = {"input": [f"{number} mill race " * 100 for number in range(2000)], "model": "m", "number": 1.5}
 
     assert _read(json.dumps(value).encode()) == value
+
+
+@pytest.mark.parametrize("at_once", [True, False])
+@pytest.mark.parametrize(("opening", "closing"), [(b"[", b"]"), (b'{"a":', b"}")])
+def test_nesting_is_bounded_by_what_can_be_written_again(
+    monkeypatch: pytest.MonkeyPatch, opening: bytes, closing: bytes, *, at_once: bool
+) -> None:
+    if not at_once:
+        monkeypatch.setattr(bodies, "_AT_ONCE_BYTES", 0)
+
+    def nested(depth: int) -> bytes:
+        return b'{"a":' + opening * (depth - 1) + b"1" + closing * (depth - 1) + b"}"
+
+    assert orjson.dumps(_read(nested(nesting.DEEPEST))) == nested(nesting.DEEPEST)
+    with pytest.raises(InvalidRequest, match="deep in each other"):
+        _read(nested(nesting.DEEPEST + 1))
 
 
 @pytest.mark.parametrize("raw", [b"", b"{", b"[]", b'"text"', b"\xff\xfe", b'{"a": 1}}', b'{"a": nope}', b'{"a":1,}'])

@@ -81,6 +81,7 @@ def test_a_good_file_has_no_faults() -> None:
     [
         (b'{"custom_id": "c1", ', "invalid_json_line", None),
         (b"[1, 2]", "invalid_json_line", None),
+        (b'{"custom_id": "c1", "body": ' + b"[" * 300 + b"]" * 300 + b"}", "invalid_json_line", None),
         (b'{"custom_id": "\xff"}', "invalid_json_line", None),
         (line(1, custom_id=None), "missing_required_parameter", "custom_id"),
         (line(1, method=None), "missing_required_parameter", "method"),

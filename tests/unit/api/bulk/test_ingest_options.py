@@ -81,6 +81,7 @@ def test_the_job_has_what_was_asked_for() -> None:
         ({"priority": "101"}, "priority"),
         ({"metadata": "{"}, "metadata"),
         ({"metadata": "[1]"}, "metadata"),
+        ({"metadata": '{"a":' * 300 + "1" + "}" * 300}, "metadata"),
         ({"metadata": orjson.dumps({"x": "y" * 20_000}).decode()}, "metadata"),
         ({"input_type": "title"}, "input_type"),
     ],

@@ -1,0 +1,167 @@
+"""HTTP connections: uvicorn's protocol, with bounds on what may come before a request's body, and deaf to other protocols.
+
+Uvicorn with httptools takes a request's line and headers of any size, waits for them for ever, and loses the body of a
+request that offers another protocol beside it (`Upgrade: h2c`), as Java's HTTP client does with its first one.
+"""
+
+import asyncio
+from typing import Any, ClassVar
+
+import httptools
+from uvicorn.protocols.http.httptools_impl import STATUS_LINE, HttpToolsProtocol
+
+from api import wire
+from shared.errors import HeadTooLarge, HeadTooSlow, MalformedHttp, MillraceError
+from shared.logging import get_logger
+
+log = get_logger("millrace.connections")
+
+#: Headers of one hop, which offer another protocol or belong to the offer.
+_OFFERS = frozenset({b"upgrade", b"http2-settings"})
+#: How long a refused client may go on sending, so that it reads the refusal, in seconds.
+_LINGER_S = 1.0
+
+
+class _Outlet:
+    """A transport that drops what nobody will read.
+
+    Uvicorn tells the last request of a connection that its client has gone, but not the one before, which it answers still.
+    """
+
+    def __init__(self, transport: asyncio.Transport) -> None:
+        self._transport = transport
+        self._ended = False
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self._transport, name)
+
+    def write(self, data: bytes) -> None:
+        """Send bytes, if there is still somebody to send them to."""
+        if not self._ended and not self._transport.is_closing():
+            self._transport.write(data)
+
+    def end(self, data: bytes) -> None:
+        """Send the last bytes there will be."""
+        if not self._ended and not self._transport.is_closing():
+            self._transport.write(data)
+            self._transport.write_eof()
+        self._ended = True
+
+    def resume_reading(self) -> None:
+        """Let more come."""
+        if not self._transport.is_closing():
+            self._transport.resume_reading()
+
+
+class Connection(HttpToolsProtocol):
+    """One client's connection."""
+
+    #: Request line and headers that have not ended after so many bytes are refused.
+    head_limit_bytes: ClassVar[int] = 64 * 1024
+    #: A connection whose first request, or any that has begun, has not got so far in this time is closed, in seconds.
+    head_timeout_s: ClassVar[float] = 20.0
+
+    def __init__(self, *arguments: Any, **named: Any) -> None:
+        """As uvicorn makes it."""
+        super().__init__(*arguments, **named)
+        self._in_head = False
+        self._head_bytes = 0
+        self._head_timer: asyncio.TimerHandle | None = None
+        self._refused = False
+
+    def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]  # noqa: D102 - asyncio's
+        self._outlet = _Outlet(transport)
+        super().connection_made(self._outlet)  # type: ignore[arg-type]
+        self._head_timer = self.loop.call_later(self.head_timeout_s, self._head_overdue)
+
+    def connection_lost(self, exc: Exception | None) -> None:  # noqa: D102 - asyncio's
+        self._forget_head()
+        super().connection_lost(exc)
+
+    def data_received(self, data: bytes) -> None:  # noqa: D102 - asyncio's
+        if self._refused:
+            return
+        self._unset_keepalive_if_required()
+        try:
+            self.parser.feed_data(data)
+        except httptools.HttpParserCallbackError:
+            self._refuse(MalformedHttp())
+        except httptools.HttpParserUpgrade as offer:
+            self._decline(data[offer.args[0] :])
+        except httptools.HttpParserError as err:
+            self._refuse(MalformedHttp(f"this is not a valid HTTP request: {err}"))
+        else:
+            self._watch_head(len(data))
+
+    def on_message_begin(self) -> None:  # noqa: D102 - httptools'
+        self._in_head = True
+        super().on_message_begin()
+
+    def on_headers_complete(self) -> None:  # noqa: D102 - httptools'
+        self._in_head = False
+        if not self.parser.should_upgrade():
+            super().on_headers_complete()
+
+    def on_message_complete(self) -> None:  # noqa: D102 - httptools'
+        if not self.parser.should_upgrade():
+            super().on_message_complete()
+
+    def _decline(self, rest: bytes) -> None:
+        """Read a request again without its offer of another protocol: the parser takes no body of one that has it."""
+        method = self.parser.get_method()
+        if method == b"CONNECT":
+            self._refuse(MalformedHttp("this is no proxy: CONNECT is not served"))
+            return
+        lines = [b"%s %s HTTP/%s" % (method, self.url, self.parser.get_http_version().encode())]
+        for name, value in self.headers:
+            if name == b"connection":
+                tokens = [token.strip() for token in value.lower().split(b",")]
+                value = b", ".join(token for token in tokens if token not in _OFFERS)
+            if name not in _OFFERS:
+                lines.append(b"%s: %s" % (name, value))
+        self.parser = httptools.HttpRequestParser(self)
+        self.parser.set_dangerous_leniencies(lenient_data_after_close=True)  # as uvicorn does
+        self.data_received(b"\r\n".join([*lines, b"", rest]))
+
+    def _watch_head(self, received: int) -> None:
+        """After some bytes: is there a request whose headers have not ended?"""
+        if not self._in_head:
+            self._forget_head()
+            return
+        self._head_bytes += received
+        if self._head_bytes > self.head_limit_bytes:
+            self._refuse(HeadTooLarge(f"the request's line and headers exceed {self.head_limit_bytes} bytes"))
+        elif self._head_timer is None:
+            self._head_timer = self.loop.call_later(self.head_timeout_s, self._head_overdue)
+
+    def _forget_head(self) -> None:
+        self._head_bytes = 0
+        if self._head_timer is not None:
+            self._head_timer.cancel()
+            self._head_timer = None
+
+    def _head_overdue(self) -> None:
+        self._head_timer = None
+        if self._in_head:
+            self._refuse(HeadTooSlow())
+        else:
+            self.transport.close()
+
+    def _refuse(self, error: MillraceError) -> None:
+        """Answer what is no request that anybody could be given, and close: where the next one begins is not known."""
+        self._refused = True
+        self._forget_head()
+        log.info("connection_refused", code=error.code, reason=error.message)
+        self.pipeline.clear()
+        if self.cycle is not None and not self.cycle.response_complete:
+            # The body of a request that is being read has gone wrong: to the application it is as if the client had left.
+            self.cycle.disconnected = True
+            self.cycle.message_event.set()
+            if self.cycle.response_started:
+                self.transport.close()
+                return
+        content = wire.dumps(wire.nested_error(error))
+        lines = [STATUS_LINE[error.status] + b"content-type: application/json", b"content-length: %d" % len(content)]
+        self._outlet.end(b"\r\n".join([*lines, b"connection: close", b"", content]))
+        # Not at once: closed with bytes unread, the connection is reset, and the answer lost on its way (RFC 9112, 9.6).
+        self._head_timer = self.loop.call_later(_LINGER_S, self.transport.close)

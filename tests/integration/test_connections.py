@@ -1,0 +1,157 @@
+"""HTTP connections on a real server: what is no request is refused, what is too long or late is not waited for."""
+
+import asyncio
+import json
+import threading
+import time
+from collections.abc import Iterator
+from typing import Any
+
+import pytest
+import uvicorn
+from starlette.requests import Request
+from starlette.responses import JSONResponse, Response
+
+from api.connections import Connection
+from tests.helpers.hostile_http import AMBIGUOUS, HIDDEN, head
+from tests.helpers.raw_http import Exchange, exchange, leave, parsed, post
+from tests.helpers.valkey import free_port
+from tests.helpers.waiting import wait_until
+
+
+class Hasty(Connection):
+    """Waits for a request's headers a short while only."""
+
+    head_timeout_s = 0.3
+
+
+async def echo(scope: Any, receive: Any, send: Any) -> None:
+    """An application that tells what it was asked."""
+    request = Request(scope, receive)
+    if request.url.path == "/slow":
+        await asyncio.sleep(0.3)
+    response: Response = JSONResponse({"path": request.url.path, "body": (await request.body()).decode()})
+    await response(scope, receive, send)
+
+
+@pytest.fixture(scope="module")
+def port() -> Iterator[int]:
+    """Where it is served."""
+    config = uvicorn.Config(
+        echo, port=free_port(), log_config=None, http=Hasty, ws="none", loop="uvloop", lifespan="off"
+    )
+    server = uvicorn.Server(config)
+    thread = threading.Thread(target=server.run, daemon=True)
+    thread.start()
+    wait_until(lambda: server.started, what="the server to listen")
+    yield config.port
+    server.should_exit = True
+    thread.join(10)
+
+
+def sent(port: int, *pieces: bytes, patience_s: float = 10.0) -> Exchange:
+    return asyncio.run(exchange(port, pieces, patience_s=patience_s))
+
+
+@pytest.mark.parametrize("request_", AMBIGUOUS.values(), ids=AMBIGUOUS)
+def test_a_request_whose_end_is_in_doubt_is_refused_and_what_hides_behind_it_is_not_answered(
+    port: int, request_: bytes
+) -> None:
+    found = sent(port, request_ + HIDDEN)
+
+    assert found.closed
+    assert found.statuses == [400]
+    refusal = json.loads(found.responses[0].body)
+    assert refusal["error"]["code"] == "malformed_http"
+    assert refusal["detail"] == refusal["message"] == refusal["error"]["message"]
+
+
+@pytest.mark.parametrize("offer", [b"h2c", b"websocket", b"TLS/1.2"])
+@pytest.mark.parametrize("apart", [False, True])
+def test_a_request_that_offers_another_protocol_is_answered_with_its_body(
+    port: int, offer: bytes, *, apart: bool
+) -> None:
+    # As Java's HTTP client sends its first request to an address without TLS
+    lines = [b"connection: Upgrade, HTTP2-Settings", b"upgrade: " + offer, b"http2-settings: AAEAAEAAAAIAAAABAAMAAABk"]
+    first, body = head(*lines, b"content-length: 6"), b"a mill"
+
+    found = sent(port, *([first, body] if apart else [first + body]), post("/again", b"x"))
+
+    assert [json.loads(response.body) for response in found.responses] == [
+        {"path": "/embed", "body": "a mill"},
+        {"path": "/again", "body": "x"},
+    ]
+
+
+def test_who_offers_another_protocol_and_wants_to_close_is_closed(port: int) -> None:
+    found = sent(port, head(b"connection: close, Upgrade", b"upgrade: h2c", b"content-length: 1") + b"x")
+
+    assert found.closed
+    assert found.statuses == [200]
+
+
+@pytest.mark.parametrize("endless", [b"x: " + b"y" * 90_000, b"x: y\r\n" * 15_000], ids=["one header", "many headers"])
+def test_headers_that_do_not_end_are_refused(port: int, endless: bytes) -> None:
+    found = sent(port, b"GET / HTTP/1.1\r\n" + endless)
+
+    assert found.closed
+    assert found.statuses == [431]
+
+
+def test_a_client_that_goes_on_sending_reads_why_it_was_refused(port: int) -> None:
+    found = sent(port, *([b"POST / HTTP/1.1\r\nx : y\r\n"] + [b"z" * 100_000] * 20))
+
+    assert found.statuses == [400]
+
+
+def test_a_client_that_never_finishes_its_headers_is_not_waited_for(port: int) -> None:
+    assert sent(port, b"GET / HTTP/1.1\r\nhost: m").statuses == [408]
+    silent = sent(port)
+    assert silent.closed
+    assert silent.statuses == []
+
+
+def test_each_request_of_a_connection_has_the_same_bounds(port: int) -> None:
+    request = head(b"content-length: 1") + b"x"
+
+    late = sent(port, request, request, b"GET / HTTP/1.1\r\nhost: m")
+    large = sent(port, request, b"GET / HTTP/1.1\r\nx: " + b"y" * 90_000)
+
+    assert late.statuses == [200, 200, 408]
+    assert large.statuses == [200, 431]
+
+
+@pytest.mark.parametrize("last", [b"", b"RUBBISH\r\n\r\n"])
+def test_what_is_left_of_several_requests_at_once_is_no_fault(
+    port: int, last: bytes, caplog: pytest.LogCaptureFixture
+) -> None:
+    # Given a first request that is being answered, and a second that waits
+    request = head(b"content-length: 1", start=b"POST /slow HTTP/1.1") + b"x"
+
+    # When the client leaves, or goes on with rubbish
+    asyncio.run(leave(port, [request + request, last]) if not last else exchange(port, [request + request + last]))
+    time.sleep(0.5)  # as long as the first takes
+
+    # Then nobody has written to who has gone
+    assert sent(port, post("/embed", b"x")).statuses == [200]
+    assert "Exception in ASGI application" not in caplog.text
+
+
+def test_a_body_may_be_large_and_slow(port: int) -> None:
+    body = b"a" * 300_000
+    request = post("/embed", body)
+
+    async def slowly() -> Exchange:
+        reader, writer = await asyncio.open_connection("127.0.0.1", port)
+        for start in range(0, len(request), 100_000):
+            writer.write(request[start : start + 100_000])
+            await writer.drain()
+            await asyncio.sleep(0.2)  # longer, all together, than the headers may take
+        received = await reader.read()
+        writer.close()
+        return Exchange(parsed(received), closed=True)
+
+    (response,) = asyncio.run(slowly()).responses
+
+    assert response.status == 200
+    assert len(json.loads(response.body)["body"]) == 300_000
