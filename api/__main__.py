@@ -1,7 +1,10 @@
 """`python -m api`: the gateway as a process."""
 
+import gc
 import os
 import sys
+
+from fastapi import FastAPI
 
 from api.app import create_app
 from api.server import Server
@@ -20,6 +23,14 @@ def main() -> None:
     except ConfigurationError as err:
         sys.stderr.write(f"millrace: {err}\n")
         raise SystemExit(os.EX_CONFIG) from err
+    serve(app, settings)
+
+
+def serve(app: FastAPI, settings: ApiSettings) -> None:
+    """Serve the gateway's application until SIGTERM."""
+    # What is there now stays: the collector need not look at it again, which is a pause of 50 ms each time.
+    gc.collect()
+    gc.freeze()
     Server(app, settings).run()
 
 

@@ -4,6 +4,7 @@ How long a request will take is estimated from what is ahead of it and from the 
 
     wait = (tokens ahead + own tokens) / tokens per second of all workers
 
+Requests take turns, so a large one has only a part of itself ahead of a small one (`api.backlog`).
 Both are rough: tokens are counted in characters, and a worker's speed is that of full batches. So the estimate is
 corrected by how long requests have really taken, of late, over what was estimated for them.
 """
@@ -78,7 +79,7 @@ class Admission:
         started = time.monotonic()
         self.pending_requests += 1
         self.pending_items += request.items
-        self._backlog.add(model, lane, items=request.items, tokens=tokens)
+        self._backlog.enter(model, lane, items=request.items, tokens=tokens)
         try:
             yield
         except DeadlineExceeded:
@@ -89,20 +90,20 @@ class Admission:
         finally:
             self.pending_requests -= 1
             self.pending_items -= request.items
-            self._backlog.add(model, lane, items=-request.items, tokens=-tokens)
+            self._backlog.leave(model, lane, items=request.items, tokens=tokens)
 
-    def estimated_wait_s(self, model: str, lane: Lane) -> float:
-        """Seconds until a short request that came now would be answered, in a lane of a model."""
-        return self._estimate_s(model, self._backlog.ahead(model, lane), 0)
+    def backlog_s(self, model: str, lane: Lane) -> float:
+        """Seconds of work that wait for a model's workers in a lane."""
+        return self._estimate_s(model, self._backlog.total(model, lane), 0)
 
     def _admit(self, model: str, lane: Lane, request: Request, tokens: int) -> float:
         """The estimated wait of a request that may wait."""
         if self.pending_items + request.items > self._max_pending_items:
             raise Overloaded(
                 f"{self.pending_items} inputs are waiting already and {self._max_pending_items} is the most",
-                retry_after_s=max(1.0, min(_LONGEST_RETRY_S, self.estimated_wait_s(model, lane))),
+                retry_after_s=max(1.0, min(_LONGEST_RETRY_S, self.backlog_s(model, lane))),
             )
-        ahead = self._backlog.ahead(model, lane)
+        ahead = self._backlog.ahead(model, lane, max(tokens, self._fleet.batch_tokens(model)))
         estimate_s = self._estimate_s(model, ahead, tokens)
         remaining_s = max(0.0, deadlines.remaining_s(request.deadline))
         # With nothing ahead of it, a request that looks too large harms nobody by trying.

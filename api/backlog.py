@@ -1,7 +1,12 @@
-"""The backlog: what waits for each model's workers, in this process and, as of about a second ago, in all others."""
+"""The backlog: what waits for each model's workers, in this process and, as of about a second ago, in all others.
+
+Requests are counted by size, in powers of two, because they take turns (`api.turns`): a small one does not wait for all of
+a large one. So what is ahead of a request is of each other one no more than it costs itself, or one batch.
+"""
 
 from collections import Counter, defaultdict
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
 from typing import Any
 
 import orjson
@@ -12,25 +17,66 @@ from shared.queues import Lane
 TTL_S = 5.0
 
 
+@dataclass(slots=True)
+class _Waiting:
+    """Requests of one model, lane and size."""
+
+    count: int = 0
+    tokens: int = 0
+
+
+#: By model, lane, and the number of binary digits of a request's tokens.
+_Sizes = dict[tuple[str, Lane, int], _Waiting]
+
+
 class Backlog:
-    """Tokens that are promised an answer, by model and lane."""
+    """Requests that are promised an answer."""
 
     def __init__(self, process_id: str) -> None:
         self._process_id = process_id
-        self._tokens: Counter[tuple[str, Lane]] = Counter()
+        self._here: _Sizes = defaultdict(_Waiting)
+        self._elsewhere: _Sizes = {}
         #: Inputs that wait here, by model; a live view.
         self.items: Counter[str] = Counter()
-        self._elsewhere: Mapping[tuple[str, Lane], float] = {}
 
-    def add(self, model: str, lane: Lane, *, items: int, tokens: int) -> None:
-        """Count a request that begins to wait, or with negative numbers one that has ended."""
-        self._tokens[model, lane] += tokens
+    def enter(self, model: str, lane: Lane, *, items: int, tokens: int) -> None:
+        """Count a request that begins to wait."""
+        waiting = self._here[model, lane, tokens.bit_length()]
+        waiting.count += 1
+        waiting.tokens += tokens
         self.items[model] += items
 
-    def ahead(self, model: str, lane: Lane) -> float:
-        """Tokens that go before a new request: interactive work before all, bulk work before bulk work only."""
-        lanes = [Lane.INTERACTIVE] if lane is Lane.INTERACTIVE else list(Lane)
-        return sum(self._tokens[model, each] + self._elsewhere.get((model, each), 0) for each in lanes)
+    def leave(self, model: str, lane: Lane, *, items: int, tokens: int) -> None:
+        """Count one no more, that was entered with the same numbers."""
+        waiting = self._here[model, lane, tokens.bit_length()]
+        waiting.count -= 1
+        waiting.tokens -= tokens
+        self.items[model] -= items
+
+    def ahead(self, model: str, lane: Lane, turn: int) -> int:
+        """Tokens that go before a new request.
+
+        Args:
+            model: Its model's own name.
+            lane: Interactive work goes before all, bulk work before bulk work only.
+            turn: Most of each other request that goes before it, in tokens.
+        """
+        lanes = {Lane.INTERACTIVE} if lane is Lane.INTERACTIVE else set(Lane)
+        return sum(
+            min(waiting.tokens, turn * waiting.count)
+            for sizes in (self._here, self._elsewhere)
+            for (its_model, its_lane, _), waiting in sizes.items()
+            if its_model == model and its_lane in lanes
+        )
+
+    def total(self, model: str, lane: Lane) -> int:
+        """Tokens that wait in a lane."""
+        return sum(
+            waiting.tokens
+            for sizes in (self._here, self._elsewhere)
+            for (its_model, its_lane, _), waiting in sizes.items()
+            if its_model == model and its_lane is lane
+        )
 
     # How processes tell each other: a field of one hash each, see `shared.keys`.
 
@@ -40,8 +86,12 @@ class Backlog:
         Args:
             server_now_s: The server's clock, in seconds.
         """
-        tokens = [[model, str(lane), count] for (model, lane), count in self._tokens.items() if count > 0]
-        return self._process_id, orjson.dumps({"at": server_now_s, "tokens": tokens})
+        waiting = [
+            [model, str(lane), size, waiting.count, waiting.tokens]
+            for (model, lane, size), waiting in self._here.items()
+            if waiting.count
+        ]
+        return self._process_id, orjson.dumps({"at": server_now_s, "waiting": waiting})
 
     def hear(self, said: Mapping[bytes, bytes], server_now_s: float) -> list[str]:
         """Take in what all processes said.
@@ -49,7 +99,7 @@ class Backlog:
         Returns:
             Fields of processes that have been silent for too long.
         """
-        elsewhere: dict[tuple[str, Lane], float] = defaultdict(float)
+        self._elsewhere = defaultdict(_Waiting)
         silent: list[str] = []
         for field, value in said.items():
             process_id = field.decode()
@@ -57,7 +107,11 @@ class Backlog:
             if server_now_s - entry["at"] > TTL_S:
                 silent.append(process_id)
             elif process_id != self._process_id:
-                for model, lane, count in entry["tokens"]:
-                    elsewhere[model, Lane(lane)] += count
-        self._elsewhere = elsewhere
+                self._add_elsewhere(entry["waiting"])
         return silent
+
+    def _add_elsewhere(self, said: Iterable[tuple[str, str, int, int, int]]) -> None:
+        for model, lane, size, count, tokens in said:
+            waiting = self._elsewhere[model, Lane(lane), size]
+            waiting.count += count
+            waiting.tokens += tokens

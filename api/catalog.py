@@ -2,10 +2,11 @@
 
 from collections.abc import Collection, Mapping, Sequence
 
+from api.cl100k import Cl100k
 from api.fleet import Fleet
 from shared.errors import Forbidden, ModelNotFound, WrongTask
 from shared.model_card import ModelCard
-from shared.model_config import ModelConfig
+from shared.model_config import ModelConfig, TokenInput
 from shared.queues import Operation
 from shared.results import Kind
 
@@ -24,6 +25,7 @@ class Catalog:
         *,
         any_name: bool = False,
         whole: "Catalog | None" = None,
+        cl100k: Cl100k | None = None,
     ) -> None:
         """Know what there is.
 
@@ -33,7 +35,9 @@ class Catalog:
             pending_items: Inputs that this gateway holds unanswered, by the models' own names; it changes with time.
             any_name: Whether every name means the model where there is only one.
             whole: The catalog that this is the part of that somebody may use.
+            cl100k: OpenAI's token ids, where a model takes them.
         """
+        self.cl100k = cl100k
         self.models = list(models)
         self._fleet = fleet
         self._pending_items = {} if pending_items is None else pending_items
@@ -53,7 +57,12 @@ class Catalog:
         if (part := self._parts.get(models)) is None:
             allowed = [config for config in self.models if models & {config.name, *config.aliases}]
             part = self._parts[models] = Catalog(
-                allowed, self._fleet, self._pending_items, any_name=self._by_any_name is not None, whole=self
+                allowed,
+                self._fleet,
+                self._pending_items,
+                any_name=self._by_any_name is not None,
+                whole=self,
+                cl100k=self.cl100k,
             )
         return part
 
@@ -87,6 +96,14 @@ class Catalog:
     def find(self, name: str) -> ModelConfig | None:
         """The configured model of a name or alias, or None."""
         return self._by_name.get(name, self._by_any_name)
+
+    def _named(self, name: str) -> ModelConfig:
+        config = self.find(name)
+        if config is None:
+            self.refuse_foreign(name)
+            served = ", ".join(config.name for config in self.models)
+            raise ModelNotFound(f"model {name!r} is not served here; served models: {served}", param="model")
+        return config
 
     def main(self, name: str | None) -> ModelCard | None:
         """The card of the model that a request means which does not say what to do.
@@ -147,11 +164,7 @@ class Catalog:
         self.refuse_none()
         if not name:
             return self._default(operation, kinds, images=images)
-        config = self.find(name)
-        if config is None:
-            self.refuse_foreign(name)
-            served = ", ".join(config.name for config in self.models)
-            raise ModelNotFound(f"model {name!r} is not served here; served models: {served}", param="model")
+        config = self._named(name)
         card = self.card(config.name)
         if card is not None and operation not in card.operations:
             does = ", ".join(card.operations)
@@ -182,6 +195,14 @@ class Catalog:
             raise WrongTask(f"no served model {what}")
         # Some model has no worker yet: it may be the one. Its queue keeps the request until the deadline.
         return next(name for name, card in cards if card is None)
+
+    def token_input(self, name: str | None) -> TokenInput:
+        """What token ids in the place of texts are to a model, by its name or alias; None means the first one.
+
+        Raises:
+            ModelNotFound: No such model is configured.
+        """
+        return (self._named(name) if name else self.models[0]).token_input
 
     def missing(self) -> list[str]:
         """Configured models that no live worker has run yet."""

@@ -7,17 +7,18 @@ from collections.abc import AsyncIterator, Awaitable
 from contextlib import asynccontextmanager
 from uuid import uuid4
 
-from redis.asyncio import Redis
+from redis.asyncio import BlockingConnectionPool, Redis
 from redis.asyncio.retry import Retry
 from redis.backoff import NoBackoff
 
 import api.dialects
-from api.access.limits import TenantLimits
+from api.access.limits import CONNECTIONS, TenantLimits
 from api.access.register import KeyRegister
 from api.access.usage import Usage
 from api.admission import Admission
 from api.backlog import Backlog
 from api.catalog import Catalog
+from api.cl100k import Cl100k
 from api.dispatch import Dispatcher
 from api.endpoint import Endpoint
 from api.fleet import Fleet
@@ -48,7 +49,7 @@ class Core:
             max_pending_items: Inputs that may wait for their answers.
 
         Raises:
-            ConfigurationError: The keys file is missing or wrong.
+            ConfigurationError: The keys file is wrong, or the table of token ids that a model takes cannot be had.
         """
         self.register = KeyRegister(settings.api_key, settings.keys_file)
         process_id = f"{name}{uuid4().hex[:12]}"
@@ -57,7 +58,11 @@ class Core:
         self.redis = Redis.from_url(
             url, socket_timeout=_SOCKET_TIMEOUT_S, socket_connect_timeout=2.0, retry=Retry(NoBackoff(), 1)
         )
-        self.limits = TenantLimits(self.redis)
+        waiting = BlockingConnectionPool.from_url(
+            url, max_connections=CONNECTIONS, timeout=None, socket_timeout=_SOCKET_TIMEOUT_S, socket_connect_timeout=2.0
+        )
+        self._limits_redis = Redis(connection_pool=waiting)
+        self.limits = TenantLimits(self._limits_redis)
         self.usage = Usage(self.redis, metrics, ttl_s=settings.usage_ttl_s)
         self._subscriber = Redis.from_url(url, socket_timeout=None, socket_connect_timeout=2.0)
         self._backlog = Backlog(process_id)
@@ -72,7 +77,14 @@ class Core:
             gateway_id=process_id,
             tasks_in_flight_per_worker=settings.tasks_in_flight_per_worker,
         )
-        self.catalog = Catalog(settings.models(), self.fleet, self._backlog.items, any_name=settings.any_model_name)
+        models = settings.models()
+        self.catalog = Catalog(
+            models,
+            self.fleet,
+            self._backlog.items,
+            any_name=settings.any_model_name,
+            cl100k=Cl100k.load() if any(config.token_input == "cl100k" for config in models) else None,  # noqa: S105
+        )
         self._images = ImageFetcher(
             max_bytes=settings.image_limit_bytes,
             timeout_s=settings.image_timeout_s,
@@ -109,6 +121,8 @@ class Core:
                 await asyncio.wait(running, timeout=0.05)
             await self.usage.flush()
             await self.redis.aclose()
+            await self._limits_redis.aclose()
+            await self._limits_redis.connection_pool.disconnect()
             await self._subscriber.aclose()
             await self._images.aclose()
 

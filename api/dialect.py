@@ -43,6 +43,8 @@ class Context:
     #: What the caller may use.
     catalog: Catalog
     caller: Caller = ANYONE
+    #: Whether documents are returned with their scores where a request does not say.
+    return_documents: bool = False
 
 
 @dataclass(frozen=True, slots=True)

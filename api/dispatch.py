@@ -8,15 +8,16 @@ engine this turned 919 requests/s into 7,177 at concurrency 64, at no cost when 
 
 import asyncio
 import time
-from collections import deque
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field, replace
 from itertools import chain, count
 
 from api.admission import Admission
+from api.aside import aside
 from api.fleet import Fleet
 from api.long_texts import read_tokens, shortened
 from api.replies import Outcome, PendingTask, Replies
+from api.turns import Turns
 from shared import deadline as deadlines
 from shared.celery_message import encode_task
 from shared.errors import DeadlineExceeded, MillraceError, Unavailable
@@ -35,8 +36,6 @@ from shared.metrics import Metrics
 from shared.queues import Lane, Operation
 from shared.results import QUERY, Output, Ragged, Reply, Timings, Truncation
 
-#: Token budget of a task while no worker has said what its batch takes.
-DEFAULT_BATCH_TOKENS = 4096
 #: Parts of a request that are cut before others have a turn.
 _PARTS_AT_ONCE = 64
 #: How long after its deadline a request still waits for the worker's own answer, in seconds.
@@ -49,6 +48,11 @@ class _Waiting:
     reply: asyncio.Future[Reply]
     tokens: int
 
+    @property
+    def is_given_up(self) -> bool:
+        """Whether nobody waits for it any more."""
+        return self.reply.done()
+
 
 @dataclass(slots=True)
 class _Stream:
@@ -57,7 +61,7 @@ class _Stream:
     model: str
     lane: Lane
     operation: Operation
-    waiting: deque[_Waiting] = field(default_factory=deque)
+    waiting: Turns[_Waiting] = field(default_factory=Turns)
     tasks_in_flight: int = 0
     pump_scheduled: bool = False
 
@@ -98,18 +102,19 @@ class Dispatcher:
             request = shortened(request, card.max_tokens)
         tokens = _estimate_tokens(request) if card is None else read_tokens(request, card.max_tokens)
         with self._admission.admitted(model, lane, request, tokens):
-            return _merge(await self._replies_to(model, lane, request))
+            replies = await self._replies_to(model, lane, request)
+        return await aside(_merge, replies) if len(replies) > _PARTS_AT_ONCE else _merge(replies)
 
     async def _replies_to(self, model: str, lane: Lane, request: Request) -> list[Reply]:
         """The replies to a request's parts."""
         loop = asyncio.get_running_loop()
         stream = self._stream(model, lane, operation_of(request))
         parts: list[_Waiting] = []
-        for piece in _split(request, self._batch_tokens(model)):
+        for piece in _split(request, self._fleet.batch_tokens(model)):
             parts.append(_Waiting(piece, loop.create_future(), _estimate_tokens(piece)))
             if len(parts) % _PARTS_AT_ONCE == 0:
                 await asyncio.sleep(0)  # thousands would hold others up for a tenth of a second
-        stream.waiting.extend(parts)
+        stream.waiting.add(parts)
         if not stream.pump_scheduled:
             # After this turn of the event loop, so that what arrived together leaves together.
             stream.pump_scheduled = True
@@ -133,18 +138,14 @@ class Dispatcher:
             self._streams[key] = _Stream(*key)
         return self._streams[key]
 
-    def _batch_tokens(self, model: str) -> int:
-        card = self._fleet.card(model)
-        return card.max_batch_tokens if card else DEFAULT_BATCH_TOKENS
-
     def _pump(self, stream: _Stream) -> None:
         """Publish what waits, as far as the window allows."""
         stream.pump_scheduled = False
         gather = self._tasks_in_flight_per_worker > 0
         window = self._tasks_in_flight_per_worker * max(1, self._fleet.workers_of(stream.model))
-        budget = self._batch_tokens(stream.model) if gather else 0
+        budget = self._fleet.batch_tokens(stream.model) if gather else 0
         while stream.waiting and (stream.tasks_in_flight < window or not gather):
-            together = _take(stream.waiting, budget)
+            together = stream.waiting.take(budget)
             if together:
                 self._publish(stream, together)
 
@@ -176,21 +177,6 @@ class Dispatcher:
         labels = {"model": stream.model, "lane": str(stream.lane)}
         self._metrics.counter("millrace_tasks_published_total", **labels).inc()
         self._metrics.histogram("millrace_task_requests", **labels).observe(len(together))
-
-
-def _take(waiting: deque[_Waiting], budget: int) -> list[_Waiting]:
-    """Requests from the front that fit the token budget together, at least one; those given up are dropped."""
-    together: list[_Waiting] = []
-    tokens = 0
-    while waiting:
-        if waiting[0].reply.done():
-            waiting.popleft()
-            continue
-        tokens += waiting[0].tokens
-        if together and tokens > budget:
-            break
-        together.append(waiting.popleft())
-    return together
 
 
 def _resolve(together: Sequence[_Waiting], outcome: Outcome | None) -> None:

@@ -11,7 +11,7 @@ from pydantic import BaseModel, Field
 
 from api import wire
 from api.dialect import EMBEDDINGS_PATHS, Answer, Context, Job, Route
-from api.fields import Dimensions, OnlyTrue, RequestFields
+from api.fields import Dimensions, Listed, OnlyTrue, RequestFields
 from api.inputs import MixedInput, MixedInputs, TextsOrTokens, separated
 from api.prompts import PromptFields
 from api.synonyms import agreed
@@ -70,7 +70,7 @@ class EmbeddingsBody(TruncationFields, PromptFields, VectorFields):
     """Request of `POST /v1/embeddings`. Unknown fields are ignored, null means absent."""
 
     input: TextsOrTokens | MixedInput | MixedInputs = Field(
-        description="One text or a list of texts; for some models also images. Token ids are refused with a clear error."
+        description="One text or a list of texts; for some models also images, or token ids."
     )
     model: str | None = Field(None, description="Name of the model; the default model when absent.")
     output_dimension: Dimensions | None = Field(None, description="`dimensions` (Voyage).")
@@ -79,7 +79,7 @@ class EmbeddingsBody(TruncationFields, PromptFields, VectorFields):
         description="Number format of the vectors: `float16`; one byte a dimension; or one bit, eight to a byte, as int8 "
         "(`binary`) or uint8 (`ubinary`). In base64 these bytes, in JSON numbers.",
     )
-    embedding_type: FormatName | list[FormatName] | None = Field(
+    embedding_type: FormatName | Listed[FormatName] | None = Field(
         None,
         description="`output_dtype`, or `base64` (Jina). A list: each embedding is an object with one entry for each.",
     )
@@ -163,15 +163,11 @@ def parse(body: EmbeddingsBody, context: Context) -> Job:
     """The job of a body.
 
     Raises:
+        EmptyInput: An input is empty.
         InvalidRequest: Options contradict each other, or do not go together.
         TokenInputUnsupported: The inputs are token ids.
     """
-    token_ids = _token_ids(body, context)
-    if token_ids is None:
-        texts, images = separated(_inputs(body))
-        wire.refuse_empty(texts, "input", images)
-    else:
-        texts, images = [""] * len(token_ids), None
+    texts, images, token_ids = _given(body, context)
     dimensions = agreed({"dimensions": body.dimensions, "output_dimension": body.output_dimension})
     if body.return_multivector:
         refuse_for_multivectors(
@@ -220,24 +216,37 @@ def _rows(body: EmbeddingsBody, answer: Answer) -> Sequence[Any]:
     return [dict(zip(formats, row, strict=True)) for row in zip(*named, strict=True)]
 
 
-def _token_ids(body: EmbeddingsBody, context: Context) -> list[list[int]] | None:
-    """The inputs where they are token ids and the model takes its own; None where they are something else.
+def _given(body: EmbeddingsBody, context: Context) -> tuple[list[str], list[str | None] | None, list[list[int]] | None]:
+    """The inputs: texts, with images in the places of some; or token ids of the model's own, in the places of all.
 
     Raises:
-        EmptyInput: One has no ids.
+        EmptyInput: One is empty.
+        ModelNotFound: They are ids, and there is no such model to say what they are.
+        UnsupportedByModel: There is no such token id.
         TokenInputUnsupported: They are ids, and the model does not say that it takes them.
     """
-    given = body.input
-    if not isinstance(given, list) or not given or not isinstance(given[0], (int, list)):
-        return None
-    token_ids = [given] if isinstance(given[0], int) else given
-    config = context.catalog.find(body.model) if body.model else context.catalog.models[0]
-    if config is None or config.token_input != "native":  # noqa: S105
-        # cl100k ids read with another vocabulary give plausible vectors of other words: the worst way to fail.
+    token_ids = _token_ids(body)
+    if token_ids is None:
+        texts, images = separated(_inputs(body))
+        wire.refuse_empty(texts, "input", images)
+        return texts, images, None
+    token_input, cl100k = context.catalog.token_input(body.model), context.catalog.cl100k
+    if token_input == "reject":  # noqa: S105
+        # Another vocabulary's ids give plausible vectors of other words: the worst way to fail.
         raise wire.token_ids_refused("input")
     if (empty := next((index for index, ids in enumerate(token_ids) if not ids), None)) is not None:
         raise EmptyInput(f"`input[{empty}]` has no token ids", param="input")
-    return token_ids
+    if cl100k is not None and token_input == "cl100k":  # noqa: S105
+        return cl100k.texts(token_ids, "input"), None, None
+    return [""] * len(token_ids), None, token_ids
+
+
+def _token_ids(body: EmbeddingsBody) -> list[list[int]] | None:
+    """The inputs where they are token ids; None where they are something else."""
+    given = body.input
+    if not isinstance(given, list) or not given or not isinstance(given[0], (int, list)):
+        return None
+    return [given] if isinstance(given[0], int) else given
 
 
 def _inputs(body: EmbeddingsBody) -> Sequence[str | MixedInput]:

@@ -11,11 +11,12 @@ from starlette.requests import ClientDisconnect
 from starlette.requests import Request as HttpRequest
 from starlette.responses import Response
 
-from api import wire
+from api import json_answer, wire
 from api.access.caller import ANYONE, Caller
 from api.access.limits import Charge
 from api.access.usage import Usage
-from api.bodies import read_json_object
+from api.aside import aside
+from api.bodies import JsonBody, read_body
 from api.catalog import Catalog
 from api.departure import CLIENT_GONE, LEFT, ClientLeft, given_up_when_left
 from api.dialect import Answer, Context, Dialect, Job, Route
@@ -39,9 +40,10 @@ from shared.results import Output
 
 log = get_logger("millrace.endpoint")
 
-JSON = "application/json"
-
 ResultT = TypeVar("ResultT")
+
+#: Outputs up to this size are written at once, in a millisecond or two.
+_AT_ONCE_BYTES = 256 * 1024
 
 #: TEI's `err` label by error code.
 _TE_ERR = {
@@ -98,11 +100,13 @@ class Endpoint:
             caller: Caller = request.scope["state"].get("caller", ANYONE)
             lane = _lane(given)
             caller.require_lane(lane)
-            data = await self._read(request, given)
+            read = await self._read(request, given)
             context = self._context(request, given, caller)
             charge: Charge | None = request.scope["state"].get("charge")
             with given_up_when_left(request.receive):
-                content, headers = await self._converse(exchange, contenders, data, context, lane, started, charge)
+                content, headers = await self._converse(
+                    exchange, contenders, read.value, context, lane, started, charge, large=read.is_large
+                )
             status = 200
         except (ClientLeft, ClientDisconnect):
             self._count(exchange, LEFT, time.perf_counter() - started)
@@ -110,7 +114,7 @@ class Endpoint:
         except MillraceError as error:
             code = error.code
             status, problem = exchange.dialect.render_error(error)
-            content = orjson.dumps(problem)
+            content = [orjson.dumps(problem)]
             headers = wire.retry_headers(error)
             if isinstance(error, BodyTooSlow):
                 headers["connection"] = "close"  # where the next request would begin nobody knows
@@ -120,15 +124,15 @@ class Endpoint:
             code = MillraceError.code
             log.exception("request_crashed", dialect=exchange.dialect.name, path=exchange.route.paths[0])
             status, problem = exchange.dialect.render_error(MillraceError(wire.CRASHED))
-            content = orjson.dumps(problem)
+            content = [orjson.dumps(problem)]
         self._count(exchange, code, time.perf_counter() - started)
-        return Response(content, status_code=status, headers=headers, media_type=JSON)
+        return json_answer.response(content, status, headers)
 
-    async def _read(self, request: HttpRequest, headers: Mapping[bytes, bytes]) -> dict[str, Any]:
+    async def _read(self, request: HttpRequest, headers: Mapping[bytes, bytes]) -> JsonBody:
         """The request's body, within its limits of size and time."""
         try:
             async with asyncio.timeout(self._settings.body_timeout_s):
-                return await read_json_object(
+                return await read_body(
                     request.stream(),
                     headers,
                     limit_bytes=self._settings.body_limit_bytes,
@@ -169,7 +173,7 @@ class Endpoint:
             return status, orjson.dumps(problem), 0
         finally:
             self._count(exchange, code, time.perf_counter() - started)
-        return 200, content, exchange.answer.tokens if exchange.answer else 0
+        return 200, b"".join(content), exchange.answer.tokens if exchange.answer else 0
 
     async def _converse(
         self,
@@ -180,14 +184,15 @@ class Endpoint:
         lane: Lane,
         started: float,
         charge: Charge | None = None,
-    ) -> tuple[bytes, dict[str, str]]:
-        """Body and headers of the answer; what is found out on the way is noted in `exchange`."""
+        *,
+        large: bool = False,
+    ) -> tuple[Sequence[bytes], dict[str, str]]:
+        """Body, in pieces, and headers of the answer; what is found out on the way is noted in `exchange`."""
         if len(contenders) > 1:
             exchange.dialect, exchange.route = choose(contenders, data)
         route = exchange.route
         exchange.operation = route.operation
-        body = wire.validated(route.body, data)
-        job = route.parse(body, context)
+        body, job = await aside(_understood, route, data, context) if large else _understood(route, data, context)
         # On a route for a model's main task, only the job says which.
         exchange.operation = operation_of(job.requests[0])
         context.caller.require(group_of(exchange.operation))
@@ -197,7 +202,11 @@ class Endpoint:
             models, outputs = await self._charged(charge, job, lane, context)
         answer = Answer(context.request_id, models[0], outputs, time.perf_counter() - started, models)
         exchange.answer = answer
-        return wire.dumps(route.render(body, answer)), _headers(job, answer)
+        if sum(output.size for output in outputs) > _AT_ONCE_BYTES:
+            content = await aside(lambda: json_answer.pieces(route.render(body, answer)))
+        else:
+            content = [wire.dumps(route.render(body, answer))]
+        return content, _headers(job, answer)
 
     async def _charged(self, charge: Charge, job: Job, lane: Lane, context: Context) -> tuple[list[str], list[Output]]:
         """The same as `_run`, for a tenant with limits: what fails costs no tokens."""
@@ -222,7 +231,11 @@ class Endpoint:
                 shown = given.decode("latin-1")
                 raise InvalidRequest(f"header x-request-timeout must be seconds, more than 0, not {shown!r}")
         return Context(
-            request.state.request_id, deadlines.after(timeout_s), self._catalog.within(caller.scope.models), caller
+            request.state.request_id,
+            deadlines.after(timeout_s),
+            self._catalog.within(caller.scope.models),
+            caller,
+            return_documents=self._settings.return_documents,
         )
 
     async def _run(self, job: Job, lane: Lane, context: Context) -> tuple[list[str], list[Output]]:
@@ -305,6 +318,12 @@ class Endpoint:
             self._metrics.histogram("te_request_duration").observe(seconds)
         elif code != LEFT:
             self._metrics.gauge("te_request_failure", err=_TE_ERR.get(code, "validation")).inc()
+
+
+def _understood(route: Route, data: Mapping[str, Any], context: Context) -> tuple[Any, Job]:
+    """A body as its model, and the job that it asks for."""
+    body = wire.validated(route.body, data)
+    return body, route.parse(body, context)
 
 
 def _exchange(contenders: Sequence[tuple[Dialect, Route]]) -> Exchange:

@@ -4,9 +4,19 @@ By itself pydantic also reads "4" as an integer, true as 1 and "no" as false; wh
 """
 
 from collections.abc import Mapping
-from typing import Annotated, Any
+from typing import Annotated, Any, TypeVar
 
-from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field, GetJsonSchemaHandler, WithJsonSchema
+from pydantic import (
+    AfterValidator,
+    BaseModel,
+    BeforeValidator,
+    ConfigDict,
+    Field,
+    GetJsonSchemaHandler,
+    ValidatorFunctionWrapHandler,
+    WithJsonSchema,
+    WrapValidator,
+)
 from pydantic_core import CoreSchema
 
 
@@ -34,11 +44,15 @@ def _whole(value: Any) -> Any:
     return int(value) if isinstance(value, float) and value.is_integer() else value
 
 
-def _whole_entries(value: Any) -> Any:
-    # One look at the types: there may be a million of them, nearly always integers.
-    if isinstance(value, list) and float in set(map(type, value)):
-        return [_whole(entry) for entry in value]
-    return value
+def _token_ids(value: Any, handler: ValidatorFunctionWrapHandler) -> Any:
+    # By their types, their least and their greatest: there may be millions of them, nearly always integers.
+    if isinstance(value, list):
+        types = set(map(type, value))
+        if types == {int} and min(value) >= 0 and max(value) < _MOST_TOKENS:
+            return value
+        if float in types:
+            value = [_whole(entry) for entry in value]
+    return handler(value)
 
 
 def _true(value: bool) -> bool:
@@ -57,10 +71,15 @@ Integer = Annotated[int, BeforeValidator(_whole)]
 Dimensions = Annotated[int, Field(ge=0, le=2**31 - 1), BeforeValidator(_whole)]
 #: The same where 0 means nothing.
 SomeDimensions = Annotated[int, Field(ge=1, le=2**31 - 1), BeforeValidator(_whole)]
-#: Ids of a model's own vocabulary, at least one; in TEI they are u32.
-TokenIds = Annotated[
-    list[Annotated[int, Field(ge=0, lt=2**32)]], BeforeValidator(_whole_entries), Documented(minItems=1)
-]
+EntryT = TypeVar("EntryT")
+#: A list; the first wrong entry is enough, as noting a million of them takes seconds.
+Listed = Annotated[list[EntryT], Field(fail_fast=True)]
+#: The same with at least one entry.
+Several = Annotated[list[EntryT], Field(fail_fast=True), Documented(minItems=1)]
+#: Token ids are less; in TEI they are u32.
+_MOST_TOKENS = 2**32
+#: Ids of a model's own vocabulary, at least one.
+TokenIds = Annotated[Several[Annotated[int, Field(ge=0, lt=_MOST_TOKENS)]], WrapValidator(_token_ids)]
 #: A boolean that some clients send as a string (RAGFlow).
 Switch = Annotated[
     bool,
@@ -74,7 +93,7 @@ OnlyTrue = Annotated[bool, AfterValidator(_true), WithJsonSchema({"const": True}
 #: A text that is refused when it is empty.
 Text = Annotated[str, Documented(minLength=1)]
 #: At least one text, none of them empty.
-Texts = Annotated[list[Text], Documented(minItems=1)]
+Texts = Several[Text]
 
 
 def either(*branches: Mapping[str, Any]) -> ConfigDict:

@@ -17,6 +17,9 @@ from shared.model_card import ModelCard, WorkerCard
 
 log = get_logger("millrace.fleet")
 
+#: Token budget of a batch while no worker has said what its own is.
+DEFAULT_BATCH_TOKENS = 4096
+
 
 class Fleet:
     """What the workers' heartbeats say, at most `WATCH_INTERVAL_S` old."""
@@ -49,6 +52,11 @@ class Fleet:
                 if card.name == model and worker.state == "ready":
                     return card
         return None
+
+    def batch_tokens(self, model: str) -> int:
+        """Token budget of a batch of `model`."""
+        card = self.card(model)
+        return card.max_batch_tokens if card else DEFAULT_BATCH_TOKENS
 
     async def run(self) -> None:
         """Poll until cancelled."""

@@ -115,8 +115,8 @@ def add_health_routes(
         metrics.gauge("te_queue_size").set(admission.pending_items)
         for config in catalog.models:
             for lane in Lane:
-                wait = metrics.gauge("millrace_estimated_wait_seconds", model=config.name, lane=str(lane))
-                wait.set(admission.estimated_wait_s(config.name, lane))
+                backlog = metrics.gauge("millrace_backlog_seconds", model=config.name, lane=str(lane))
+                backlog.set(admission.backlog_s(config.name, lane))
         await _measure_queues(catalog, fleet, metrics, redis)
         return Response(metrics.exposition(), media_type="text/plain; version=0.0.4; charset=utf-8")
 

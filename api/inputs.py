@@ -6,14 +6,14 @@ from typing import Annotated
 from pydantic import Field
 
 from api import wire
-from api.fields import Documented, RequestFields, Text, Texts, TokenIds, either
+from api.fields import Documented, RequestFields, Several, Text, Texts, TokenIds, either
 from shared.errors import ContradictoryFields, InvalidRequest
 
 #: A text, empty where there is none, and the reference of an image (a URL, a data URI or base64), None where there is none.
 TextAndImage = tuple[str, str | None]
 
 #: One text or a list of texts; or token ids of one or of several texts, as LangChain's client for OpenAI sends them.
-TextsOrTokens = Text | Texts | TokenIds | Annotated[list[TokenIds], Documented(minItems=1)]
+TextsOrTokens = Text | Texts | TokenIds | Several[TokenIds]
 
 _GIVEN = {"type": "string", "minLength": 1}
 #: A URL, a data URI or base64: a format of our own, and no one else's.
@@ -54,13 +54,13 @@ class MixedInput(RequestFields):
 
 
 #: Texts, and images among them; an empty text has no place here either.
-MixedInputs = Annotated[list[Text | MixedInput], Documented(minItems=1)]
+MixedInputs = Several[Text | MixedInput]
 
 
 class ContentInput(RequestFields):
     """One input made of parts: at most one text and one image (Cohere's `inputs`, OpenAI's messages)."""
 
-    content: Text | Annotated[list[MixedInput], Documented(minItems=1)] = Field(description="A text, or its parts.")
+    content: Text | Several[MixedInput] = Field(description="A text, or its parts.")
 
     def text_and_image(self, param: str = "input") -> TextAndImage:
         """What it holds.

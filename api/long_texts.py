@@ -18,13 +18,15 @@ from shared.jobs import (
 def shortened(request: Request, max_tokens: int) -> Request:
     """The same request for a model that reads so many tokens; it still has a text where it had one that is too long.
 
-    What only the tokenizer answers, and one document in parts (late chunking), stay as they are.
+    What only the tokenizer answers stays as it is.
     """
     # One more than is looked at, which tells the worker that there was more.
     most = max_tokens * CHARACTERS_PER_MAX_TOKEN + 1
     match request:
         case EmbedRequest(late_chunking=False) if _any_longer(request.texts, most):
             return replace(request, texts=_cut(request.texts, most, request.truncation_side))
+        case EmbedRequest(late_chunking=True) if request.characters > most:
+            return replace(request, texts=_beginning(request.texts, most))
         case RerankRequest() if _any_longer([request.query, *request.documents], most):
             documents = _cut(request.documents, most, request.truncation_side)
             return replace(request, query=request.query[:most], documents=documents)
@@ -68,3 +70,12 @@ def _any_longer(texts: Sequence[str], most: int) -> bool:
 
 def _cut(texts: Sequence[str], most: int, side: str) -> list[str]:
     return [text[-most:] if side == "left" else text[:most] for text in texts]
+
+
+def _beginning(texts: Sequence[str], most: int) -> list[str]:
+    """Texts that are one document, which is cut after so many characters: what is not reached stays as an empty text."""
+    cut: list[str] = []
+    for text in texts:
+        cut.append(text[:most])
+        most -= len(cut[-1])
+    return cut

@@ -8,7 +8,7 @@ from pydantic import Field
 from api import wire
 from api.dialect import Answer, Context, Job
 from api.embeddings import VectorFields
-from api.fields import Documented, either
+from api.fields import Documented, Listed, Several, either
 from api.inputs import ContentInput, MixedInput
 from api.truncation import TruncationFields
 from shared.errors import ContradictoryFields
@@ -26,7 +26,7 @@ class Message(ContentInput):
         {"properties": {"content": {"anyOf": [{"type": "string", "minLength": 1}, {"type": "array"}]}}},
     )
 
-    content: str | Annotated[list[MixedInput], Documented(minItems=1)] = Field(description="A text, or its parts.")
+    content: str | Several[MixedInput] = Field(description="A text, or its parts.")
     role: Annotated[str, Documented(enum=["system", "user", "assistant"])]
 
 
@@ -37,7 +37,7 @@ class MessagesBody(TruncationFields, VectorFields):
     text and an image in the user's. For other models the system's words are a prompt in front of the text.
     """
 
-    messages: Annotated[list[Message], Documented(minItems=1, maxItems=3)] = Field(
+    messages: Annotated[Listed[Message], Documented(minItems=1, maxItems=3)] = Field(
         description="Perhaps a message of the `system`, one of the `user`, perhaps an empty one of the `assistant`."
     )
     model: str | None = Field(None, description="Name of the model; the default model when absent.")

@@ -1,15 +1,15 @@
 """Pairs of texts to score, under the names that vLLM has given to their two sides."""
 
 from collections.abc import Mapping
-from typing import Annotated, Any
+from typing import Any
 
 from api import wire
 from api.documents import TextDocument, text_of
-from api.fields import Documented
+from api.fields import Several
 from shared.errors import ContradictoryFields, InvalidRequest
 
 #: One side of the pairs: a text or a list of them.
-Side = TextDocument | Annotated[list[TextDocument], Documented(minItems=1)]
+Side = TextDocument | Several[TextDocument]
 
 #: Names of the two sides.
 SIDES = (("queries", "documents"), ("queries", "items"), ("text_1", "text_2"), ("data_1", "data_2"))

@@ -12,7 +12,7 @@ from pydantic import AfterValidator, BaseModel, Field, TypeAdapter, WithJsonSche
 from api import wire
 from api.dialect import Answer, Context, Job
 from api.documents import Document, FieldsDocument, TextDocument, as_object, text_of
-from api.fields import Documented, Integer, Switch, either
+from api.fields import Documented, Integer, Listed, Several, Switch, either
 from api.synonyms import agreed
 from api.truncation import TruncationFields
 from shared import arrays
@@ -88,12 +88,14 @@ class RerankBody(ScoringFields):
     )
 
     query: TextDocument = Field(description='A text, or `{"text": ...}`.')
-    documents: Annotated[list[FieldsDocument], Documented(minItems=1)] = Field(
+    documents: Several[FieldsDocument] = Field(
         description="Texts, or objects with a `text` or with fields that `rank_fields` names."
     )
     top_n: Integer | None = Field(None, description="Return only the best so many; null, 0 or too many mean all.")
-    return_documents: Switch | None = Field(None, description="Repeat each document in its result; false when absent.")
-    rank_fields: list[str] | None = Field(
+    return_documents: Switch | None = Field(
+        None, description="Repeat each document in its result; when absent, as `MILLRACE_RETURN_DOCUMENTS` says."
+    )
+    rank_fields: Listed[str] | None = Field(
         None, description="Fields of objects that are read, in this order (Cohere v1); `text` when absent."
     )
 
@@ -128,6 +130,8 @@ def parse(body: RerankBody, context: Context) -> Job:
     Raises:
         InvalidRequest: Options contradict each other, or a document has no text.
     """
+    if body.return_documents is None and context.return_documents:
+        body.return_documents = True
     query, texts = text_of(body.query, "query"), body.texts()
     wire.refuse_empty([query], "query")
     wire.refuse_empty(texts, "documents")

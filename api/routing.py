@@ -123,7 +123,7 @@ def contenders_by_path(
 
 def served_paths(dialect: Dialect, route: Route) -> list[str]:
     """The paths of a route, the canonical one first, without those that end in a slash."""
-    prefixed = [f"/{dialect.prefix}{path}" for path in route.paths] if dialect.prefix is not None else []
+    prefixed = [f"/{dialect.prefix}{path}".rstrip("/") for path in route.paths] if dialect.prefix is not None else []
     return prefixed if route.prefix_only else [*route.paths, *prefixed]
 
 

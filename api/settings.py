@@ -60,6 +60,11 @@ class ApiSettings(WebhookSettings):
         description="Where a single model is served, take every `model` in a request for it, as TEI does, instead of "
         "refusing unknown ones.",
     )
+    return_documents: bool = Field(
+        False,
+        description="Repeat each document beside its score where a rerank request does not say whether to: for clients that "
+        "read it there and cannot ask for it.",
+    )
     body_timeout_s: float = Field(
         120.0,
         gt=0,

@@ -11,12 +11,13 @@ from pydantic import BaseModel, Field, field_validator
 
 from api import wire
 from api.dialect import Answer, Context, Job
-from api.fields import Documented, Integer, RequestFields, SomeDimensions, Text, Texts, TokenIds
+from api.fields import Documented, Integer, Listed, RequestFields, Several, SomeDimensions, Text, Texts, TokenIds
 from shared import arrays
 from shared.errors import (
     BatchTooLarge,
     EmptyInput,
     InferenceFailed,
+    InputTooLong,
     InvalidJson,
     InvalidRequest,
     MillraceError,
@@ -29,7 +30,11 @@ from shared.jobs import ClassifyRequest, DecodeRequest, EmbedRequest, RerankRequ
 from shared.results import Kind, Output, Precision
 
 #: One text, or a pair, of which one may be empty.
-SingleOrPair = Annotated[list[str], Field(min_length=1, max_length=2), Documented(contains={"minLength": 1})]
+SingleOrPair = Annotated[Listed[str], Field(min_length=1, max_length=2), Documented(contains={"minLength": 1})]
+
+
+#: Longest text of which the tokens are told, in characters.
+_MOST_TOKENIZED = 1 << 17
 
 
 class TruncationBody(RequestFields):
@@ -119,9 +124,7 @@ class RerankBody(TruncationBody):
     """Request of `POST /rerank` in TEI's words."""
 
     query: Text
-    texts: Annotated[list[str | TextItem], Documented(minItems=1)] = Field(
-        description="Texts to score; LiteLLM's objects with a `text` are taken too."
-    )
+    texts: Several[str | TextItem] = Field(description="Texts to score; LiteLLM's objects with a `text` are taken too.")
     raw_scores: bool | None = Field(False, description="Scores as the model gives them instead of 0 to 1.")
     return_text: bool | None = Field(False, description="Repeat each text in its result.")
     top_n: Integer | None = Field(None, description="Return only the best so many; TEI itself has no such field.")
@@ -136,7 +139,7 @@ class RerankBody(TruncationBody):
 class PredictBody(TruncationBody):
     """Request of `POST /predict`."""
 
-    inputs: Text | SingleOrPair | Annotated[list[SingleOrPair], Field(min_length=1)] = Field(
+    inputs: Text | SingleOrPair | Annotated[Listed[SingleOrPair], Field(min_length=1)] = Field(
         description='One text, a pair (`["a", "b"]`, which is not a batch), or a batch: a list of `["a"]` and `["a", "b"]`.'
     )
     raw_scores: bool | None = Field(False, description="Logits instead of probabilities.")
@@ -156,7 +159,7 @@ class PredictBody(TruncationBody):
 class MainBody(InputsBody):
     """A request that does not say what to do with its inputs: whatever the model is made for."""
 
-    inputs: Text | Texts | Annotated[list[SingleOrPair], Documented(minItems=1)] = Field(
+    inputs: Text | Texts | Several[SingleOrPair] = Field(
         description="Texts, as `/embed`, `/embed_sparse` or `/predict` takes them, whichever the model does."
     )
     normalize: bool | None = Field(True, description="Scale vectors to unit length.")
@@ -168,7 +171,7 @@ class MainBody(InputsBody):
 class TokenizeBody(PromptBody):
     """Request of `POST /tokenize`."""
 
-    inputs: str | Annotated[list[str], Documented(minItems=1)] = Field(description="One text or a list of texts.")
+    inputs: str | Several[str] = Field(description="One text or a list of texts.")
     add_special_tokens: bool | None = Field(True, description="With the tokens that the model wants around each text.")
     model: str | None = Field(None, description="Name of the model; the first when absent.")
 
@@ -176,9 +179,7 @@ class TokenizeBody(PromptBody):
 class DecodeBody(RequestFields):
     """Request of `POST /decode`."""
 
-    ids: TokenIds | Annotated[list[TokenIds], Documented(minItems=1)] = Field(
-        description="Ids of one text, or a list of them for each text."
-    )
+    ids: TokenIds | Several[TokenIds] = Field(description="Ids of one text, or a list of them for each text.")
     skip_special_tokens: bool | None = Field(True, description="Leave special tokens out.")
     model: str | None = Field(None, description="Name of the model whose ids they are; the first when absent.")
 
@@ -404,8 +405,15 @@ def parse_tokenize(body: TokenizeBody, context: Context) -> Job:
 
     Raises:
         EmptyInput: There are no texts.
+        InputTooLong: One is longer than a book's chapter: its tokens would be an answer of many megabytes.
     """
     wire.refuse_none(_list(body.inputs), "inputs")
+    for index, text in enumerate(_list(body.inputs)):
+        if len(text) > _MOST_TOKENIZED:
+            where = f"`inputs[{index}]` has {len(text)} characters"
+            raise InputTooLong(
+                f"{where}; at most {_MOST_TOKENIZED} are tokenised in one text: send parts", param="inputs"
+            )
     request = TokenizeRequest(
         request_id=context.request_id,
         deadline=context.deadline,

@@ -94,14 +94,19 @@ def ranking(scores: Float32Array, top_n: int | None) -> list[tuple[int, np.float
     return [(int(index), scores[index]) for index in order]
 
 
-def validated(body: type[BodyT], data: Any) -> BodyT:
+def validated(body: type[BodyT], data: Any, *, strict: bool | None = None) -> BodyT:
     """A request's data as its model.
+
+    Args:
+        body: The model.
+        data: Of the request.
+        strict: True where values are of the documented types, as in JSON; in a query all are text. None: as the model says.
 
     Raises:
         InvalidRequest: It does not fit; the first field at fault is named.
     """
     try:
-        return body.model_validate(data)
+        return body.model_validate(data, strict=strict)
     except ValidationError as err:
         first = err.errors(include_url=False, include_context=False)[0]
         # The first element names the field; what follows are branches of a union and positions.

@@ -5,9 +5,11 @@ measured task is decoded, tokenised, batched, sent here and back, normalised, st
 """
 
 import json
+import os
 import signal
 import sys
 import time
+from functools import cache
 from multiprocessing.connection import Connection
 from typing import Any
 
@@ -34,6 +36,8 @@ from workers.weights import local_folder
 
 #: The real engine's budget on CPU, so that tasks and batches are of the same size.
 _BATCH_TOKENS = 1024
+#: Different vectors that it answers with, in turns.
+_VECTORS = 64
 #: Fast enough never to shape a bulk batch.
 _TOKENS_PER_S = 1e9
 
@@ -57,8 +61,8 @@ def _model(config: ModelConfig, options: EngineOptions) -> EngineModel:
         operations=[Operation.EMBED, Operation.RERANK],
         model_type="embedding",
         kinds=[Kind.DENSE],
-        dimensions=described["hidden_size"],
-        max_tokens=described["max_position_embeddings"],
+        dimensions=int(os.environ.get("BENCH_DIMENSIONS", described["hidden_size"])),
+        max_tokens=int(os.environ.get("BENCH_MAX_TOKENS", described["max_position_embeddings"])),
         pooling="none",
         dtype="float32",
         packed=True,
@@ -81,10 +85,15 @@ def _serve(connection: Connection, widths: list[int]) -> None:
         send_result(connection, BatchResult(batch.number, {Kind.DENSE: Rows(rows)}, time.perf_counter() - started))
 
 
+@cache
+def _unit_vectors(width: int) -> np.ndarray[Any, np.dtype[np.float32]]:
+    """Random ones, whose numbers take as many digits as a model's."""
+    rows = np.random.default_rng(0).standard_normal((_VECTORS, width)).astype(np.float32)
+    return rows / np.linalg.norm(rows, axis=1, keepdims=True)
+
+
 def _unit_rows(count: int, width: int) -> np.ndarray[Any, np.dtype[np.float32]]:
-    rows = np.zeros((count, width), dtype=np.float32)
-    rows[:, 0] = 1.0
-    return rows
+    return np.resize(_unit_vectors(width), (count, width))
 
 
 if __name__ == "__main__":

@@ -120,6 +120,7 @@ def running_stack(
     *,
     engine: str | None,
     gateways: int = 1,
+    gateway: str = "api",
     jobs: bool = False,
     settings: Mapping[str, str] | None = None,
 ) -> Iterator[Stack]:
@@ -129,6 +130,7 @@ def running_stack(
         folder: Where logs and the server's file go.
         engine: Module to run as the engine process; None for the real one.
         gateways: How many to start, each on a port of its own.
+        gateway: Module to run as a gateway.
         jobs: Whether to start a job runner too.
         settings: More environment variables.
     """
@@ -158,7 +160,7 @@ def running_stack(
         server.wait(lambda: _answers_ping(redis_url))
         worker = start("worker", [sys.executable, "-m", "workers"])
         for number, port in enumerate(ports):
-            start(f"gateway-{number}", [sys.executable, "-m", "api"], {"MILLRACE_PORT": str(port)})
+            start(f"gateway-{number}", [sys.executable, "-m", gateway], {"MILLRACE_PORT": str(port)})
         if jobs:
             start("jobs", [sys.executable, "-m", "api.bulk"])
         yield Stack(redis_url, worker, ports, services, metrics_port)

@@ -6,6 +6,7 @@ from typing import Any
 
 from shared import CONTRACT_VERSION
 from shared.errors import MillraceError
+from shared.field_types import checks_of, wrong_field
 from shared.queues import Lane, Operation
 from shared.results import Kind, Precision
 
@@ -205,6 +206,7 @@ _REQUEST_TYPES: dict[Operation, type[Request]] = {
     Operation.TOKENIZE: TokenizeRequest,
     Operation.DECODE: DecodeRequest,
 }
+_CHECKS = {operation: checks_of(request_type) for operation, request_type in _REQUEST_TYPES.items()}
 _OPERATIONS = {request_type: operation for operation, request_type in _REQUEST_TYPES.items()}
 
 
@@ -238,7 +240,7 @@ class Task:
         """Read what `to_wire` wrote, ignoring fields that a newer minor version added.
 
         Raises:
-            ContractMismatch: The body has another contract version.
+            ContractMismatch: The body has another contract version, or a field of another type.
         """
         if data.get("v") != CONTRACT_VERSION:
             raise ContractMismatch(f"task contract {data.get('v')!r} is not {CONTRACT_VERSION}; upgrade the older side")
@@ -246,6 +248,9 @@ class Task:
         request_type = _REQUEST_TYPES[operation]
         known = request_type.__dataclass_fields__
         requests = [request_type(**{k: v for k, v in entry.items() if k in known}) for entry in data["requests"]]
+        for request in requests:
+            if (name := wrong_field(request, _CHECKS[operation])) is not None:
+                raise ContractMismatch(f"`{name}` of a request is of another type than it should be")
         return cls(model=data["model"], lane=Lane(data["lane"]), operation=operation, requests=requests)
 
     def estimated_tokens(self) -> int:

@@ -25,6 +25,7 @@
 | `millrace:files` | sorted set, file to creation (Unix s) | kept | gateway, runner | both |
 | `millrace:webhook:<endpoint>` | string, JSON `WebhookEndpoint` | until deleted | gateway | both |
 | `millrace:webhooks` | sorted set, endpoint to creation (Unix s) | kept | gateway | gateway |
+| `millrace:sinks` | hash, sink to JSON `SinkCard` | 60 s, renewed | callback worker | gateway |
 | `<index>:of:<tenant>` | a tenant's part of jobs, batches, files or webhooks | kept | gateway, runner | gateway |
 | `millrace:idempotency:<tenant><route>:<key>` | string, JSON | 24 h | gateway | gateway |
 | `millrace:limits:<limit>` | string, counter of a window | two intervals | gateway | gateway |
@@ -78,6 +79,7 @@ DELIVERING_JOBS = "millrace:jobs:delivering"
 STORED_BYTES = "millrace:jobs:bytes"
 FILES = "millrace:files"
 WEBHOOKS = "millrace:webhooks"
+SINKS = "millrace:sinks"
 EVENT_TARGETS = "millrace:events:targets"
 
 

@@ -73,7 +73,9 @@ METRICS: tuple[Metric, ...] = (
     Metric("millrace_task_requests", _H, _GW, "Requests gathered in one task.", _ML, _SIZES),
     Metric("millrace_replies_total", _C, _GW, "Replies by the way they came: pubsub or sweep.", ("way",)),
     Metric("millrace_queue_length", _G, _GW, "Tasks waiting in the Redis list.", _ML),
-    Metric("millrace_estimated_wait_seconds", _G, _GW, "Time until a short request that came now is answered.", _ML),
+    Metric(
+        "millrace_backlog_seconds", _G, _GW, "Work that waits, of all gateways, at the workers' measured speed.", _ML
+    ),
     Metric("millrace_workers", _G, _GW, "Live workers of a model.", ("model",)),
     Metric("millrace_recovered_tasks_total", _C, _GW, "Tasks taken back from dead workers by this gateway."),
     Metric("millrace_dead_letters_total", _C, _GW, "Tasks given up after repeated worker deaths."),

@@ -15,6 +15,9 @@ _NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._/:@+-]*")
 PACKAGE_SCHEME = "package:"
 
 
+TokenInput = Literal["reject", "native", "cl100k"]
+
+
 class ConfigurationError(Exception):
     """A setting is wrong; the message is one sentence that names it."""
 
@@ -40,9 +43,9 @@ class ModelConfig(BaseModel):
     max_batch_tokens: int | None = Field(default=None, gt=0)
     #: Calibrates int8 and uint8: a `.npy` file with each dimension's least and greatest value, shape (2, dimensions).
     int8_ranges: Path | None = None
-    #: What lists of token ids in the place of texts are: refused, because most clients send another vocabulary's, or the
-    #: model's own, special tokens included.
-    token_input: Literal["reject", "native"] = "reject"  # noqa: S105 - no password
+    #: What lists of token ids in the place of texts are: refused, because most clients send another vocabulary's; or the
+    #: model's own, special tokens included; or OpenAI's, which are turned into texts.
+    token_input: TokenInput = "reject"  # noqa: S105 - no password
 
     @field_validator("name")
     @classmethod

@@ -51,6 +51,10 @@ class Ragged:
     indices: bytes | None = None
 
 
+#: What writing down a token costs, beside numbers of four bytes.
+_BYTES_PER_TOKEN = 64
+
+
 #: The place of a rerank request's query, which is none among its inputs.
 QUERY = -1
 
@@ -108,6 +112,13 @@ class Output:
     token_lists: tuple[tuple[Token, ...], ...] = ()
     #: The texts of a decode request.
     texts: tuple[str, ...] = ()
+
+    @property
+    def size(self) -> int:
+        """Bytes of its numbers and texts; a token counts as `_BYTES_PER_TOKEN`."""
+        ragged = sum(len(rows.values) + len(rows.indices or b"") for rows in (self.sparse, self.multivector) if rows)
+        tokens = _BYTES_PER_TOKEN * sum(map(len, self.token_lists))
+        return len(self.data) + sum(map(len, self.quantized.values())) + ragged + tokens + sum(map(len, self.texts))
 
 
 Reply = Output | MillraceError

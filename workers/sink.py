@@ -151,8 +151,10 @@ class Sink(Protocol):
 
     #: `type` in `sinks.yaml`.
     name: str
-    #: Options that callers may set where the operator has not.
+    #: Options that callers may set where the operator has not; their values are texts.
     caller_options: frozenset[str]
+    #: Whether it takes vectors of bits, which are no numbers.
+    takes_bits: bool
 
     def open(self, options: Mapping[str, Any], tools: Tools) -> OpenSink:
         """A sink with these options; nothing is connected to yet.

@@ -27,8 +27,10 @@ log = get_logger("millrace.access")
 
 #: How long a gateway may be silent before its places are free, and how often it speaks, in seconds.
 LEASE_S, _RENEW_S = 15.0, 5.0
-#: Longest that a request waits for Redis to say whether it may pass, in seconds.
-_PATIENCE_S = 0.5
+#: Longest that a request waits for Redis to say whether it may pass, in seconds: while Redis answers, and once it has not.
+_PATIENCE_S, _BLIND_PATIENCE_S = 5.0, 0.5
+#: Connections of a gateway. Whoever finds none free waits for one: redis-py's own pool would refuse the hundred and first.
+CONNECTIONS = 16
 #: When to try again whom a place was refused: nobody knows how long others take.
 _PLACE_RETRY_S = 1.0
 #: No limit: for what has been used already.
@@ -218,7 +220,7 @@ class TenantLimits:
     async def _asked(self, ask: Callable[[], Awaitable[ValueT]], otherwise: ValueT) -> ValueT:
         """What Redis says, or something else while it says nothing."""
         try:
-            async with asyncio.timeout(_PATIENCE_S):
+            async with asyncio.timeout(_BLIND_PATIENCE_S if self._state.is_blind else _PATIENCE_S):
                 answer = await ask()
         except (RedisError, OSError) as err:  # TimeoutError is one
             if not self._state.is_blind:

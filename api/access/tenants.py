@@ -22,7 +22,7 @@ import yaml
 from limits import RateLimitItem, parse
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator, model_validator
 
-from api.access.caller import Limits
+from api.access.caller import NO_LIMITS, Limits
 from shared.access import ORDINARY_ROUTES, RouteGroup, Scope
 from shared.model_config import ConfigurationError
 from shared.queues import Lane
@@ -83,6 +83,8 @@ class LimitsEntry(BaseModel):
 
     def parsed(self) -> Limits:
         """The same, understood."""
+        if self == LimitsEntry():
+            return NO_LIMITS  # this very object, by which the gate knows that there is nothing to count
         requests, tokens = (None if one is None else _interval(one) for one in (self.requests, self.tokens))
         return Limits(requests, tokens, self.concurrency)
 
@@ -108,6 +110,15 @@ class Tenant(_Scoped):
     def _keys_have_names_of_their_own(self) -> Self:
         if len({key.name for key in self.keys}) != len(self.keys):
             raise ValueError(f"tenant {self.name} has two keys of one name")
+        return self
+
+    @model_validator(mode="after")
+    def _keys_have_no_more(self) -> Self:
+        for key in self.keys:
+            for what in ("models", "routes", "lanes"):
+                allowed = self.allowed.routes if what == "routes" else getattr(self, what)
+                if allowed is not None and (more := (getattr(key, what) or frozenset()) - allowed):
+                    raise ValueError(f"key {key.name} names {min(more)!s} in {what}, which its tenant does not have")
         return self
 
     @property

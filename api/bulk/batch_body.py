@@ -7,6 +7,7 @@ from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, StringConstr
 
 from api.bulk.file_routes import ExpiresAfter
 from api.bulk.ingest_options import Webhook
+from api.fields import Integer
 
 #: Most requests of a batch that come in its own body.
 MOST_INLINE = 10_000
@@ -62,7 +63,7 @@ class BatchBody(BaseModel):
         {}, description="Fields of every body that has none of its own, for example `model` (Voyage)."
     )
     webhook: Webhook | None = Field(None, description="Receiver of the batch's events.")
-    priority: Annotated[int, _or(0)] = Field(
+    priority: Annotated[Integer, _or(0)] = Field(
         0, ge=-100, le=100, description="Batches and jobs of a higher priority go first."
     )
 

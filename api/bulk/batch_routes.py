@@ -85,7 +85,7 @@ class BatchRoutes:
         )
 
         async def respond() -> Response:
-            body = wire.validated(BatchBody, data)
+            body = wire.validated(BatchBody, data, strict=True)
             caller = caller_of(request)
             self._check_endpoint(body.endpoint, caller)
             receiver = None

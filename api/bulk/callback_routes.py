@@ -11,6 +11,7 @@ from starlette.responses import Response
 from api import schemas, wire
 from api.access.caller import caller_of
 from api.bulk.answers import add_route, json_answer, optional_body
+from api.bulk.job_object import pending_callbacks
 from api.bulk.pages import Page, PageQuery, page_of
 from api.settings import ApiSettings
 from shared.bulk.events import WHOLE_JOB, Event, EventState, EventTable, Target, TargetKind
@@ -102,7 +103,7 @@ class CallbackRoutes:
             [_callback(event) for event in found[: query.limit + 1]],
             query.limit,
             delivered=job.callbacks_delivered,
-            pending=job.callbacks_pending,
+            pending=pending_callbacks(job),
             dead=job.callbacks_dead,
             stopped=job.callbacks_stopped or None,
         )
@@ -111,7 +112,7 @@ class CallbackRoutes:
     async def replay(self, request: Request) -> Response:
         """Some events, or all dead ones; a job whose callbacks were stopped goes on with them."""
         job = await self._table.get(request.path_params["job_id"], tenant=caller_of(request).tenant)
-        wanted = wire.validated(Replay, await _options(request)).events
+        wanted = wire.validated(Replay, await _options(request), strict=True).events
         remembered = await self._events.of_job(job.id)
         chosen = [event for event in remembered if event.state is EventState.DEAD]
         if wanted is not None:

@@ -23,6 +23,7 @@ from api.bulk.files import FileTable, content, new_file_id, parts
 from api.bulk.idempotency import Idempotency, fingerprint_of
 from api.bulk.multipart import Part, read_form
 from api.bulk.pages import Page, PageQuery, page_of
+from api.fields import Integer
 from api.settings import ApiSettings
 from shared.bulk.jobs import FileRecord
 from shared.bulk.store import Store, upload_path
@@ -71,7 +72,7 @@ class ExpiresAfter(BaseModel):
     """When a file goes, in seconds after it was made."""
 
     anchor: Literal["created_at"]
-    seconds: int = Field(ge=3_600, le=2_592_000)
+    seconds: Integer = Field(ge=3_600, le=2_592_000)
 
 
 class _ListQuery(PageQuery):

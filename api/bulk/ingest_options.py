@@ -11,6 +11,7 @@ from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, model_valida
 from api import wire
 from api.access.caller import ANYONE, Caller
 from api.catalog import Catalog
+from api.fields import Integer, SomeDimensions
 from api.nesting import DEEPEST, is_too_deep
 from api.settings import ApiSettings
 from shared.bulk.jobs import Delivery, EmbedOptions, JobSpec, Kind, VectorEncoding
@@ -23,32 +24,19 @@ from shared.results import Precision
 _MOST_OBJECT_BYTES = 16 * 1024
 
 
-def _listed(value: Any) -> Any:
-    """A list that a query has as text with commas."""
-    return [part.strip() for part in value.split(",") if part.strip()] if isinstance(value, str) else value
-
-
-def _object(value: Any) -> Any:
-    """An object that a query has as JSON."""
-    if isinstance(value, str):
-        text = value
-        try:
-            value = orjson.loads(text)
-        except orjson.JSONDecodeError as err:
-            raise ValueError("must be a JSON object") from err
-        if is_too_deep(text.encode(), value):
-            raise ValueError(f"must be nested no deeper than {DEEPEST}")
+def _small(value: Any) -> Any:
     if isinstance(value, dict) and len(orjson.dumps(value)) > _MOST_OBJECT_BYTES:
         raise ValueError(f"must have at most {_MOST_OBJECT_BYTES} bytes as JSON")
     return value
 
 
-def _webhook(value: Any) -> Any:
-    """A webhook of which a query has the URL alone."""
-    return {"url": value} if isinstance(value, str) else value
+def _precision(value: Any) -> Any:
+    if value not in list(Precision):
+        raise ValueError(f"must be one of {', '.join(Precision)}")
+    return Precision(value)
 
 
-JsonObject = Annotated[dict[str, Any], BeforeValidator(_object)]
+JsonObject = Annotated[dict[str, Any], BeforeValidator(_small)]
 
 
 class Webhook(BaseModel):
@@ -76,10 +64,10 @@ class IngestOptions(BaseModel):
     model_config = ConfigDict(extra="forbid")
 
     model: str | None = Field(None, description="Name of the model; the default model when absent.")
-    kinds: Annotated[list[Literal["dense", "sparse", "multivector"]], BeforeValidator(_listed)] = Field(
+    kinds: list[Literal["dense", "sparse", "multivector"]] = Field(
         ["dense"], min_length=1, description="Kinds of vectors: `dense`, `sparse`, `multivector`."
     )
-    dimensions: int | None = Field(None, ge=1, le=2**31 - 1, description="Keep the first so many dimensions.")
+    dimensions: SomeDimensions | None = Field(None, description="Keep the first so many dimensions.")
     normalize: bool = Field(True, description="Scale vectors to unit length.")
     truncate: bool = Field(True, description="Cut texts that are too long; they are errors otherwise.")
     truncation_side: Literal["right", "left"] = Field("right", description="Where they are cut.")
@@ -87,13 +75,15 @@ class IngestOptions(BaseModel):
         "document", description="What the texts are: chooses the model's prompt for it."
     )
     prompt_name: str | None = Field(None, description="One of the model's prompts by name.")
-    precision: Precision = Field(Precision.FLOAT32, description="Number format of dense vectors.")
+    precision: Annotated[Precision, BeforeValidator(_precision)] = Field(
+        Precision.FLOAT32, description="Number format of dense vectors."
+    )
     encoding: VectorEncoding = Field("float", description="How vectors are written down in callbacks.")
     gzip: bool = Field(False, description="Compress the bodies of callbacks.")
     by_reference: bool = Field(False, description="Send the place of the results instead of the results.")
-    priority: int = Field(0, ge=-100, le=100, description="Jobs of a higher priority go first.")
+    priority: Integer = Field(0, ge=-100, le=100, description="Jobs of a higher priority go first.")
     metadata: JsonObject | None = Field(None, description="The caller's own; comes back with the job.")
-    webhook: Annotated[Webhook | None, BeforeValidator(_webhook)] = Field(None, description="Receiver of events.")
+    webhook: Webhook | None = Field(None, description="Receiver of events.")
     webhook_endpoint: str | None = Field(None, description="The same as `webhook.endpoint`.")
     sink: str | None = Field(None, description="Name of a sink of the operator's, where vectors go.")
     sink_options: JsonObject = Field({}, description="What the sink is told, for example the collection.")
@@ -129,8 +119,13 @@ _OF_JOBS = frozenset(IngestOptions.model_fields) & {
 }
 
 
-def read_options(given: Mapping[str, Any]) -> IngestOptions:
+def read_options(given: Mapping[str, Any], *, is_text: bool) -> IngestOptions:
     """The options of a request.
+
+    Args:
+        given: By name.
+        is_text: Whether they come from a query or a form, where all is text: lists with commas, objects as JSON, a webhook
+            as its URL. What comes from JSON is of its own type.
 
     Raises:
         InvalidRequest: One is not known or not valid; it is named.
@@ -138,7 +133,26 @@ def read_options(given: Mapping[str, Any]) -> IngestOptions:
     if unknown := sorted(set(given) - set(IngestOptions.model_fields)):
         known = ", ".join(IngestOptions.model_fields)
         raise InvalidRequest(f"there is no option {unknown[0][:40]!r}; there are: {known}", param=unknown[0][:40])
-    return wire.validated(IngestOptions, given)
+    if is_text:
+        given = {name: _from_text(name, value) for name, value in given.items()}
+    return wire.validated(IngestOptions, given, strict=not is_text)
+
+
+def _from_text(name: str, value: str) -> Any:
+    match name:
+        case "kinds":
+            return [part.strip() for part in value.split(",") if part.strip()]
+        case "webhook":
+            return {"url": value}
+        case "metadata" | "sink_options":
+            try:
+                given = orjson.loads(value)
+            except orjson.JSONDecodeError as err:
+                raise InvalidRequest(f"`{name}`: must be a JSON object", param=name) from err
+            if is_too_deep(value.encode(), given):
+                raise InvalidRequest(f"`{name}`: must be nested no deeper than {DEEPEST}", param=name)
+            return given
+    return value
 
 
 def refuse_options_of_jobs(given: Mapping[str, Any]) -> None:

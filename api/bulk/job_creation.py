@@ -3,6 +3,7 @@
 import hashlib
 from collections.abc import Mapping
 
+from redis.asyncio import Redis
 from starlette.requests import Request
 
 from api.access.caller import caller_of
@@ -11,6 +12,7 @@ from api.bulk.idempotency import HEADER
 from api.bulk.ingest_options import IngestOptions
 from api.bulk.receivers import receiver_of
 from api.settings import ApiSettings
+from shared.bulk import sink_cards
 from shared.bulk.jobs import Job, JobSpec, State
 from shared.bulk.sinks import SinkConfig, refuse_unknown_sink
 from shared.bulk.table import JobTable
@@ -29,11 +31,13 @@ class JobCreation:
 
     def __init__(
         self,
+        redis: Redis,
         table: JobTable,
         webhooks: WebhookRegistry,
         sinks: Mapping[str, SinkConfig],
         settings: ApiSettings,
     ) -> None:
+        self._redis = redis
         self._table = table
         self._webhooks = webhooks
         self._sinks = sinks
@@ -53,11 +57,11 @@ class JobCreation:
         Raises:
             NotStored: There is no such webhook endpoint.
             Conflict: It is disabled.
-            InvalidRequest: The webhook's URL or secret is none, or there is no such sink.
+            InvalidRequest: The webhook's URL or secret is none, or there is no such sink, or it takes no such job.
             IdempotencyKeyReused: The key's job has other options.
         """
         if options.sink is not None:
-            refuse_unknown_sink(options.sink, self._sinks)
+            await self._refuse_sink(options.sink, options)
         caller = caller_of(request)
         webhook = options.target(request.headers.get(SECRET_HEADER))
         receiver = None if webhook is None else await receiver_of(webhook, self._webhooks, caller.tenant)
@@ -74,6 +78,13 @@ class JobCreation:
         await self._table.create(spec, State.RECEIVING)
         log.info("job_created", job=spec.id, model=model)
         return await self._table.get(spec.id), secret
+
+    async def _refuse_sink(self, name: str, options: IngestOptions) -> None:
+        """Refuse a sink that would take nothing, as far as that is known: who writes to it has said what it takes."""
+        refuse_unknown_sink(name, self._sinks)
+        card = await sink_cards.find(self._redis, name)
+        if card is not None:
+            card.refuse(options.sink_options, options.precision)
 
 
 def _id_of_key(request: Request, tenant: str | None) -> str | None:

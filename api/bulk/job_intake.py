@@ -1,5 +1,7 @@
 """How documents come into a job: read, stored and registered piece by piece, so that a broken upload can be continued."""
 
+import zlib
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 from api.bulk.segment_writer import OLDEST_S, SegmentWriter
@@ -8,7 +10,7 @@ from api.settings import ApiSettings
 from shared.bulk.jobs import Job, JobError, Kind, State
 from shared.bulk.store import Store
 from shared.bulk.table import JobTable
-from shared.errors import Conflict, MillraceError, StorageFull
+from shared.errors import Conflict, IdempotencyKeyReused, MillraceError, StorageFull
 from shared.logging import get_logger
 
 log = get_logger("millrace.bulk")
@@ -23,11 +25,45 @@ class _Place:
     #: Documents that the job had when the upload began: the upload's own before that are known already.
     received: int
 
-    def unknown(self, lines: list[bytes]) -> list[bytes]:
-        """Those of the next lines that the job does not have."""
+    def split(self, lines: Sequence[bytes]) -> tuple[Sequence[bytes], Sequence[bytes]]:
+        """Those of the next lines that the job has, and those that it does not have."""
         known = max(0, self.received - self.next)
         self.next += len(lines)
-        return lines[known:]
+        return lines[:known], lines[known:]
+
+
+class _Repetition:
+    """The documents that a job has, while they are sent again: are they the same?"""
+
+    def __init__(self, job: Job) -> None:
+        self._job = job
+        self._documents = self._bytes = self._checksum = 0
+
+    def note(self, lines: Sequence[bytes]) -> None:
+        """Compare with what the job has, as soon as it has no more.
+
+        Raises:
+            IdempotencyKeyReused: It has others.
+        """
+        data = b"".join(lines)
+        self._documents += len(lines)
+        self._bytes += len(data)
+        self._checksum = zlib.crc32(data, self._checksum)
+        if lines and self._documents == self._job.received:
+            self.end()
+
+    def end(self) -> None:
+        """Nothing more is sent again.
+
+        Raises:
+            IdempotencyKeyReused: The job has more, or other documents.
+        """
+        job = self._job
+        if (self._documents, self._bytes, self._checksum) != (job.received, job.received_bytes, job.checksum):
+            raise IdempotencyKeyReused(
+                f"the job {job.id} of this Idempotency-Key has {job.received} documents, and they are not those that are "
+                "sent now; take a new key for new documents"
+            )
 
 
 class Intake:
@@ -38,7 +74,9 @@ class Intake:
         self._store = store
         self._settings = settings
 
-    async def receive(self, job: Job, upload: Upload, *, offset: int | None, more: bool) -> Job:
+    async def receive(
+        self, job: Job, upload: Upload, *, offset: int | None, more: bool, is_repetition: bool = False
+    ) -> Job:
         """Take the documents of a body.
 
         Args:
@@ -47,6 +85,7 @@ class Intake:
             offset: Index in the job of the body's first document; None to go on behind what is there. Documents that the
                 job has already are skipped.
             more: Whether more documents come in another body.
+            is_repetition: Whether the body, from document 0 on, must begin with the documents that the job has.
 
         Returns:
             The job afterwards.
@@ -57,6 +96,7 @@ class Intake:
             StorageUnavailable: The store cannot be used; the upload can be continued.
             InvalidRequest: The body is broken.
             ClientDisconnect: The sender has gone; the upload can be continued.
+            IdempotencyKeyReused: A repetition has other documents; the job stays as it is.
         """
         if job.spec.kind is not Kind.INGEST:
             raise Conflict(f"{job.id} is a batch: its lines are in its file")
@@ -67,7 +107,7 @@ class Intake:
         if job.state is not State.RECEIVING and not (job.input_complete and offset is not None):
             raise Conflict(f"the job is {job.state} and takes no more documents")
         try:
-            await self._store_all(job, upload, place)
+            await self._store_all(job, upload, place, _Repetition(job) if is_repetition else None)
         except StorageFull as err:
             await self.fail(job.id, err)
             raise
@@ -83,11 +123,15 @@ class Intake:
         errors = [JobError.of(error)]
         await self._table.enter(job_id, State.FAILED, since=[State.RECEIVING], errors=errors)
 
-    async def _store_all(self, job: Job, upload: Upload, place: _Place) -> None:
+    async def _store_all(self, job: Job, upload: Upload, place: _Place, repetition: _Repetition | None) -> None:
         batches = upload.batches(self._settings.job_document_bytes)
         async with SegmentWriter(job, self._table, self._store, self._settings) as writer:
             async for lines in with_pauses(batches, OLDEST_S):
-                unknown = place.unknown(lines)
+                known, unknown = place.split(lines)
+                if repetition is not None:
+                    repetition.note(known)
                 if unknown and job.input_complete:
                     raise Conflict(f"the job's input is complete: it has {job.received} documents")
                 await writer.add(unknown)
+            if repetition is not None:
+                repetition.end()

@@ -6,6 +6,8 @@ from typing import Any, Literal
 from pydantic import BaseModel, Field
 
 from api.bulk.pages import Page
+from api.bulk.pump import MOST_DEAD
+from shared.bulk.events import mark_of_end
 from shared.bulk.jobs import Job, State
 from shared.bulk.table import JobTable
 
@@ -32,7 +34,7 @@ class JobCallbacks(BaseModel):
     endpoint: str | None = Field(description="Id of the webhook endpoint.")
     sink: str | None
     delivered: int
-    pending: int
+    pending: int = Field(description="To be sent; of a job that has ended, 0 means that nothing more is.")
     dead: int = Field(description="Given up; `GET /v1/jobs/{id}/callbacks` shows them.")
     stopped: str | None = Field(description="Why no more are sent; null while they are.")
 
@@ -99,7 +101,7 @@ async def job_object(job: Job, table: JobTable, public_url: str) -> JobObject:
             endpoint=spec.delivery.endpoint,
             sink=spec.delivery.sink,
             delivered=job.callbacks_delivered,
-            pending=job.callbacks_pending,
+            pending=pending_callbacks(job),
             dead=job.callbacks_dead,
             stopped=job.callbacks_stopped or None,
         ),
@@ -111,6 +113,15 @@ async def available(job: Job, table: JobTable) -> int:
     """Documents from the first one on that all have results."""
     done = await table.done_before(job)
     return (await table.segment(job.id, done - 1)).end if done else 0
+
+
+def pending_callbacks(job: Job) -> int:
+    """Events that are still to be sent; of a job that has ended, one more until the pump has made the last of them."""
+    delivery = job.spec.delivery
+    # A webhook that wants nothing any more is no reason to stop writing to a sink.
+    stopped = job.callbacks_stopped and (delivery.sink is None or job.callbacks_dead >= MOST_DEAD)
+    are_more_made = delivery.has_receiver and not stopped and job.callbacks_final != mark_of_end(job)
+    return job.callbacks_pending + (job.state.is_final and are_more_made)
 
 
 def _rate(job: Job) -> float:

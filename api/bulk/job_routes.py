@@ -26,6 +26,7 @@ from api.bulk.job_object import JobDeleted, JobList, JobObject, available, job_o
 from api.bulk.job_queries import DocumentsQuery, IngestQuery, ListQuery, ResultsQuery
 from api.bulk.pages import page_of
 from api.bulk.result_stream import ResultStream, Wanted
+from api.bulk.sender import Sender
 from api.bulk.streaming import StreamedResults, Wish
 from api.bulk.uploads import open_upload
 from api.catalog import Catalog
@@ -76,6 +77,7 @@ class JobRoutes:
         self._embedding = embedding
         self._settings = settings
         self._creation = JobCreation(
+            redis,
             table,
             WebhookRegistry(redis, settings.allowed_webhook_hosts()),
             configured_sinks(settings.sinks_file),
@@ -122,10 +124,10 @@ class JobRoutes:
 
     async def ingest(self, request: Request) -> Response:
         """Take documents: as a job, or with their vectors on the same connection."""
-        upload = await open_upload(request.headers, request.stream())
+        upload = await open_upload(request.headers, Sender(request.receive))
         given = {**_query(request), **upload.fields}
         more = wire.validated(DocumentsQuery, {"more": given.pop("more", False)}).more
-        options = ingest_options.read_options(given)
+        options = ingest_options.read_options(given, is_text=True)
         model = self._model(request, options)
         if _NDJSON in request.headers.get("accept", ""):
             ingest_options.refuse_options_of_jobs(given)
@@ -141,9 +143,9 @@ class JobRoutes:
                     pass  # only to know whether they are the same documents
                 return await self._still_there(attempt.replay(fingerprint_of([*payload, upload.digest])))
             job, secret = await self._creation.job(request, options, model)
-            # With a key, what was begun and broken off is continued: documents that the job has are skipped.
+            # With a key, what was begun and broken off is continued: documents that the job has are compared and skipped.
             try:
-                job = await self._intake.receive(job, upload, offset=0, more=more)
+                job = await self._intake.receive(job, upload, offset=0, more=more, is_repetition=True)
             except InvalidRequest as err:
                 await self._intake.fail(job.id, err)
                 raise type(err)(f"{err.message}; the job is {job.id}", param=err.param) from err
@@ -154,7 +156,7 @@ class JobRoutes:
         """Create a job that has no documents yet."""
         headers = dict(request.scope["headers"])
         given = await read_json_object(request.stream(), headers, limit_bytes=_OPTIONS_BYTES, most_inputs=100)
-        options = ingest_options.read_options(given)
+        options = ingest_options.read_options(given, is_text=False)
         model = self._model(request, options)
 
         async def respond() -> Response:
@@ -166,7 +168,7 @@ class JobRoutes:
     async def append(self, request: Request) -> Response:
         """Add documents."""
         job = await self._get(request)
-        upload = await open_upload(request.headers, request.stream())
+        upload = await open_upload(request.headers, Sender(request.receive))
         query = wire.validated(DocumentsQuery, {**request.query_params, **upload.fields})
         try:
             job = await self._intake.receive(job, upload, offset=query.offset, more=query.more)
@@ -215,6 +217,8 @@ class JobRoutes:
             spec=spec.model_dump_json(),
             failing=False,
             errors=[],
+            # What it did before says nothing of how fast it is now.
+            **{"rate": 0, "rate_sum": 0, "rate_weight": 0, "rated_at": time.time()},
         )
         if not moved:
             raise Conflict(f"the job is {job.state}; one that has failed, was cancelled or has expired can be resumed")

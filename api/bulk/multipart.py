@@ -50,7 +50,7 @@ class _Events:
 
     def __init__(self) -> None:
         self.ended = False
-        self._found: list[Part | bytes] = []
+        self._found: list[Part | bytearray] = []
         self._headers: dict[bytes, bytes] = {}
         self._name = bytearray()
         self._value = bytearray()
@@ -70,7 +70,7 @@ class _Events:
     def taken(self) -> list[Part | bytes]:
         """What was found; it is handed out once."""
         found, self._found = self._found, []
-        return found
+        return [event if isinstance(event, Part) else bytes(event) for event in found]
 
     def _on_header_field(self, data: bytes, start: int, end: int) -> None:
         self._name += data[start:end]
@@ -91,7 +91,12 @@ class _Events:
         self._found.append(Part(_text(options[b"name"]), None if filename is None else _text(filename)))
 
     def _on_part_data(self, data: bytes, start: int, end: int) -> None:
-        self._found.append(data[start:end])
+        # Put together again: the parser looks for a boundary at each carriage return, and tells of what is between them.
+        if not self._found or isinstance(self._found[-1], Part):
+            self._found.append(bytearray())
+        content = self._found[-1]
+        if isinstance(content, bytearray):
+            content += memoryview(data)[start:end]
 
     def _on_end(self) -> None:
         self.ended = True

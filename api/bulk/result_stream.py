@@ -1,6 +1,7 @@
 """Results of an ingest as one long answer: segment by segment from the store, from any document on."""
 
 import asyncio
+import time
 import zlib
 from collections.abc import AsyncIterator, Iterator
 from dataclasses import dataclass, replace
@@ -19,6 +20,8 @@ from shared.errors import NotStored
 _PIECE_BYTES = 256 * 1024
 #: How often one who follows a job is told what is new, in seconds.
 _POLL_S = 0.5
+#: Silence after which a sign of life is sent, in seconds: what stands between may close a silent connection.
+_HEARTBEAT_S = 10.0
 #: Of zlib: the format is gzip.
 _GZIP = 31
 
@@ -64,14 +67,17 @@ class ResultStream:
         """
         compressor = zlib.compressobj(1, zlib.DEFLATED, _GZIP) if wanted.gzip else None
         async for entries in self._segments(job_id, wanted):
+            if entries is None:
+                yield _sign_of_life(wanted.encoding, compressor)
+                continue
             while piece := await asyncio.to_thread(_piece, entries, wanted.encoding, compressor):
                 yield piece
         if compressor is not None:
             yield compressor.flush()
 
-    async def _segments(self, job_id: str, wanted: Wanted) -> AsyncIterator[Iterator[dict[str, Any]]]:
-        """The entries of each segment."""
-        offset = wanted.offset
+    async def _segments(self, job_id: str, wanted: Wanted) -> AsyncIterator[Iterator[dict[str, Any]] | None]:
+        """The entries of each segment; None each time that none has come for `_HEARTBEAT_S`."""
+        offset, spoke_at = wanted.offset, time.monotonic()
         segments = Segments(b"")
         while offset < wanted.end and (job := await self._table.find(job_id)) is not None:
             done = job.segments if job.state.is_final else await self._table.done_before(job)
@@ -83,10 +89,14 @@ class ResultStream:
                 if (results := await self._results(job, number)) is not None:
                     start, stop = offset - results.first, min(len(results), wanted.end - results.first)
                     yield _entries(results, wanted.encoding, start, stop)
+                    spoke_at = time.monotonic()
                 offset = segments[number].end
             if job.state.is_final or not wanted.follow:
                 return
             await asyncio.sleep(_POLL_S)
+            if time.monotonic() - spoke_at >= _HEARTBEAT_S:
+                yield None
+                spoke_at = time.monotonic()
 
     async def _results(self, job: Job, number: int) -> SegmentResults | None:
         """The results of a segment; None where there are none, because the job ended before or was deleted just now."""
@@ -113,7 +123,16 @@ def _piece(entries: Iterator[dict[str, Any]], encoding: VectorEncoding, compress
         piece += msgpack.packb(entry) if encoding == "binary" else wire.dumps(entry) + b"\n"
         if len(piece) >= _PIECE_BYTES:
             break
+    return _compressed(bytes(piece), compressor)
+
+
+def _sign_of_life(encoding: VectorEncoding, compressor: Any) -> bytes:
+    """What readers pass over: a blank line, or nothing, as msgpack writes it."""
+    return _compressed(msgpack.packb(None) if encoding == "binary" else b"\n", compressor)
+
+
+def _compressed(piece: bytes, compressor: Any) -> bytes:
     if compressor is None or not piece:
-        return bytes(piece)
+        return piece
     # Flushed, so that one who follows the job can read each of them at once.
     return bytes(compressor.compress(piece) + compressor.flush(zlib.Z_SYNC_FLUSH))

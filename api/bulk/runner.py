@@ -17,7 +17,6 @@ from api.bulk.finishing import Finishing
 from api.bulk.segment_runs import JobCannotRun, Outcome, SegmentRuns
 from api.bulk.validation import validate
 from api.core import Core
-from api.dispatch import DEFAULT_BATCH_TOKENS
 from api.settings import ApiSettings
 from shared.bulk.jobs import Job, JobError, Kind, State
 from shared.bulk.store import Store, errors_path, input_path, output_path
@@ -209,8 +208,7 @@ class Runner:
 
     def _wanted_tokens(self, model: str) -> int:
         """Tokens that should be under way: twice what the dispatcher gives the model's queue, which it holds ready."""
-        card = self._core.fleet.card(model)
-        batch_tokens = card.max_batch_tokens if card else DEFAULT_BATCH_TOKENS
+        batch_tokens = self._core.fleet.batch_tokens(model)
         workers = max(1, self._core.fleet.workers_of(model) if model else len(self._core.fleet.workers))
         return 2 * max(1, self._settings.tasks_in_flight_per_worker) * workers * batch_tokens
 

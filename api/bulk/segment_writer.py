@@ -4,6 +4,7 @@ import asyncio
 import secrets
 import string
 import time
+import zlib
 from collections.abc import Sequence
 from types import TracebackType
 from typing import Self
@@ -38,6 +39,7 @@ class SegmentWriter:
         self._settings = settings
         self._number = job.segments
         self._first = job.received
+        self._checksum = job.checksum
         self._writer = "".join(secrets.choice(string.ascii_lowercase) for _ in range(8))
         self._lines: list[bytes] = []
         self._bytes = 0
@@ -88,7 +90,9 @@ class SegmentWriter:
         if not self._lines:
             return
         segment = Segment(self._number, self._first, self._first + len(self._lines), self._writer)
-        self._writing = asyncio.create_task(self._write(segment, b"".join(self._lines)))
+        data = b"".join(self._lines)
+        self._checksum = zlib.crc32(data, self._checksum)
+        self._writing = asyncio.create_task(self._write(segment, data, self._checksum))
         self._number, self._first = segment.number + 1, segment.end
         self._lines, self._bytes = [], 0
 
@@ -97,11 +101,12 @@ class SegmentWriter:
         if writing is not None:
             await writing
 
-    async def _write(self, segment: Segment, data: bytes) -> None:
+    async def _write(self, segment: Segment, data: bytes, checksum: int) -> None:
+        quota_bytes = self._settings.store_limit_bytes
         path = input_path(self._job_id, segment.number, segment.writer)
         await asyncio.to_thread(self._store.write, path, data)
         try:
-            await self._table.append(self._job_id, segment, len(data), quota_bytes=self._settings.store_limit_bytes)
+            await self._table.append(self._job_id, segment, len(data), checksum=checksum, quota_bytes=quota_bytes)
         except (Conflict, NotStored, StorageFull):
             if not await self._is_registered(segment):
                 await asyncio.to_thread(self._store.remove, path)

@@ -18,7 +18,7 @@ from api.bulk import documents
 from api.bulk.documents import Document
 from api.bulk.embedding import Embedding, all_failed
 from api.bulk.uploads import Upload, with_pauses
-from api.dispatch import DEFAULT_BATCH_TOKENS
+from api.fleet import DEFAULT_BATCH_TOKENS
 from api.settings import ApiSettings
 from shared.bulk.jobs import EmbedOptions, VectorEncoding
 from shared.bulk.results import SegmentResults
@@ -81,8 +81,9 @@ class _Done:
 
 @dataclass(frozen=True, slots=True)
 class _End:
-    """All documents have been read."""
+    """No more documents come."""
 
+    #: What is wrong with the body, so that it was not read to its end.
     error: MillraceError | None = None
 
 
@@ -111,7 +112,7 @@ class StreamedResults(Response):
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:  # noqa: ARG002 - ASGI's
         """Answer; ends early when the client leaves."""
         await send({"type": "http.response.start", "status": self.status_code, "headers": self.raw_headers})
-        reading = self._started(self._read(receive))
+        reading = self._started(self._read())
         writing = self._started(self._write(send))
         try:
             await asyncio.wait({reading, writing}, return_when=asyncio.FIRST_COMPLETED)
@@ -130,30 +131,28 @@ class StreamedResults(Response):
         self._tasks.add(task)
         return task
 
-    async def _read(self, receive: Receive) -> None:
+    async def _read(self) -> None:
         """Read documents until the client leaves: that there are no more is not the end."""
-        try:
-            await self._read_documents()
-        except MillraceError as error:
-            self._under_way.put_nowait(_End(error))
-        else:
-            self._under_way.put_nowait(_End())
-        while (await receive())["type"] != "http.disconnect":
-            pass
+        self._under_way.put_nowait(await self._read_documents())
+        await self._upload.sender.left()
 
-    async def _read_documents(self) -> None:
-        group = _Group(0)
-        async for lines in with_pauses(self._upload.batches(self._settings.job_document_bytes), _PAUSE_S):
-            for line in lines:
-                document = documents.parse(line)
-                group.documents.append(document)
-                group.tokens += estimated_tokens(len(document.text), 1)
-                if group.tokens >= self._budget or len(group.documents) >= _GROUP_DOCUMENTS:
+    async def _read_documents(self) -> _End:
+        group, end = _Group(0), _End()
+        try:
+            async for lines in with_pauses(self._upload.batches(self._settings.job_document_bytes), _PAUSE_S):
+                for line in lines:
+                    document = documents.parse(line)
+                    group.documents.append(document)
+                    group.tokens += estimated_tokens(len(document.text), 1)
+                    if group.tokens >= self._budget or len(group.documents) >= _GROUP_DOCUMENTS:
+                        group = await self._submit(group)
+                # When nothing is under way there is nothing to wait for.
+                if not lines or self._groups == 0:
                     group = await self._submit(group)
-            # When nothing is under way there is nothing to wait for.
-            if not lines or self._groups == 0:
-                group = await self._submit(group)
+        except MillraceError as error:
+            end = _End(error)
         await self._submit(group)
+        return end
 
     async def _submit(self, group: _Group) -> _Group:
         """Have a group run as soon as there is a slot; returns the next one."""
@@ -212,7 +211,8 @@ class StreamedResults(Response):
             self._slots.release()
             self._groups -= 1
             done, failed, tokens = done + result.documents, failed + result.failed, tokens + result.tokens
-        summary: dict[str, Any] = {"object": "summary", "documents": done, "failed": failed, "tokens": tokens}
-        if group.error is not None:
-            summary["error"] = {"code": group.error.code, "message": group.error.message}
-        await put(wire.dumps(summary) + b"\n", more=False)
+        last: dict[str, Any] = {"object": "summary", "documents": done, "failed": failed, "tokens": tokens}
+        if (error := group.error) is not None:
+            # No summary, which says that all is there.
+            last |= {"object": "error", "error": {"code": error.code, "message": error.message}}
+        await put(wire.dumps(last) + b"\n", more=False)

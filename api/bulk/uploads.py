@@ -12,10 +12,13 @@ from dataclasses import dataclass, field
 
 from api.bulk.lines import LineSplitter
 from api.bulk.multipart import Part, read_form
+from api.bulk.sender import TURN_BYTES, Sender
 from shared.errors import BodyTooLarge, InvalidRequest, UnsupportedMediaType
 
-#: Most bytes that are decompressed at a time: a small body may hold gigabytes.
-_STEP_BYTES = 256 * 1024
+#: Most lines that are handed on at a time: each costs something, however short it is.
+_TURN_LINES = 1024
+#: Most bytes that the decompressor is given at a time: it copies what follows the end of a member.
+_STEP_BYTES = 16 * 1024
 #: What gzip's data begin with, and no line of JSON does.
 _GZIP_MAGIC = b"\x1f\x8b"
 #: Of zlib: the format is gzip.
@@ -38,6 +41,8 @@ class Upload:
     #: Fields of a form that came before its file; none where the body is the documents.
     fields: Mapping[str, str]
     pieces: AsyncIterator[bytes]
+    #: Whose body it is.
+    sender: Sender
     _read: "hashlib._Hash" = field(default_factory=hashlib.sha256)
 
     @property
@@ -46,7 +51,9 @@ class Upload:
         return self._read.hexdigest()
 
     async def batches(self, most_line_bytes: int) -> AsyncIterator[list[bytes]]:
-        """The lines, as many at a time as happened to arrive, each with its newline.
+        """The lines, each with its newline, as many at a time as happened to arrive and can be dealt with in one turn.
+
+        Others have their turns in between, also where there are no lines in what arrives.
 
         Args:
             most_line_bytes: A longer line is dropped; one that says so stands in its place.
@@ -57,24 +64,24 @@ class Upload:
         """
         splitter = LineSplitter(most_line_bytes)
         async for piece in self.pieces:
-            if lines := list(splitter.feed(piece)):
-                self._note(lines)
-                yield lines
-        if last := list(splitter.close()):
-            self._note(last)
-            yield last
+            lines = splitter.feed(piece)
+            for start in range(0, len(lines), _TURN_LINES):
+                yield self._noted(lines[start : start + _TURN_LINES])
+                await self.sender.turn()
+        if last := splitter.close():
+            yield self._noted(last)
 
-    def _note(self, lines: list[bytes]) -> None:
-        for line in lines:
-            self._read.update(line)
+    def _noted(self, lines: list[bytes]) -> list[bytes]:
+        self._read.update(b"".join(lines))
+        return lines
 
 
-async def open_upload(headers: Mapping[str, str], stream: AsyncIterator[bytes]) -> Upload:
+async def open_upload(headers: Mapping[str, str], sender: Sender) -> Upload:
     """Read a body as far as its documents.
 
     Args:
         headers: Of the request.
-        stream: The body.
+        sender: Of the body.
 
     Raises:
         InvalidRequest: It is compressed in another way than gzip, or is a form without a file.
@@ -88,12 +95,12 @@ async def open_upload(headers: Mapping[str, str], stream: AsyncIterator[bytes]) 
     encoding = headers.get("content-encoding", "identity").lower()
     if encoding not in ("identity", "gzip", "x-gzip"):
         raise InvalidRequest(f"`content-encoding` must be gzip or absent, not {encoding[:40]!r}")
-    pieces = stream if encoding == "identity" else _gunzipped(stream)
+    pieces = sender.pieces() if encoding == "identity" else _gunzipped(sender.pieces(), sender)
     if not content_type.lower().startswith("multipart/"):
-        return Upload({}, _plain(pieces))
+        return Upload({}, _plain(pieces, sender), sender)
     events = read_form(pieces, content_type)
     fields = await _fields(events)
-    return Upload(fields, _plain(_file(events)))
+    return Upload(fields, _plain(_file(events), sender), sender)
 
 
 async def with_pauses(batches: AsyncIterator[list[bytes]], pause_s: float) -> AsyncIterator[list[bytes]]:
@@ -115,7 +122,7 @@ async def with_pauses(batches: AsyncIterator[list[bytes]], pause_s: float) -> As
             await asyncio.gather(following, return_exceptions=True)
 
 
-async def _plain(pieces: AsyncIterator[bytes]) -> AsyncIterator[bytes]:
+async def _plain(pieces: AsyncIterator[bytes], sender: Sender) -> AsyncIterator[bytes]:
     """The content of a file that may be compressed, whatever it is called."""
     beginning = b""
     async for piece in pieces:
@@ -123,7 +130,7 @@ async def _plain(pieces: AsyncIterator[bytes]) -> AsyncIterator[bytes]:
         if len(beginning) >= len(_GZIP_MAGIC):
             break
     whole = _joined(beginning, pieces)
-    async for piece in _gunzipped(whole) if beginning.startswith(_GZIP_MAGIC) else whole:
+    async for piece in _gunzipped(whole, sender) if beginning.startswith(_GZIP_MAGIC) else whole:
         yield piece
 
 
@@ -133,24 +140,28 @@ async def _joined(beginning: bytes, pieces: AsyncIterator[bytes]) -> AsyncIterat
         yield piece
 
 
-async def _gunzipped(pieces: AsyncIterator[bytes]) -> AsyncIterator[bytes]:
-    """The content of gzip's data, of which there may be several one after the other, as `cat` makes them."""
+async def _gunzipped(pieces: AsyncIterator[bytes], sender: Sender) -> AsyncIterator[bytes]:
+    """The content of gzip's data, of which there may be several one after the other, as `cat` makes them.
+
+    A small body may hold gigabytes: others have their turn after each `TURN_BYTES` of them.
+    """
     member = zlib.decompressobj(_GZIP)
     try:
         async for piece in pieces:
-            rest, made = piece, b""
-            # What was made as long as it may be has perhaps more to it, though all input is taken.
-            while rest or len(made) == _STEP_BYTES:
-                if member.eof:
-                    rest = rest.lstrip(b"\0")
-                    if not rest:
-                        break
-                    member = zlib.decompressobj(_GZIP)
-                made = member.decompress(rest, _STEP_BYTES)
-                rest = member.unused_data if member.eof else member.unconsumed_tail
-                if made:
-                    yield made
-                    await asyncio.sleep(0)
+            for start in range(0, len(piece), _STEP_BYTES):
+                rest, made = piece[start : start + _STEP_BYTES], b""
+                # What was made as long as it may be has perhaps more to it, though all input is taken.
+                while rest or len(made) == TURN_BYTES:
+                    if member.eof:
+                        rest = rest.lstrip(b"\0")
+                        if not rest:
+                            break
+                        member = zlib.decompressobj(_GZIP)
+                    made = member.decompress(rest, TURN_BYTES)
+                    rest = member.unused_data if member.eof else member.unconsumed_tail
+                    if made:
+                        yield made
+                    await sender.turn()
     except zlib.error as err:
         raise InvalidRequest("the body is not gzip, as it should be, or is damaged") from err
     if not member.eof:
@@ -183,5 +194,9 @@ async def _fields(events: AsyncIterator[Part | bytes]) -> dict[str, str]:
 async def _file(events: AsyncIterator[Part | bytes]) -> AsyncIterator[bytes]:
     async for event in events:
         if isinstance(event, Part):
+            if event.name == _FILE:
+                raise InvalidRequest(
+                    f"the form has more than one `{_FILE}`, and one is taken; send each in its own request"
+                )
             raise InvalidRequest(f"the part {event.name[:40]!r} comes after the file; options go before it")
         yield event

@@ -155,7 +155,7 @@ class WebhookRoutes:
         data = await _json(request)
 
         async def respond() -> Response:
-            body = wire.validated(CreateEndpoint, data)
+            body = wire.validated(CreateEndpoint, data, strict=True)
             tenant = caller_of(request).tenant
             endpoint = self._registry.new(
                 body.url, secret=body.secret, events=body.event_types, name=body.name, tenant=tenant
@@ -178,7 +178,7 @@ class WebhookRoutes:
 
     async def update(self, request: Request) -> Response:
         """Change an endpoint."""
-        body = wire.validated(UpdateEndpoint, await _json(request))
+        body = wire.validated(UpdateEndpoint, await _json(request), strict=True)
         endpoint = await self._get(request)
         changed = await self._registry.update(endpoint.id, url=body.url, events=body.event_types, name=body.name)
         return json_answer(_json_of(_shown(changed)))
@@ -191,14 +191,14 @@ class WebhookRoutes:
 
     async def rotate_secret(self, request: Request) -> Response:
         """Give an endpoint a fresh secret."""
-        body = wire.validated(RotateSecret, await _json(request))
+        body = wire.validated(RotateSecret, await _json(request), strict=True)
         endpoint = await self._get(request)
         rotated = await self._registry.rotate_secret(endpoint.id, keep_old=body.keep_old_secret_active_for_24_hours)
         return json_answer(_json_of(_with_secret(rotated)))
 
     async def test(self, request: Request) -> Response:
         """Send a sample event, and tell how the endpoint answered."""
-        asked = wire.validated(TestEndpoint, await _json(request))
+        asked = wire.validated(TestEndpoint, await _json(request), strict=True)
         kind = checked_event(asked.event_type, param="event_type")
         endpoint = await self._get(request)
         event_id = f"evt_test_{endpoint.id}_{time.time_ns():x}"

@@ -8,7 +8,7 @@ from pydantic import BaseModel, ConfigDict, Field, WithJsonSchema
 
 from api import reranking, wire
 from api.dialect import RERANK_PATHS, Answer, Context, Dialect, Job, Route, View
-from api.fields import Dimensions, Documented, RequestFields, Texts, either
+from api.fields import Dimensions, Listed, RequestFields, Several, Texts, either
 from api.inputs import ContentInput, ImageReference, MixedInput, separated
 from api.prompts import PurposeName, purpose_of
 from api.reranking import RerankBody, RerankResult, returned_object
@@ -58,10 +58,8 @@ class EmbedBody(RequestFields):
     model_config = either(*map(_only, _INPUTS))
 
     texts: Texts | None = Field(None, description="Texts to embed.")
-    images: Annotated[list[ImageReference], Documented(minItems=1)] | None = Field(
-        None, description="Or images: data URIs, URLs or base64."
-    )
-    inputs: Annotated[list[ContentInput], Documented(minItems=1)] | None = Field(
+    images: Several[ImageReference] | None = Field(None, description="Or images: data URIs, URLs or base64.")
+    inputs: Several[ContentInput] | None = Field(
         None, description="Or inputs made of parts, each of a text, an image or both: `image_url` with a `url`."
     )
     model: str | None = Field(None, description="Name of the model; the default model when absent.")
@@ -70,7 +68,7 @@ class EmbedBody(RequestFields):
         description="What the inputs are, for models that have a prompt for it: `search_query`, `search_document`, "
         "`classification`, `clustering` or `image`.",
     )
-    embedding_types: list[EmbeddingType] | None = Field(
+    embedding_types: Listed[EmbeddingType] | None = Field(
         None,
         description="The formats of the vectors, one or several; `float` when absent. `base64` is little-endian float32.",
     )

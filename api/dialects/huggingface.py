@@ -18,7 +18,8 @@ class HuggingFace:
     """Hugging Face's words."""
 
     name = "huggingface"
-    prefix: str | None = None
+    #: These are TEI's routes too.
+    prefix: str | None = "tei"
     routes: Sequence[Route] = (
         Route(
             paths=_PATHS,

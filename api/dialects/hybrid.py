@@ -7,7 +7,7 @@ from pydantic import BaseModel, Field
 
 from api import wire
 from api.dialect import Answer, Context, Dialect, Job, Route, View
-from api.fields import SomeDimensions, Text, Texts
+from api.fields import Listed, SomeDimensions, Text, Texts
 from api.kinds import Vectors, hybrid_job
 from api.prompts import PromptFields
 from api.truncation import TruncationFields
@@ -20,7 +20,7 @@ class HybridBody(TruncationFields, PromptFields):
     """Request of `POST /v1/hybrid`."""
 
     input: Text | Texts = Field(description="One text or a list of texts.")
-    kinds: list[Literal["dense", "sparse", "multivector"]] | None = Field(
+    kinds: Listed[Literal["dense", "sparse", "multivector"]] | None = Field(
         None, min_length=1, description="What is wanted; when absent, all that the model (or any served model) makes."
     )
     model: str | None = Field(

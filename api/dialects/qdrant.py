@@ -14,7 +14,7 @@ from pydantic import BaseModel, Field, WithJsonSchema
 
 from api import wire
 from api.dialect import Answer, Context, Dialect, Job, Route, View
-from api.fields import Documented, RequestFields, SomeDimensions
+from api.fields import Documented, RequestFields, Several, SomeDimensions
 from api.kinds import Vectors
 from shared.errors import ContradictoryFields, EmptyInput, InvalidRequest, MillraceError
 from shared.jobs import EmbedRequest
@@ -51,7 +51,7 @@ class InferenceInput(RequestFields):
 class InferenceBody(RequestFields):
     """Request of `POST /qdrant/inference`."""
 
-    inputs: Annotated[list[InferenceInput], Documented(minItems=1)]
+    inputs: Several[InferenceInput]
     inference: Literal["update", "search"] | None = Field(
         None, description="Whether the inputs are stored (default) or searched for: chooses the model's prompt."
     )

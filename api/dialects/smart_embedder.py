@@ -1,13 +1,13 @@
 """Smart-Embedder: dense, sparse and ColBERT vectors of one call, and warnings instead of silence about what was cut."""
 
 from collections.abc import Sequence
-from typing import Annotated, Any
+from typing import Any
 
 from pydantic import BaseModel, Field
 
 from api import wire
 from api.dialect import EMBEDDINGS_PATHS, RERANK_PATHS, Answer, Context, Dialect, Job, Route, View, led_by
-from api.fields import Documented, RequestFields, Text, Texts
+from api.fields import RequestFields, Several, Text, Texts
 from api.kinds import Vectors, hybrid_job
 from api.truncation_warnings import TruncationWarning, truncation_warnings
 from shared import arrays
@@ -85,7 +85,7 @@ class RerankBody(RequestFields):
     """Request of `POST /rerank` in Smart-Embedder's words."""
 
     query: Text
-    passages: Annotated[list[str], Documented(minItems=1)]
+    passages: Several[str]
     normalize: bool | None = Field(False, description="Scores between 0 and 1 instead of as the model gives them.")
     truncate: bool | None = Field(None, description="Cut over-long passages (default) or refuse them.")
     model: str | None = Field(None, description="Name of the model; the default reranker when absent.")

@@ -6,7 +6,7 @@ from typing import Any
 
 from pydantic import BaseModel, Field
 
-from api import tei_bodies
+from api import embeddings, tei_bodies
 from api.catalog import Catalog
 from api.dialect import RERANK_PATHS, Dialect, Route, View, led_by
 from api.settings import ApiSettings
@@ -133,6 +133,11 @@ class Tei:
             example={"ids": [[101, 1996, 4633, 2003, 8403, 2651, 1012, 102]]},
             parse=tei_bodies.parse_decode,
             render=tei_bodies.render_texts,
+        ),
+        embeddings.own_route(
+            "Embed texts (TEI, in OpenAI's words)",
+            {"input": ["The weather is lovely today."], "encoding_format": "float"},
+            paths=("/v1/embeddings", "/embeddings"),
         ),
     )
 

@@ -7,7 +7,7 @@ from pydantic import BaseModel, Field, WithJsonSchema
 
 from api import schemas, tei_bodies, wire
 from api.dialect import Answer, Context, Dialect, Job, Route, View
-from api.fields import Documented, RequestFields
+from api.fields import RequestFields, Several
 from shared.errors import ContradictoryFields, EmptyInput, InvalidRequest, MillraceError
 from shared.jobs import operation_of
 from shared.queues import Operation
@@ -24,7 +24,7 @@ _INSTANCE = {
 class PredictBody(RequestFields):
     """Request of `POST /vertex`."""
 
-    instances: Annotated[list[Annotated[dict[str, Any], WithJsonSchema(_INSTANCE)]], Documented(minItems=1)] = Field(
+    instances: Several[Annotated[dict[str, Any], WithJsonSchema(_INSTANCE)]] = Field(
         description="Bodies of TEI's: with `query` and `texts` they are reranked, with `inputs.source_sentence` compared, "
         "else the model does what it is made for. All of a request ask for the same."
     )
@@ -67,7 +67,8 @@ class Vertex:
     """Vertex AI's words."""
 
     name = "vertex"
-    prefix: str | None = None
+    #: These are TEI's routes too.
+    prefix: str | None = "tei"
     routes: Sequence[Route] = (
         Route(
             paths=("/vertex",),

@@ -1,14 +1,14 @@
 """Weaviate's modules `text2vec-transformers` and `reranker-transformers`, which ask an inference container behind a URL."""
 
 from collections.abc import Mapping, Sequence
-from typing import Annotated, Any, Literal
+from typing import Any, Literal
 
 from pydantic import BaseModel, Field
 
 from api import wire
 from api.catalog import Catalog
 from api.dialect import RERANK_PATHS, Answer, Context, Dialect, Job, Route, View, led_by
-from api.fields import Dimensions, Documented, RequestFields, Text, Texts
+from api.fields import Dimensions, RequestFields, Several, Text, Texts
 from api.settings import ApiSettings
 from shared import __version__, arrays
 from shared.errors import MillraceError, Unavailable
@@ -63,7 +63,7 @@ class RerankBody(RequestFields):
     """Request of `POST /rerank` in Weaviate's words."""
 
     query: Text
-    documents: Annotated[list[str], Documented(minItems=1)]
+    documents: Several[str]
     property: str = Field("", description="Name of the property that is ranked; repeated in the answer.")
 
 

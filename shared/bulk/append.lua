@@ -8,6 +8,7 @@
 -- ARGV[3] bytes of the segment
 -- ARGV[4] 16 bytes: its end (documents, big endian), its writer
 -- ARGV[5] most bytes in the store, 0 for no limit
+-- ARGV[6] checksum of all lines of the job up to the segment's end
 --
 -- Returns {"ok", number of the segment}, {"state", the job's state}, {"offset", documents that are there}, {"full", 0}.
 local state = redis.call('HGET', KEYS[1], 'state')
@@ -26,6 +27,8 @@ redis.call('APPEND', KEYS[2], ARGV[4])
 redis.call('HINCRBY', KEYS[1], 'received', ARGV[2])
 redis.call('HINCRBY', KEYS[1], 'received_bytes', ARGV[3])
 redis.call('HINCRBY', KEYS[1], 'stored_bytes', ARGV[3])
-redis.call('HSET', KEYS[1], 'appended_at', redis.call('TIME')[1])
+local time = redis.call('TIME')
+redis.call('HSET', KEYS[1], 'checksum', ARGV[6], 'appended_at', time[1])
+redis.call('HSETNX', KEYS[1], 'rated_at', string.format('%.6f', time[1] + time[2] / 1000000))
 redis.call('INCRBY', KEYS[3], ARGV[3])
 return {'ok', redis.call('HINCRBY', KEYS[1], 'segments', 1) - 1}

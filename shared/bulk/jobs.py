@@ -141,6 +141,8 @@ class Job(Record):
     #: Documents or lines that are safely in the store.
     received: int = 0
     received_bytes: int = 0
+    #: CRC-32 of their lines, one after the other: with `received_bytes` it tells them from others that are sent again.
+    checksum: int = 0
     #: Segments that they are in.
     segments: int = 0
     #: Whether all input is there.
@@ -154,7 +156,8 @@ class Job(Record):
     tokens: int = 0
     #: Bytes that its files take in the store, input and results.
     stored_bytes: int = 0
-    #: Documents per second, averaged over about the last 15 seconds before `rated_at` (Unix seconds; 0 for never).
+    #: Documents per second, averaged over about the last 15 seconds before `rated_at` (Unix seconds; 0 for never), where the
+    #: last segment was completed or, before that, the first one came.
     rate: float = 0.0
     rated_at: float = 0.0
     #: When documents last arrived, Unix seconds; 0 for never.
@@ -173,6 +176,8 @@ class Job(Record):
     callbacks_pending: int = 0
     #: Why no more callbacks are sent; empty while they are.
     callbacks_stopped: str = ""
+    #: The end of the job (`events.mark_of_end`) after which its last event was made; empty while it has not ended.
+    callbacks_final: str = ""
 
     @property
     def id(self) -> str:

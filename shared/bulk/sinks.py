@@ -7,6 +7,7 @@ from typing import Any
 
 import yaml
 
+from shared.bulk.sink_cards import unknown_option
 from shared.errors import InvalidRequest
 from shared.model_config import ConfigurationError
 
@@ -66,11 +67,7 @@ class SinkConfig:
         """
         for name in caller:
             if name not in allowed or self.declares(name):
-                open_to_callers = ", ".join(sorted(one for one in allowed if not self.declares(one))) or "none"
-                raise InvalidRequest(
-                    f"sink {self.name} takes no option {name[:40]!r} from callers; it takes {open_to_callers}",
-                    param="sink_options",
-                )
+                raise unknown_option(self.name, name, [one for one in allowed if not self.declares(one)])
         return {**self.options(environment), **caller}
 
 

@@ -29,7 +29,17 @@ _SEGMENT = struct.Struct(">Q8s")
 _SIZES = struct.Struct(">QQ")
 _AT = "at:"
 _COUNTERS = (
-    *("received", "received_bytes", "segments", "segments_done", "completed", "failed", "tokens", "stored_bytes"),
+    *(
+        "received",
+        "received_bytes",
+        "checksum",
+        "segments",
+        "segments_done",
+        "completed",
+        "failed",
+        "tokens",
+        "stored_bytes",
+    ),
     *("callback_cursor", "callbacks_delivered", "callbacks_dead", "callbacks_pending"),
 )
 
@@ -131,8 +141,15 @@ class JobTable:
                 pipe.hgetall(keys.job(job_id))
             return [_job(fields) for fields in await pipe.execute() if b"spec" in fields]
 
-    async def append(self, job_id: str, segment: Segment, size_bytes: int, *, quota_bytes: int) -> int:
+    async def append(self, job_id: str, segment: Segment, size_bytes: int, *, checksum: int, quota_bytes: int) -> int:
         """Register a segment whose lines are in the store, as the job's next.
+
+        Args:
+            job_id: Of the job.
+            segment: The segment.
+            size_bytes: Of its lines.
+            checksum: CRC-32 of all the job's lines up to its end.
+            quota_bytes: Most bytes in the store; 0 for no limit.
 
         Returns:
             Its number.
@@ -145,7 +162,7 @@ class JobTable:
         entry, documents = _SEGMENT.pack(segment.end, segment.writer.encode()), len(segment)
         verdict, value = await self._append(
             keys=[keys.job(job_id), keys.job_segments(job_id), keys.STORED_BYTES],
-            args=[segment.first, documents, size_bytes, entry, quota_bytes],
+            args=[segment.first, documents, size_bytes, entry, quota_bytes, checksum],
         )
         match verdict:
             case b"ok":
@@ -362,6 +379,7 @@ def _job(fields: dict[bytes, bytes]) -> Job:
         output_file_id=_text(named.get("output_file_id")),
         error_file_id=_text(named.get("error_file_id")),
         callbacks_stopped=named.get("callbacks_stopped", b"").decode(),
+        callbacks_final=named.get("callbacks_final", b"").decode(),
         **{name: int(named.get(name, 0)) for name in _COUNTERS},
     )
 

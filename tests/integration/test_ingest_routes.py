@@ -3,6 +3,7 @@
 import base64
 import contextlib
 import gzip
+import random
 import resource
 import socket
 import struct
@@ -19,10 +20,13 @@ import orjson
 import psutil
 import pytest
 from redis import Redis
+from redis.asyncio import Redis as AsyncRedis
 
-from api.bulk import job_events, streaming
+from api.bulk import job_events, result_stream, streaming
+from api.bulk.pump import CallbackPump
 from shared import keys
 from shared.bulk.jobs import State
+from shared.bulk.table import JobTable
 from tests.helpers.gateways import MODEL, BulkGateway
 from tests.helpers.valkey import ValkeyServer
 from tests.helpers.waiting import wait_until
@@ -118,6 +122,13 @@ def test_gzip_and_forms_are_read(client: httpx.Client, gateway: BulkGateway, pat
     assert form.json()["metadata"] == {"a": 1}
 
 
+@pytest.mark.parametrize(("name", "value"), [("dimensions", "3"), ("truncate", "true"), ("kinds", "dense")])
+def test_a_query_has_texts_and_json_has_the_documented_types(client: httpx.Client, name: str, value: str) -> None:
+    assert client.post("/v1/ingest", content=docs(1), params={name: value}).status_code == 202
+    refused = client.post("/v1/jobs", json={name: value})
+    assert (refused.status_code, refused.json()["error"]["param"]) == (400, name)
+
+
 @pytest.mark.parametrize(
     ("params", "status", "code", "param"),
     [
@@ -125,6 +136,8 @@ def test_gzip_and_forms_are_read(client: httpx.Client, gateway: BulkGateway, pat
         ({"modle": MODEL}, 400, "invalid_request", "modle"),
         ({"kinds": "dence"}, 400, "invalid_request", "kinds"),
         ({"webhook": "ftp://example.org"}, 400, "invalid_request", "webhook"),
+        ({"webhook": "https://xn--/"}, 400, "invalid_request", "webhook"),
+        ({"webhook": "https://exa mple.com/"}, 400, "invalid_request", "webhook"),
         ({"webhook": "https://10.0.0.1/hook"}, 400, "invalid_request", "webhook"),
         ({"webhook_endpoint": "we_1"}, 404, "not_found", None),
         ({"sink": "nowhere"}, 400, "invalid_request", "sink"),
@@ -360,21 +373,53 @@ def test_a_body_that_says_it_is_something_else_is_refused(client: httpx.Client, 
     assert client.get("/v1/jobs").json()["data"] == []
 
 
+def break_off(client: httpx.Client, gateway: BulkGateway, body: bytes, key: str) -> str:
+    """Leave in the middle of an ingest of which 20 documents or more have been stored; the job's id."""
+    head = f"POST /v1/ingest HTTP/1.1\r\nhost: x\r\nidempotency-key: {key}\r\ntransfer-encoding: chunked\r\n\r\n"
+    with socket.create_connection(("127.0.0.1", gateway.port)) as connection:
+        connection.sendall(head.encode() + f"{len(body):x}\r\n".encode() + body + b"\r\n")
+        wait_until(lambda: any(job["counts"]["received"] >= 20 for job in client.get("/v1/jobs").json()["data"]))
+    job_id: str = client.get("/v1/jobs").json()["data"][0]["id"]
+    return job_id
+
+
 def test_with_a_key_a_broken_ingest_is_continued_by_sending_it_again(
     client: httpx.Client, gateway: BulkGateway
 ) -> None:
-    head = "POST /v1/ingest HTTP/1.1\r\nhost: x\r\nidempotency-key: k\r\ntransfer-encoding: chunked\r\n\r\n"
-    with socket.create_connection(("127.0.0.1", gateway.port)) as connection:
-        body = docs(34)
-        connection.sendall(head.encode() + f"{len(body):x}\r\n".encode() + body + b"\r\n")
-        wait_until(lambda: any(job["counts"]["received"] >= 20 for job in client.get("/v1/jobs").json()["data"]))
-    job_id = client.get("/v1/jobs").json()["data"][0]["id"]
+    job_id = break_off(client, gateway, docs(34), "k")
 
     def sent_again() -> httpx.Response:
         return client.post("/v1/ingest", content=docs(40), headers={"idempotency-key": "k"})
 
     wait_until(lambda: sent_again().status_code == 202)
     assert sent_again().json()["id"] == job_id
+    assert gateway.lines(job_id) == docs(40).splitlines()
+
+
+@pytest.mark.parametrize(
+    "others",
+    [docs(40, first=1), docs(19) + docs(21, first=20), docs(20).replace(b"text 7", b"TEXT 7") + docs(20, 20), docs(5)],
+    ids=["shifted", "one left out", "one changed", "fewer"],
+)
+def test_with_a_key_a_broken_ingest_is_not_continued_by_other_documents(
+    client: httpx.Client, gateway: BulkGateway, others: bytes
+) -> None:
+    job_id = break_off(client, gateway, docs(34), "k")
+    answers: list[httpx.Response] = []
+
+    def sent(body: bytes) -> bool:
+        answers.append(client.post("/v1/ingest", content=body, headers={"idempotency-key": "k"}))
+        return answers[-1].status_code != 409  # until the gateway knows that the first sender has gone
+
+    wait_until(lambda: sent(others))
+    assert (answers[-1].status_code, answers[-1].json()["error"]["code"]) == (422, "idempotency_key_reused")
+    assert "take a new key" in answers[-1].json()["error"]["message"]
+    job = client.get(f"/v1/jobs/{job_id}").json()
+    stored = job["counts"]["received"]
+    assert (job["status"], gateway.lines(job_id)) == ("receiving", docs(stored).splitlines())
+
+    assert sent(docs(40))
+    assert answers[-1].json()["id"] == job_id
     assert gateway.lines(job_id) == docs(40).splitlines()
 
 
@@ -438,6 +483,33 @@ def test_results_are_written_down_as_the_reader_asks(client: httpx.Client, gatew
     assert len(found) == 12
 
 
+def test_callbacks_of_an_ended_job_are_pending_until_the_last_has_been_made(
+    client: httpx.Client, gateway: BulkGateway, redis_url: str
+) -> None:
+    def pumped() -> None:
+        async def step(table: JobTable) -> None:
+            async with AsyncRedis.from_url(redis_url) as redis:
+                await CallbackPump(redis, table, gateway.settings).step()
+
+        gateway.table(step)
+
+    def pending(job_id: str) -> list[int]:
+        shown = client.get(f"/v1/jobs/{job_id}").json()["callbacks"]["pending"]
+        return [shown, gateway.table(lambda table: table.get(job_id)).callbacks_pending]
+
+    without = ended(client, gateway, 5)
+    quiet, told = (
+        client.post("/v1/jobs", json={"webhook": {"url": "https://example.org", "events": [event]}}).json()["id"]
+        for event in ("job.failed", "job.completed")
+    )
+    for job_id in (quiet, told):
+        assert pending(job_id) == [0, 0]
+        gateway.enter(job_id, State.COMPLETED)
+        assert pending(job_id) == [1, 0]
+    pumped()
+    assert (pending(without), pending(quiet), pending(told)) == ([0, 0], [0, 0], [1, 1])
+
+
 def test_results_of_a_cancelled_job_are_those_that_there_are(client: httpx.Client, gateway: BulkGateway) -> None:
     job_id = post(client, docs(30))["id"]
     gateway.run_segment(job_id, 0)
@@ -470,6 +542,33 @@ def test_results_can_be_followed_until_the_job_ends(client: httpx.Client, gatewa
     gateway.enter(job_id, State.COMPLETED)
     thread.join(10)
     assert seen == list(range(3, 25))
+
+
+@pytest.mark.parametrize("accept_encoding", ["identity", "gzip"])
+def test_results_that_are_followed_show_signs_of_life(
+    client: httpx.Client, gateway: BulkGateway, monkeypatch: pytest.MonkeyPatch, accept_encoding: str
+) -> None:
+    monkeypatch.setattr(result_stream, "_HEARTBEAT_S", 0.05)
+    monkeypatch.setattr(result_stream, "_POLL_S", 0.05)
+    job_id = post(client, docs(10), more=True)["id"]
+    gateway.run_segment(job_id, 0)
+    path, headers = f"/v1/jobs/{job_id}/results?follow=true", {"accept-encoding": accept_encoding}
+
+    with client.stream("GET", path, headers=headers) as answer:
+        lines = answer.iter_lines()
+        assert [orjson.loads(next(lines))["index"] for _ in range(10)] == list(range(10))
+        assert [next(lines) for _ in range(3)] == [""] * 3
+
+    with client.stream("GET", f"{path}&encoding=binary", headers=headers) as answer:
+        unpacker = msgpack.Unpacker()
+        found: list[Any] = []
+        for piece in answer.iter_bytes():
+            unpacker.feed(piece)
+            found.extend(unpacker)
+            if len(found) >= 12:
+                break
+    assert [entry["index"] for entry in found[:10]] == list(range(10))
+    assert found[10:12] == [None, None]
 
 
 def test_progress_comes_as_events_until_the_end(
@@ -559,11 +658,13 @@ def test_a_job_that_ended_early_is_resumed(client: httpx.Client, gateway: BulkGa
     job_id = post(client, docs(20))["id"]
     for state in (State.FAILED, State.CANCELLED, State.EXPIRED):
         gateway.enter(job_id, state)
+        gateway.table(lambda table: table.set(job_id, rate=2.5))
         redis.delete(keys.ACTIVE_JOBS)
         before = client.get(f"/v1/jobs/{job_id}").json()
         assert before["finished_at"] is not None
         resumed = client.post(f"/v1/jobs/{job_id}/resume").json()
         assert (resumed["status"], resumed["finished_at"]) == ("in_progress", None)
+        assert (before["rate"], resumed["rate"]) == (2.5, 0)
         assert redis.zrange(keys.ACTIVE_JOBS, 0, -1) == [job_id.encode()]
     gateway.enter(job_id, State.COMPLETED)
     assert client.post(f"/v1/jobs/{job_id}/resume").status_code == 409
@@ -650,10 +751,19 @@ def test_what_has_no_text_needs_no_worker(client: httpx.Client) -> None:
     assert (second["index"], second["id"], second["error"]["code"]) == (1, None, "invalid_json")
     assert summary == {"object": "summary", "documents": 2, "failed": 2, "tokens": 0}
 
-    broken = client.post(
-        "/v1/ingest", content=bad, headers={"accept": "application/x-ndjson", "content-encoding": "gzip"}
-    )
-    assert entries(broken)[-1]["error"]["code"] == "invalid_request"
+
+def test_results_of_a_body_that_is_not_whole_end_in_an_error_and_not_in_a_summary(client: httpx.Client) -> None:
+    packed = gzip.compress(b"not json\n" * 1000 + random.Random(1).randbytes(1000).hex().encode())
+    headers = {"accept": "application/x-ndjson", "content-encoding": "gzip"}
+    *results, last = entries(client.post("/v1/ingest", content=packed[:-100], headers=headers))
+    assert len(results) == 1000
+    assert last == {
+        "object": "error",
+        "error": {"code": "invalid_request", "message": "the gzip data of the body end too early"},
+        "documents": 1000,
+        "failed": 1000,
+        "tokens": 0,
+    }
 
 
 @pytest.mark.parametrize("params", [{"webhook": "https://a"}, {"more": "true"}, {"encoding": "binary"}])

@@ -40,7 +40,9 @@ async def _job_of(table: JobTable, *sizes: int, state: State = State.RECEIVING) 
     await table.create(_spec(), state)
     first = 0
     for number, size in enumerate(sizes):
-        added = await table.append("job_1", Segment(number, first, first + size, "abcdefgh"), 100 * size, quota_bytes=0)
+        added = await table.append(
+            "job_1", Segment(number, first, first + size, "abcdefgh"), 100 * size, checksum=0, quota_bytes=0
+        )
         assert added == number
         first += size
     return await table.get("job_1")
@@ -76,12 +78,12 @@ def test_documents_sent_again_are_refused_with_the_place_to_go_on(on_table) -> N
     async def test(table: JobTable, redis: Redis) -> None:
         await _job_of(table, 512)
         with pytest.raises(Conflict, match="the next is 512, not 0"):
-            await table.append("job_1", Segment(1, 0, 10, "abcdefgh"), 1, quota_bytes=0)
+            await table.append("job_1", Segment(1, 0, 10, "abcdefgh"), 1, checksum=0, quota_bytes=0)
         assert await table.enter("job_1", State.IN_PROGRESS, since=[State.RECEIVING], input_complete=True)
         with pytest.raises(Conflict, match="in_progress"):
-            await table.append("job_1", Segment(1, 512, 513, "abcdefgh"), 1, quota_bytes=0)
+            await table.append("job_1", Segment(1, 512, 513, "abcdefgh"), 1, checksum=0, quota_bytes=0)
         with pytest.raises(NotStored):
-            await table.append("job_2", Segment(0, 0, 1, "abcdefgh"), 1, quota_bytes=0)
+            await table.append("job_2", Segment(0, 0, 1, "abcdefgh"), 1, checksum=0, quota_bytes=0)
 
     on_table(test)
 
@@ -91,9 +93,9 @@ def test_the_quota_counts_all_jobs(on_table) -> None:
         await _job_of(table, 5)
         await table.create(_spec("job_2"), State.RECEIVING)
         with pytest.raises(StorageFull, match="1,000 bytes"):
-            await table.append("job_2", Segment(0, 0, 5, "abcdefgh"), 501, quota_bytes=1000)
+            await table.append("job_2", Segment(0, 0, 5, "abcdefgh"), 501, checksum=0, quota_bytes=1000)
         await table.delete(await table.get("job_1"))
-        assert await table.append("job_2", Segment(0, 0, 5, "abcdefgh"), 501, quota_bytes=1000) == 0
+        assert await table.append("job_2", Segment(0, 0, 5, "abcdefgh"), 501, checksum=0, quota_bytes=1000) == 0
 
     on_table(test)
 
@@ -131,6 +133,20 @@ def test_a_segment_that_two_runners_finish_counts_once(on_table) -> None:
         assert job.stored_bytes == 2000 - 100 + 1010
         assert job.rate > 0
         assert (await table.sizes("job_1"))[0] == (1000, 10)
+
+    on_table(test)
+
+
+def test_the_rate_is_right_from_the_first_segments_on(on_table) -> None:
+    async def test(table: JobTable, redis: Redis) -> None:
+        await _job_of(table, 10, 1000, 1000)
+        rates = []
+        for number, count in enumerate((10, 1000, 1000)):
+            # Each takes a second.
+            await redis.hincrbyfloat(keys.job("job_1"), "rated_at", -1)
+            await _complete(table, number, count)
+            rates.append((await table.get("job_1")).rate)
+        assert rates == pytest.approx([10, 520, 690], rel=0.1)
 
     on_table(test)
 

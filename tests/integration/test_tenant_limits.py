@@ -41,6 +41,7 @@ def gateways(valkey_url: str, tmp_path_factory: pytest.TempPathFactory) -> Itera
     path = write_keys_file(
         folder / "keys.yaml",
         tenant("counted", "counted-key", "its-other-key", limits={"requests": f"{LIMIT}/hour"}),
+        tenant("crowded", "crowded-key", limits={"requests": "50/hour", "tokens": "1000000/hour", "concurrency": 400}),
         tenant("sliding", "sliding-key", limits={"requests": f"{PER_WINDOW} per 2 seconds"}),
         tenant("weighed", "weighed-key", limits={"tokens": "3000/hour"}),
         tenant("few", "few-key", limits={"concurrency": 3}),
@@ -82,6 +83,19 @@ def test_four_gateways_let_no_more_than_the_limit_in(redis_url: str, gateways: S
     # Then what is let in is the limit, within 2 %
     assert set(statuses) == {LET_IN, REFUSED}
     assert abs(statuses[LET_IN] - LIMIT) <= 0.02 * LIMIT
+
+
+def test_a_crowd_at_one_gateway_lets_no_more_in(redis_url: str, gateways: Sequence[GatewayProcess]) -> None:
+    """More requests at a time than a client of Redis has connections."""
+
+    async def ask() -> list[int]:
+        connections = httpx.Limits(max_connections=400)
+        headers = {"authorization": "Bearer crowded-key", **TIMEOUT}
+        async with httpx.AsyncClient(headers=headers, trust_env=False, timeout=60, limits=connections) as client:
+            asked = (client.post(f"{gateways[0].url}/embed", json=BODY) for _ in range(400))
+            return [answer.status_code for answer in await asyncio.gather(*asked)]
+
+    assert Counter(asyncio.run(ask())) == {LET_IN: 50, REFUSED: 350}
 
 
 def test_the_limit_holds_over_several_windows(redis_url: str, gateways: Sequence[GatewayProcess]) -> None:

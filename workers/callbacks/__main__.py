@@ -11,11 +11,13 @@ from prometheus_client import start_http_server
 from redis.asyncio import Redis
 from redis.exceptions import RedisError
 
+import workers.sinks
 from shared.bulk.sinks import configured_sinks
 from shared.errors import StorageUnavailable
 from shared.logging import configure_logging, get_logger
 from shared.metrics import Metrics, Owner
 from shared.model_config import ConfigurationError
+from shared.plugins import discover
 from shared.settings import load_or_exit
 from workers.callbacks.app import make_callback_app
 from workers.callbacks.courier import Courier
@@ -23,6 +25,8 @@ from workers.callbacks.lease import Lease
 from workers.callbacks.loop import LoopThread
 from workers.callbacks.pool import CallbackPool
 from workers.callbacks.settings import CallbackSettings
+from workers.callbacks.sink_cards import SinkCards, card
+from workers.sink import Sink
 
 log = get_logger("millrace.callbacks")
 
@@ -40,7 +44,8 @@ def main() -> int:
     )
     loop = LoopThread()
     try:
-        courier = Courier(settings, redis, loop, configured_sinks(settings.sinks_file), metrics)
+        sinks = configured_sinks(settings.sinks_file)
+        courier = Courier(settings, redis, loop, sinks, metrics)
     except (ConfigurationError, StorageUnavailable) as err:
         return _give_up(str(err), os.EX_CONFIG)
     loop.start()
@@ -50,6 +55,8 @@ def main() -> int:
     except (RedisError, OSError) as err:
         return _give_up(f"Redis cannot be used: {err}", os.EX_UNAVAILABLE)
     loop.spawn(lease.keep())
+    plugins: dict[str, Sink] = discover(workers.sinks)
+    loop.spawn(SinkCards(redis, {name: card(sink, plugins, os.environ) for name, sink in sinks.items()}).keep())
     if settings.callbacks_metrics_port:
         start_http_server(
             settings.callbacks_metrics_port, addr=settings.callbacks_metrics_host, registry=metrics.registry

@@ -148,6 +148,7 @@ class Pgvector:
 
     name = "pgvector"
     caller_options = frozenset({"table"})
+    takes_bits = False
 
     def open(self, options: Mapping[str, Any], tools: Tools) -> OpenSink:  # noqa: ARG002 - for webhooks
         """A table.

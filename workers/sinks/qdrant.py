@@ -138,6 +138,7 @@ class Qdrant:
 
     name = "qdrant"
     caller_options = frozenset({"collection"})
+    takes_bits = False
 
     def open(self, options: Mapping[str, Any], tools: Tools) -> OpenSink:  # noqa: ARG002 - for webhooks
         """A collection.

@@ -68,6 +68,7 @@ class Webhook:
 
     name = "webhook"
     caller_options: frozenset[str] = frozenset()
+    takes_bits = True
 
     def open(self, options: Mapping[str, Any], tools: Tools) -> OpenSink:
         """An endpoint.

@@ -28,7 +28,7 @@ def embed(url: str, model: str, key: str, texts: list[str]) -> Vectors:
 @reranks(
     "InfinityRerank",
     without={"wrong key": NO_KEY},
-    hides={"wrong model": NO_STATUS, "429": NO_STATUS, "503": NO_STATUS},
+    hides=dict.fromkeys(("wrong model", "no key", "429", "503"), NO_STATUS),
 )
 def rerank(url: str, model: str, key: str, query: str, documents: list[str], top_n: int | None) -> Ranks:
     # pasted as "Infinity rerank"
@@ -56,7 +56,9 @@ def embed_voyage(url: str, model: str, key: str, texts: list[str]) -> Vectors:
 @embeds(
     "HuggingFaceInferenceAPIEmbeddings",
     without={"wrong model": "sends no model: the service's default answers"},
-    hides=dict.fromkeys(("429", "503"), "looks at no status: the error's body takes the vectors' place"),
+    hides=dict.fromkeys(
+        ("wrong key", "no key", "429", "503"), "looks at no status: the error's body takes the vectors' place"
+    ),
 )
 def embed_hugging_face(url: str, model: str, key: str, texts: list[str]) -> Vectors:
     # pasted as "Hugging Face embeddings"

@@ -107,6 +107,10 @@ _BY_OPENAI = ("openai", "xinference", "nvidia_nim", "azure_ai", "fireworks_ai", 
 _FACTS: dict[str, Any] = {"huggingface": {"without": NO_MODEL, "too_long": "refused"}}
 
 for _provider in _embedding_addresses(""):
-    embeds(f"embedding {_provider}/", waits=_provider in (*_BY_OPENAI, "together_ai", "wandb"))(_embeds_as(_provider))
+    embeds(
+        f"embedding {_provider}/",
+        waits=_provider in (*_BY_OPENAI, "together_ai", "wandb"),
+        without={"right key": "sends no key"} if _provider == "ollama" else {},
+    )(_embeds_as(_provider))
 for _provider in _rerank_addresses(""):
     reranks(f"rerank {_provider}/", **_FACTS.get(_provider, {}))(_reranks_as(_provider))

@@ -20,8 +20,12 @@ PACKAGES = {
 }
 
 NO_MODEL = {"wrong model": "sends no model: the service's default answers"}
-NO_STATUS = dict.fromkeys(("429", "503"), "looks at no status: the error's body takes the vectors' place")
-ONLY_COUNTS = dict.fromkeys(("429", "503"), "looks at no status, and shows an AssertionError")
+NO_STATUS = dict.fromkeys(
+    ("wrong key", "no key", "429", "503"), "looks at no status: the error's body takes the vectors' place"
+)
+ONLY_COUNTS = dict.fromkeys(
+    ("wrong key", "no key", "429", "503"), "looks at no status, and shows an AssertionError or TypeError"
+)
 
 
 @embeds("TextEmbeddingsInference", without=NO_MODEL, hides=NO_STATUS)

@@ -19,6 +19,12 @@ def _request(*, seconds: float = 10.0, items: int = 1) -> EmbedRequest:
     return EmbedRequest(request_id="r", deadline=time.time() + seconds, texts=["x"] * items)
 
 
+def _wait(backlog: Backlog, seconds: int) -> None:
+    """Requests that take so long together, half a second each."""
+    for _ in range(2 * seconds):
+        backlog.enter("m", Lane.INTERACTIVE, items=1, tokens=1000)
+
+
 @pytest.fixture
 def backlog() -> Backlog:
     return Backlog("gw-here")
@@ -34,7 +40,7 @@ def test_a_request_that_would_be_late_is_refused_with_the_time_to_come_back(
     admission: Admission, backlog: Backlog
 ) -> None:
     # Given 20 seconds of work ahead
-    backlog.add("m", Lane.INTERACTIVE, items=1, tokens=40_000)
+    _wait(backlog, 20)
 
     # When somebody wants an answer within five
     with pytest.raises(Overloaded) as refused, admission.admitted("m", Lane.INTERACTIVE, _request(seconds=5), 2000):
@@ -47,18 +53,30 @@ def test_a_request_that_would_be_late_is_refused_with_the_time_to_come_back(
 
 
 def test_who_has_the_time_waits(admission: Admission, backlog: Backlog) -> None:
-    backlog.add("m", Lane.INTERACTIVE, items=1, tokens=40_000)
+    _wait(backlog, 20)
 
     with admission.admitted("m", Lane.INTERACTIVE, _request(seconds=30), 2000):
         assert admission.pending_requests == 1
-        assert backlog.ahead("m", Lane.INTERACTIVE) == 42_000
+        assert backlog.total("m", Lane.INTERACTIVE) == 42_000
 
     assert (admission.pending_requests, admission.pending_items) == (0, 0)
-    assert backlog.ahead("m", Lane.INTERACTIVE) == 40_000
+    assert backlog.total("m", Lane.INTERACTIVE) == 40_000
+
+
+def test_a_search_behind_a_giant_waits_for_a_part_of_it_only(admission: Admission, backlog: Backlog) -> None:
+    # Given one request of minutes
+    backlog.enter("m", Lane.INTERACTIVE, items=2048, tokens=1_000_000)
+
+    # Then a small one is let in, and another of that size is not
+    with admission.admitted("m", Lane.INTERACTIVE, _request(seconds=5), 20):
+        pass
+    with pytest.raises(Overloaded), admission.admitted("m", Lane.INTERACTIVE, _request(seconds=5), 1_000_000):
+        pass
 
 
 def test_bulk_work_keeps_nobody_from_searching(admission: Admission, backlog: Backlog) -> None:
-    backlog.add("m", Lane.BULK, items=1, tokens=10_000_000)
+    for _ in range(1000):
+        backlog.enter("m", Lane.BULK, items=1, tokens=10_000)
 
     with admission.admitted("m", Lane.INTERACTIVE, _request(), 10):
         pass
@@ -73,7 +91,7 @@ def test_a_large_request_with_nothing_ahead_of_it_may_try(admission: Admission) 
 
 def test_without_workers_requests_wait_for_one_to_start() -> None:
     backlog = Backlog("gw")
-    backlog.add("m", Lane.INTERACTIVE, items=1, tokens=10_000_000)
+    _wait(backlog, 5000)
     admission = Admission(fleet_of(), backlog, max_pending_items=100)
 
     with admission.admitted("m", Lane.INTERACTIVE, _request(), 10):
@@ -96,14 +114,14 @@ def test_what_waits_at_other_gateways_is_ahead_too_until_they_fall_silent(
 ) -> None:
     # Given another gateway with 20 seconds of work
     other = Backlog("gw-there")
-    other.add("m", Lane.INTERACTIVE, items=1, tokens=40_000)
+    _wait(other, 20)
     field, value = other.mine(1000.0)
 
     # When its word is fresh, and when it is old
     fresh = backlog.hear({field.encode(): value}, 1000.0 + TTL_S / 2)
-    wait_when_fresh = admission.estimated_wait_s("m", Lane.INTERACTIVE)
+    wait_when_fresh = admission.backlog_s("m", Lane.INTERACTIVE)
     silent = backlog.hear({field.encode(): value}, 1000.0 + 2 * TTL_S)
-    wait_when_silent = admission.estimated_wait_s("m", Lane.INTERACTIVE)
+    wait_when_silent = admission.backlog_s("m", Lane.INTERACTIVE)
 
     # Then
     assert (fresh, wait_when_fresh) == ([], 20.0)
@@ -111,12 +129,12 @@ def test_what_waits_at_other_gateways_is_ahead_too_until_they_fall_silent(
 
 
 def test_ones_own_word_is_not_counted_twice(backlog: Backlog) -> None:
-    backlog.add("m", Lane.INTERACTIVE, items=1, tokens=500)
+    backlog.enter("m", Lane.INTERACTIVE, items=1, tokens=500)
     field, value = backlog.mine(1000.0)
 
     backlog.hear({field.encode(): value}, 1000.0)
 
-    assert backlog.ahead("m", Lane.INTERACTIVE) == 500
+    assert backlog.total("m", Lane.INTERACTIVE) == 500
 
 
 @given(st.floats(0.5, 4.0))
@@ -146,5 +164,5 @@ def test_what_was_not_answered_is_not_counted_any_more(
         raise error()
 
     assert admission.pending_requests == 0
-    assert backlog.ahead("m", Lane.INTERACTIVE) == 0
+    assert backlog.total("m", Lane.INTERACTIVE) == 0
     assert backlog.items["m"] == 0

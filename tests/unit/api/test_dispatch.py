@@ -3,7 +3,6 @@
 import asyncio
 import math
 import time
-from collections import deque
 from collections.abc import Callable, Iterator
 from dataclasses import replace
 from itertools import pairwise
@@ -16,7 +15,7 @@ from hypothesis import strategies as st
 
 from api.admission import Admission
 from api.backlog import Backlog
-from api.dispatch import Dispatcher, _chunks, _estimate_tokens, _merge, _resolve, _split, _take, _Waiting
+from api.dispatch import Dispatcher, _chunks, _estimate_tokens, _merge, _resolve, _split, _Waiting
 from api.replies import PendingTask
 from shared.errors import DeadlineExceeded, InferenceFailed, WorkerLost
 from shared.jobs import DecodeRequest, EmbedRequest, RerankRequest, TokenizeRequest, estimated_tokens
@@ -105,39 +104,6 @@ def future() -> Iterator[Callable[[], asyncio.Future[object]]]:
     loop = asyncio.new_event_loop()
     yield loop.create_future
     loop.close()
-
-
-@given(st.lists(st.tuples(st.integers(0, 200), st.booleans()), max_size=20), st.integers(0, 400))
-def test_gathering_takes_from_the_front_keeps_the_order_and_drops_only_what_was_given_up(
-    future: Callable[[], asyncio.Future[object]], requests: list[tuple[int, bool]], budget: int
-) -> None:
-    # Given requests of which some have been given up
-    waiting = deque[_Waiting]()
-    for number, (tokens, given_up) in enumerate(requests):
-        reply: asyncio.Future[object] = future()
-        if given_up:
-            reply.cancel()
-        waiting.append(_Waiting(_embed([str(number)]), reply, tokens))  # type: ignore[arg-type]
-    wanted = [entry for entry in waiting if not entry.reply.done()]
-
-    # When they are gathered until none is left
-    tasks = []
-    while waiting:
-        tasks.append(_take(waiting, budget))
-
-    # Then
-    assert [entry for task in tasks for entry in task] == wanted
-    for task in tasks:
-        assert len(task) <= 1 or sum(entry.tokens for entry in task) <= budget
-    # and no task is smaller than it had to be
-    for task, following in pairwise([task for task in tasks if task]):
-        assert sum(entry.tokens for entry in task) + following[0].tokens > budget
-
-
-def test_without_a_budget_each_request_is_a_task_of_its_own(future: Callable[[], asyncio.Future[object]]) -> None:
-    waiting = deque(_Waiting(_embed(["a"]), future(), 3) for _ in range(3))  # type: ignore[arg-type]
-
-    assert [len(_take(waiting, 0)) for _ in range(3)] == [1, 1, 1]
 
 
 def test_each_request_of_a_task_gets_its_own_reply(future: Callable[[], asyncio.Future[object]]) -> None:

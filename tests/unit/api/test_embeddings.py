@@ -11,7 +11,7 @@ from pydantic import ValidationError
 from api.catalog import Catalog
 from api.dialects.openai import PLUGIN
 from api.embeddings import EmbeddingsBody
-from shared.errors import EmptyInput, InvalidRequest, TokenInputUnsupported
+from shared.errors import EmptyInput, InvalidRequest, ModelNotFound, TokenInputUnsupported
 from shared.jobs import EmbedRequest
 from shared.model_config import ModelConfig
 from shared.results import Kind
@@ -198,3 +198,5 @@ def test_token_ids_are_taken_where_the_models_own_configuration_says_so() -> Non
         request([[101], []])
     with pytest.raises(TokenInputUnsupported):
         parsed(ROUTE, input=[101, 7, 102])
+    with pytest.raises(ModelNotFound):
+        parsed(ROUTE, input=[101, 7, 102], model="no-such-model")

@@ -29,11 +29,18 @@ def test_one_character_more_than_is_looked_at_is_kept_of_the_right_end(side: str
     assert (pairs.texts, pairs.seconds) == (["one", kept], [kept, None])
 
 
+def test_of_a_document_in_parts_the_beginning_is_kept() -> None:
+    request = shortened(EmbedRequest(**ABOUT, texts=["short", LONG, "short"], late_chunking=True), 8)
+
+    assert request.texts == ["short", LONG[: MOST - 4], ""]
+    assert request.characters == MOST + 1, "which tells the worker that there was more"
+
+
 @pytest.mark.parametrize(
     "request_",
     [
         EmbedRequest(**ABOUT, texts=[LONG[:MOST]]),
-        EmbedRequest(**ABOUT, texts=[LONG], late_chunking=True),
+        EmbedRequest(**ABOUT, texts=["short", LONG[: MOST - 5]], late_chunking=True),
         RerankRequest(**ABOUT, query="q", documents=["short"]),
         ClassifyRequest(**ABOUT, texts=["short"]),
         TokenizeRequest(**ABOUT, texts=[LONG]),

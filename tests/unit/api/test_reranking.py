@@ -1,15 +1,23 @@
 """The rerank body that Cohere's, Jina's, vLLM's and Infinity's clients share: each one's options, in each one's words."""
 
+from dataclasses import replace
 from typing import Any
 
 import pytest
+from fastapi.testclient import TestClient
 from pydantic import ValidationError
 
+import api.core
+from api.app import create_app
+from api.dialect import Answer
 from api.dialects.cohere import PLUGIN
+from api.dispatch import Dispatcher
 from api.reranking import RerankBody
+from api.settings import ApiSettings
 from shared.errors import EmptyInput, InvalidRequest
 from shared.jobs import RerankRequest
-from tests.helpers.dialects import answered, parsed, rendered
+from shared.results import Output
+from tests.helpers.dialects import CONTEXT, answered, parsed, rendered
 from tests.helpers.outputs import output
 
 ROUTE = PLUGIN.routes[0]
@@ -100,3 +108,28 @@ def test_equal_scores_keep_the_order_of_the_documents() -> None:
     answer = rendered(ROUTE, output([0.5, 0.75, 0.5, 0.75]), query="q", documents=["a", "b", "c", "d"])
 
     assert [result["index"] for result in answer["results"]] == [1, 3, 0, 2]
+
+
+@pytest.mark.parametrize(("said", "returned"), [(None, True), (True, True), (False, False), ("false", False)])
+def test_a_server_may_return_documents_where_the_request_does_not_say(said: Any, returned: bool) -> None:
+    body = ROUTE.body.model_validate({"query": "q", "documents": ["a"], "return_documents": said})
+
+    ROUTE.parse(body, replace(CONTEXT, return_documents=True))
+    rows = ROUTE.render(body, Answer("r", "m", [output([0.5])], 0.5, ["m"]))["results"]
+
+    assert [row.get("document") for row in rows] == [{"text": "a"} if returned else None]
+
+
+def test_the_gateways_setting_reaches_its_routes(monkeypatch: pytest.MonkeyPatch) -> None:
+    class Scoring(Dispatcher):
+        async def run(self, *_: object) -> Output:
+            return output([0.5, 0.25])
+
+    monkeypatch.setattr(api.core, "Dispatcher", Scoring)
+    asked = {"query": "q", "documents": ["a", "b"]}
+
+    by_default = TestClient(create_app(ApiSettings())).post("/v1/rerank", json=asked).json()
+    returning = TestClient(create_app(ApiSettings(return_documents=True))).post("/v1/rerank", json=asked).json()
+
+    assert "document" not in by_default["results"][0]
+    assert returning["results"][0]["document"] == {"text": "a"}

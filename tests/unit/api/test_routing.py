@@ -207,6 +207,16 @@ def test_every_provider_whose_answers_collide_has_a_prefix(prefix: str) -> None:
     assert f"/{prefix}/rerank" in CONTENDERS
 
 
+@pytest.mark.parametrize(
+    "path", ["", "/", "/invocations", "/v1/embeddings", "/embeddings/", "/vertex", "/embed", "/decode"]
+)
+def test_under_its_prefix_tei_is_whole(client: TestClient, path: str) -> None:
+    """Dify and Hugging Face's clients append several of its paths to one base URL."""
+    answer = client.post(f"/tei{path}", content=b"[]")
+
+    assert (answer.status_code, answer.json()["error_type"]) == (422, "Validation")
+
+
 def test_the_same_rerank_request_is_answered_as_each_provider_does_under_its_prefix() -> None:
     # Given one body that all of them take
     body = {"query": "q", "documents": ["a", "b"], "return_documents": True}

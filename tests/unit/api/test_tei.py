@@ -191,6 +191,11 @@ def test_texts_to_tokenise_may_be_one_or_many_and_empty(inputs: Any, texts: list
     assert _parse(TOKENIZE, inputs=inputs).add_special_tokens
 
 
+def test_a_text_too_long_to_list_its_tokens_is_refused_by_its_place() -> None:
+    with pytest.raises(InputTooLong, match=r"`inputs\[1\]` has 131073 characters"):
+        _parse(TOKENIZE, inputs=["a", "b" * 131_073])
+
+
 def test_tokens_have_what_dify_reads() -> None:
     # Given
     tokens = (Token(101, "[CLS]", True, None, None), Token(4971, "mill", False, 0, 4))

@@ -48,3 +48,26 @@ def test_a_webhooks_url_is_https_or_leads_to_an_allowed_host(url: str, allowed: 
     else:
         with pytest.raises(InvalidRequest):
             checked_url(url, ALLOWED)
+
+
+@pytest.mark.parametrize(
+    "url",
+    [
+        *("https://xn--/", "https://xn--a/", "https://exa mple.com/", "https://exa%20mple.com/", "https://a..b/"),
+        *(
+            "https://.com/",
+            "https://-a.com/",
+            "https://a,b.com/",
+            f"https://{'a' * 64}.com/",
+            f"https://{'a.' * 127}com/",
+        ),
+    ],
+)
+def test_a_host_that_could_never_be_looked_up_is_refused(url: str) -> None:
+    with pytest.raises(InvalidRequest):
+        checked_url(url, ALLOWED)
+
+
+@pytest.mark.parametrize("url", ["https://bücher.example/", "https://xn--bcher-kva.example/", "https://a_b.example./x"])
+def test_names_in_any_script_and_with_a_dot_at_the_end_are_hosts(url: str) -> None:
+    assert checked_url(url, ALLOWED) == url

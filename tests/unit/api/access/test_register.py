@@ -10,6 +10,7 @@ import pytest
 from pydantic import SecretStr
 
 import api.access.register
+from api.access.caller import NO_LIMITS
 from api.access.register import KeyRegister
 from shared.access import RouteGroup, Scope
 from shared.errors import Forbidden, Unauthenticated
@@ -69,13 +70,20 @@ def test_a_key_whose_hash_begins_alike_is_another_key(tmp_path: Path) -> None:
 
 
 def test_a_key_has_no_more_than_its_tenant(tmp_path: Path) -> None:
-    entry = {"name": "x", "sha256": sha256("k"), "routes": ["embed", "admin"], "models": ["m", "other"]}
+    entry = {"name": "x", "sha256": sha256("k"), "routes": ["embed"]}
     declared = {"name": "a", "keys": [entry], "models": ["m"], "routes": ["embed", "rerank"]}
     register = KeyRegister(NO_KEY, write_keys_file(tmp_path / "keys.yaml", declared))
 
     scope = register.authenticate([b"k"]).scope
 
     assert (scope.routes, scope.models) == (frozenset({RouteGroup.EMBED}), frozenset({"m"}))
+
+
+def test_a_tenant_without_limits_has_nothing_counted(tmp_path: Path) -> None:
+    tenants = [tenant("a", "k", limits={}), tenant("b", "l", limits={"concurrency": 2})]
+    register = KeyRegister(SecretStr("m"), write_keys_file(tmp_path / "keys.yaml", *tenants))
+
+    assert [register.authenticate([key]).limits is NO_LIMITS for key in (b"k", b"l", b"m")] == [True, False, True]
 
 
 def test_a_job_may_use_what_its_tenant_may_now_and_its_key_might_then(tmp_path: Path) -> None:

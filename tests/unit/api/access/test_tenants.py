@@ -11,6 +11,8 @@ from shared.model_config import ConfigurationError
 from shared.queues import Lane
 from tests.helpers.keys_files import sha256, tenant, write_keys_file
 
+KEY = {"name": "x", "sha256": sha256("k")}
+
 
 def test_a_tenant_that_says_nothing_may_use_all_but_the_routes_of_operators(tmp_path: Path) -> None:
     (found,) = read_tenants(write_keys_file(tmp_path / "keys.yaml", tenant("search", "k")))
@@ -42,6 +44,17 @@ def test_a_tenant_may_use_what_it_names(tmp_path: Path) -> None:
         ([tenant("default", "k")], "the tenant of MILLRACE_API_KEY is called 'default'; take another name"),
         ([{"name": "a", "keys": [{"name": "x", "sha256": "mr_plain"}]}], r"keys\.0\.sha256: String should match"),
         ([{"name": "a", "keys": [{"name": "x", "sha256": sha256(k)} for k in "kl"]}], "two keys of one name"),
+        (
+            [{**tenant("a", "k"), "keys": [{**KEY, "routes": ["admin"]}]}],
+            "key x names admin in routes, which its tenant",
+        ),
+        ([{**tenant("a", "k"), "keys": [{**KEY, "models": ["n"]}], "models": ["m"]}], "key x names n in models"),
+        ([{**tenant("a", "k"), "keys": [{**KEY, "lanes": ["bulk"]}], "lanes": ["interactive"]}], "names bulk in lanes"),
+        (
+            [tenant("a", "k", limits={"requests": "many"})],
+            r"limits\.requests: Value error, must be an amount per interval",
+        ),
+        ([tenant("a", "k", limits={"concurrency": 0})], r"limits\.concurrency: Input should be greater than"),
     ],
 )
 def test_a_wrong_file_is_refused_in_one_sentence(tmp_path: Path, tenants: list[Any], sentence: str) -> None:

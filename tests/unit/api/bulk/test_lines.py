@@ -1,8 +1,12 @@
 """Bytes in any pieces give the same lines."""
 
 import itertools
+import sys
+from types import FrameType
+from typing import Any
 
 import orjson
+import pytest
 from hypothesis import example, given
 from hypothesis import strategies as st
 
@@ -20,10 +24,10 @@ def lines(pieces: list[bytes], most_bytes: int = MOST) -> list[bytes]:
 def expected(body: bytes) -> list[bytes]:
     """The same, of the body as a whole."""
     found = []
-    for line in body.split(b"\n"):
+    for line in (line.lstrip(b" \t\r") for line in body.split(b"\n")):
         if len(line) > MOST:
             found.append(b'{"$too_long":%d}\n' % len(line))
-        elif line.strip(b" \t\r"):
+        elif line:
             found.append(line + b"\n")
     return found
 
@@ -47,6 +51,24 @@ def test_the_last_line_needs_no_newline() -> None:
 
 def test_blank_lines_are_left_out() -> None:
     assert lines([b"\n \n\r\n\t\none\r\n\n"]) == [b"one\r\n"]
+
+
+@pytest.mark.parametrize("blank", [b"\n", b" \n", b"\r\n", b" "])
+def test_blank_lines_cost_what_their_bytes_cost_and_not_so_much_a_line(blank: bytes) -> None:
+    splitter, calls = LineSplitter(MOST), 0
+
+    def count(frame: FrameType, event: str, argument: Any) -> None:
+        nonlocal calls
+        calls += 1
+
+    piece = blank * (65_536 // len(blank))
+    sys.setprofile(count)
+    try:
+        for _ in range(16):
+            assert splitter.feed(piece) == []
+    finally:
+        sys.setprofile(None)
+    assert calls < 1000
 
 
 def test_a_line_of_exactly_the_most_bytes_is_kept_and_one_more_is_not() -> None:

@@ -1,0 +1,60 @@
+"""Whose turn it is: requests that wait for the same workers go round, one part of each at a time.
+
+A request of two thousand texts is cut into parts of about one batch each; one of a single text that comes behind it waits
+for one of them, not for all.
+"""
+
+from collections import deque
+from collections.abc import Iterable
+from typing import Generic, Protocol, TypeVar
+
+
+class Part(Protocol):
+    """What has to be known of a part."""
+
+    @property
+    def tokens(self) -> int:
+        """What it costs, roughly."""
+        ...
+
+    @property
+    def is_given_up(self) -> bool:
+        """Whether nobody waits for it any more."""
+        ...
+
+
+PartT = TypeVar("PartT", bound=Part)
+
+
+class Turns(Generic[PartT]):
+    """The parts that wait, request by request. A request's parts keep their order."""
+
+    def __init__(self) -> None:
+        self._requests: deque[deque[PartT]] = deque()
+
+    def add(self, parts: Iterable[PartT]) -> None:
+        """Let a request wait: its first part behind everybody else's next one."""
+        self._requests.append(deque(parts))
+
+    def __bool__(self) -> bool:
+        return bool(self._requests)
+
+    def take(self, budget: int) -> list[PartT]:
+        """Remove and return the next parts that fit the token budget together, at least one; those given up are dropped."""
+        together: list[PartT] = []
+        tokens = 0
+        while self._requests:
+            parts = self._requests[0]
+            while parts and parts[0].is_given_up:
+                parts.popleft()
+            if not parts:
+                self._requests.popleft()
+                continue
+            tokens += parts[0].tokens
+            if together and tokens > budget:
+                break
+            together.append(parts.popleft())
+            self._requests.popleft()
+            if parts:
+                self._requests.append(parts)
+        return together
