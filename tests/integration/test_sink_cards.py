@@ -99,7 +99,7 @@ def test_what_a_sink_cannot_take_is_refused_before_the_work(client: httpx.Client
     for options in TAKEN:
         assert client.post("/v1/jobs", json=options).status_code == 201, options
     assert len(client.get("/v1/jobs").json()["data"]) == len(TAKEN)
-    assert worker.log().count("sink_not_opened") == 4
+    assert worker.log().count("sink_refused") == 4
 
 
 def test_without_a_callback_worker_a_declared_sink_is_taken_as_it_is(client: httpx.Client) -> None:

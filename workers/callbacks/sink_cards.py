@@ -84,7 +84,7 @@ class SinkCards:
         """Publish them until cancelled."""
         for unusable in self._cards:
             if unusable.fault:
-                log.warning("sink_not_opened", sink=unusable.name, reason=unusable.fault)
+                log.warning("sink_refused", sink=unusable.name, reason=unusable.fault)
         reachable = True
         while True:
             try:
