@@ -173,6 +173,8 @@ class Job(Record):
     callbacks_pending: int = 0
     #: Why no more callbacks are sent; empty while they are.
     callbacks_stopped: str = ""
+    #: The end (`events.mark_of_end`) that others than its own receivers were told of.
+    callbacks_announced: str = ""
 
     @property
     def id(self) -> str:

@@ -86,7 +86,7 @@ class Sender:
         """Send a callback.
 
         Args:
-            url: As `webhooks.checked_url` took it.
+            url: As `webhook_urls.checked_url` took it.
             body: As it is signed.
             headers: Its type, its signature.
 
