@@ -339,6 +339,36 @@ def test_a_network_can_be_allowed(start: Start, receiver: Receiver) -> None:
     assert callbacks.wait_until_sent().callbacks_delivered == 2
 
 
+def test_https_to_a_port_that_speaks_plain_http_is_told_as_such(start: Start, receiver: Receiver) -> None:
+    # Given
+    callbacks = start(webhook_retries_s="")
+    url = receiver.url.replace("http://", "https://")
+
+    # When
+    callbacks.job(segments=1, endpoint=callbacks.endpoint(url, events=["job.results"]).id)
+
+    # Then
+    assert callbacks.wait_until_sent().callbacks_dead == 1
+    assert "no TLS connection" in callbacks.log()
+    assert "does the receiver speak https on that port?" in callbacks.log()
+
+
+def test_a_sink_that_can_never_work_is_named_at_the_start(start: Start, tmp_path: Path) -> None:
+    # Given
+    sinks = tmp_path / "sinks.yaml"
+    sinks.write_text(
+        "sinks:\n  unsigned: {type: webhook, url: 'https://a.example'}\n  open: {type: qdrant, url: 'http://q'}\n"
+    )
+
+    # When
+    callbacks = start(sinks_file=sinks)
+
+    # Then
+    (said,) = [line for line in callbacks.log().splitlines() if "sink_refused" in line]
+    assert "unsigned" in said
+    assert "it needs the option `secret`" in said
+
+
 def test_a_proxy_of_the_environment_is_not_used(
     start: Start, receiver: Receiver, monkeypatch: pytest.MonkeyPatch
 ) -> None:

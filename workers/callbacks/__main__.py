@@ -43,6 +43,7 @@ def main() -> int:
         courier = Courier(settings, redis, loop, configured_sinks(settings.sinks_file), metrics)
     except (ConfigurationError, StorageUnavailable) as err:
         return _give_up(str(err), os.EX_CONFIG)
+    courier.check_sinks()
     loop.start()
     lease = Lease(redis, worker, courier.measure)
     try:

@@ -109,6 +109,16 @@ class Courier:
             log.info("callback_delivered", **facts)
         return verdict
 
+    def check_sinks(self) -> None:
+        """Log which of the operator's sinks can never work, before a job finds out; the others are served all the same."""
+        for name, config in self._configs.items():
+            try:
+                plugin = self._plugin(config)
+                if all(config.declares(option) for option in plugin.caller_options):
+                    plugin.open(config.options(os.environ), self._tools).close()
+            except ConfigurationError as err:
+                log.warning("sink_refused", sink=name, reason=str(err))
+
     async def measure(self) -> None:
         """Write the gauge of what is waiting."""
         self._metrics.gauge("millrace_pending_callbacks").set(await self._events.waiting())
@@ -160,15 +170,19 @@ class Courier:
         config = self._configs.get(name)
         if config is None:
             raise ConfigurationError("it is not declared in sinks.yaml (MILLRACE_SINKS_FILE)")
-        plugin = self._plugins.get(config.kind)
-        if plugin is None:
-            raise ConfigurationError(f"there is no type {config.kind!r}; there are: {', '.join(self._plugins)}")
+        plugin = self._plugin(config)
         given = job.spec.delivery.sink_options
         known = orjson.dumps([name, given], option=orjson.OPT_SORT_KEYS)
         if known not in self._open:
             options = config.merged(given, plugin.caller_options, os.environ)
             self._open.setdefault(known, plugin.open(options, self._tools))
         return self._open[known]
+
+    def _plugin(self, config: SinkConfig) -> Sink:
+        plugin = self._plugins.get(config.kind)
+        if plugin is None:
+            raise ConfigurationError(f"there is no type {config.kind!r}; there are: {', '.join(self._plugins)}")
+        return plugin
 
     def _stop(self, event: Event, target: Target, failure: DeliveryFailed) -> str:
         """Disable an endpoint that wants nothing any more; what the job says then that names it, else empty."""
