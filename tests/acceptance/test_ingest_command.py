@@ -397,6 +397,36 @@ def test_files_without_text_are_told_at_the_end(service: Service, tmp_path: Path
     assert f"2 files without any text left out: {folder / 'b.txt'}, {folder / 'c.md'}" in command.said
 
 
+def test_the_example_of_the_documentation_prints_what_it_says(service: Service, tmp_path: Path) -> None:
+    # Given the page's commands and its script
+    page = (DOCS / "bulk.md").read_text().split("## A corpus, end to end")[1].split("### Ctrl-C")[0]
+    consoles = re.findall(r"```console\n(.+?)\n```", page, re.DOTALL)
+    (script,) = re.findall(r"```python\n(.+?)\n```", page, re.DOTALL)
+    (tmp_path / "search.py").write_text(script.replace("http://127.0.0.1:8080", service.url))
+    (tmp_path / "LICENSE").write_text((ROOT / "LICENSE").read_text())
+    commands = {"millrace": f"{sys.executable} -m millrace.cli", "python": sys.executable, "head": "head"}
+
+    # When they are typed
+    said = []
+    for words in re.findall(r"^\$ (\w+) (.+)$", "\n".join(consoles), re.MULTILINE):
+        url = f" --url {service.url}" if words[0] == "millrace" else ""
+        typed = f"{commands[words[0]]} {words[1]}{url}"
+        environment = {**os.environ, "PYTHONPATH": str(ROOT)}
+        ended = subprocess.run(
+            typed, shell=True, cwd=tmp_path, env=environment, capture_output=True, text=True, check=True, timeout=120
+        )
+        said += [*ended.stdout.splitlines(), *ended.stderr.splitlines()[-1:]]
+
+    # Then they say what the page says; its bars are a terminal's, and the time is this machine's
+    shown = [line for line in "\n".join(consoles).splitlines() if not line.startswith("$") and "\u2501" not in line]
+    assert [_without_times(line) for line in said] == [_without_times(line) for line in shown]
+
+
+def _without_times(line: str) -> str:
+    """Without seconds, and scores to two decimals: the last digits differ between processors."""
+    return re.sub(r"in \d+ s", "in N s", re.sub(r"\d\.\d{3}", lambda found: f"{float(found.group()):.2f}", line))
+
+
 def newest_unfinished(service: Service) -> str:
     """A job whose upload was begun as the command does, and not ended."""
     from millrace.ingest.plan import Plan
