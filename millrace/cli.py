@@ -5,9 +5,7 @@ import os
 import sys
 from collections.abc import Sequence
 
-from millrace.ingest.command import add_arguments
-from shared import __version__
-from shared.settings import Settings, load_or_exit
+_INTERRUPTED = 130
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -16,6 +14,16 @@ def main(arguments: Sequence[str] | None = None) -> int:
     Returns:
         The exit status.
     """
+    try:
+        return _run(arguments)
+    except KeyboardInterrupt:  # while modules are loaded: whatever runs longer has its own answer to it
+        return _INTERRUPTED
+
+
+def _run(arguments: Sequence[str] | None) -> int:
+    # Modules are loaded here and below, so that nothing takes long before the interruption of it is dealt with.
+    from shared.settings import Settings, load_or_exit
+
     options = _parser().parse_args(arguments)
     match options.command:
         case "serve":
@@ -62,6 +70,9 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
 
 def _parser() -> argparse.ArgumentParser:
+    from millrace.ingest.command import add_arguments
+    from shared import __version__
+
     parser = argparse.ArgumentParser(
         prog="millrace",
         description="Embeddings and reranking as a service on a queue.",

@@ -24,7 +24,15 @@ _NAME_WIDTH = 9
 class Part:
     """One process of the service."""
 
-    def __init__(self, name: str, command: Sequence[str], environment: Mapping[str, str], *, plain_log: bool) -> None:
+    def __init__(
+        self,
+        name: str,
+        command: Sequence[str],
+        environment: Mapping[str, str],
+        *,
+        plain_log: bool,
+        orphaned: signal.Signals = signal.SIGKILL,
+    ) -> None:
         """Describe a process.
 
         Args:
@@ -32,11 +40,14 @@ class Part:
             command: Its command line.
             environment: What is added to this process's environment.
             plain_log: Print its lines as they are (JSON logs) instead of behind the prefix.
+            orphaned: What it gets when this process is killed. Draining would hold its port against the next start, for
+                requests that nobody answers any more; what was not finished is recovered as after any death.
         """
         self.name = name
         self._command = list(command)
         self._environment = {**os.environ, **environment}
         self._plain_log = plain_log
+        self._orphaned = orphaned
         self._process: asyncio.subprocess.Process | None = None
         self._readers: list[asyncio.Task[None]] = []
         self._deaths = 0
@@ -57,7 +68,7 @@ class Part:
             stdout=asyncio.subprocess.PIPE,
             stderr=asyncio.subprocess.STDOUT,
             start_new_session=True,  # Ctrl-C reaches the supervisor only, which stops the parts in order
-            preexec_fn=partial(die_with_parent, signal.SIGTERM),  # a killed supervisor leaves no orphans
+            preexec_fn=partial(die_with_parent, self._orphaned),  # a killed supervisor leaves no orphans
             limit=1 << 20,
         )
         if self._process.stdout is None:

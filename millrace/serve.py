@@ -112,7 +112,8 @@ class Supervisor:
             return url
         port = embedded_redis.free_port()
         command = embedded_redis.command(embedded_redis.server_binary(), port, self._settings.state_dir)
-        self._own_redis = self._part("redis", command, {})
+        # Told to end, so that what it was told is on the disk for the next start.
+        self._own_redis = self._part("redis", command, {}, orphaned=signal.SIGTERM)
         await self._own_redis.start()
         url = f"redis://127.0.0.1:{port}/0"
         deadline = time.monotonic() + 60
@@ -155,8 +156,14 @@ class Supervisor:
             if part is not self._own_redis:
                 await part.start()
 
-    def _part(self, name: str, command: Sequence[str], environment: dict[str, str]) -> Part:
-        return Part(name, command, environment, plain_log=self._settings.log_format == "json")
+    def _part(
+        self,
+        name: str,
+        command: Sequence[str],
+        environment: dict[str, str],
+        orphaned: signal.Signals = signal.SIGKILL,
+    ) -> Part:
+        return Part(name, command, environment, plain_log=self._settings.log_format == "json", orphaned=orphaned)
 
     async def _keep_alive(self, part: Part) -> None:
         while True:

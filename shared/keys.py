@@ -19,7 +19,7 @@
 | `millrace:jobs` | sorted set, job to creation (Unix s) | kept | gateway | both |
 | `millrace:batches` | the same, of batches only | kept | gateway | gateway |
 | `millrace:jobs:active` | sorted set, job to minus its priority | until it has finished | gateway | runner |
-| `millrace:jobs:delivering` | set of jobs that have callbacks to send | until they are sent | gateway, runner | runner |
+| `millrace:jobs:delivering` | set of jobs that may have callbacks to send | until they are sent | gateway, runner | runner |
 | `millrace:jobs:bytes` | counter of bytes in the store | kept | gateway, runner | gateway |
 | `millrace:file:<file>` | string, JSON `FileRecord` | until deleted or expired | gateway, runner | both |
 | `millrace:files` | sorted set, file to creation (Unix s) | kept | gateway, runner | both |
@@ -32,9 +32,12 @@
 | `millrace:places:<tenant>` | sorted set, request under way to end of lease (ms) | 15 s, renewed | gateway | gateway |
 | `millrace:usage:<tenant>:<day>` | hash, model and what to number | `usage_ttl_s` after its last change | both | gateway |
 | `millrace:event:<event>` | hash, see `shared.bulk.events` | 7 days after it ended | runner, callback worker | both |
-| `millrace:events:due:<target>` | sorted set, event to due time (ms) | until sent | both | runner |
-| `millrace:events:out:<target>` | sorted set, event to end of lease (ms) | until sent | both | runner |
-| `millrace:events:targets` | sorted set, target to when to look at it (ms) | until sent | both | runner |
+| `millrace:events:due:<lane>` | sorted set, event to due time (ms) | until sent | both | runner |
+| `millrace:events:out:<lane>` | sorted set, event to end of lease (ms) | until sent | both | runner |
+| `millrace:events:targets` | sorted set, lane to when to look at it (ms) | until sent | both | runner |
+| `millrace:events:pace:<lane>` | string, `prompt` or `slow`, see `shared.bulk.lanes` | 1 h | callback worker | runner |
+| `millrace:events:new` | sorted set, event that is out to a new receiver to end of lease (ms) | until sent | both | runner |
+| `millrace:events:slow` | the same of slow receivers | until sent | both | runner |
 """
 
 LEASES = "millrace:leases"
@@ -80,7 +83,9 @@ STORED_BYTES = "millrace:jobs:bytes"
 FILES = "millrace:files"
 WEBHOOKS = "millrace:webhooks"
 SINKS = "millrace:sinks"
-EVENT_TARGETS = "millrace:events:targets"
+EVENT_LANES = "millrace:events:targets"
+#: Events that are out to receivers that are new, and to slow ones.
+EVENTS_TO_NEW, EVENTS_TO_SLOW = "millrace:events:new", "millrace:events:slow"
 
 
 def job(job_id: str) -> str:
@@ -162,11 +167,16 @@ def event(event_id: str) -> str:
     return f"{EVENT_PREFIX}{event_id}"
 
 
-def events_due(target: str) -> str:
+def events_due(lane: str) -> str:
     """Events that wait for their time."""
-    return f"{EVENTS_DUE_PREFIX}{target}"
+    return f"{EVENTS_DUE_PREFIX}{lane}"
 
 
-def events_out(target: str) -> str:
+def events_out(lane: str) -> str:
     """Events that are with a callback worker."""
-    return f"{EVENTS_OUT_PREFIX}{target}"
+    return f"{EVENTS_OUT_PREFIX}{lane}"
+
+
+def events_pace(lane: str) -> str:
+    """How soon its receiver answers."""
+    return f"millrace:events:pace:{lane}"

@@ -368,15 +368,24 @@ def main() -> None:
     try:
         engine = Engine(options)
     except ConfigurationError as err:
-        send_ready(connection, EngineFailed(str(err)))
+        _tell(connection, EngineFailed(str(err)))
         return
     models = [
         EngineModel(model.card, model.input_format, ranges)
         for model, ranges in zip(engine.models, engine.int8_ranges, strict=True)
     ]
     ready = EngineReady(devices.name(engine.device), models, engine.batches_in_flight, engine.parallel)
-    send_ready(connection, ready)
-    _Server(connection, engine).serve()
+    if _tell(connection, ready):
+        _Server(connection, engine).serve()
+
+
+def _tell(connection: Connection, ready: EngineReady | EngineFailed) -> bool:
+    """Answer the worker; False when it was stopped while the models were loaded, which is no fault of the engine's."""
+    try:
+        send_ready(connection, ready)
+    except ConnectionError:
+        return False
+    return True
 
 
 if __name__ == "__main__":

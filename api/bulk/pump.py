@@ -12,8 +12,9 @@ from uuid import uuid4
 from redis.asyncio import Redis
 from redis.exceptions import RedisError
 
-from shared.bulk.events import EventTable, EventType, NewEvent, Target, TargetKind, mark_of_end
+from shared.bulk.events import EventTable, EventType, NewEvent, Receiver, mark_of_end, type_of_end
 from shared.bulk.jobs import Job, Kind, WebhookEndpoint
+from shared.bulk.lanes import Bounds
 from shared.bulk.settings import WebhookSettings
 from shared.bulk.table import JobTable
 from shared.bulk.webhooks import WebhookRegistry, why_stopped
@@ -29,8 +30,8 @@ MOST_PENDING = 32
 MOST_DEAD = 1_000
 #: Messages that wait for callback workers before no more are added; without workers they would only grow old.
 _MOST_QUEUED = 1_000
-#: Targets that are looked at in one go.
-_MOST_TARGETS = 100
+#: Lanes that are looked at in one go.
+_MOST_LANES = 100
 #: Pause between two looks, in seconds: while there is something to do, and while there is not.
 _BUSY_S, _IDLE_S = 0.05, 0.25
 
@@ -47,7 +48,8 @@ class CallbackPump:
     def __init__(self, redis: Redis, table: JobTable, settings: WebhookSettings) -> None:
         self._redis = redis
         self._table = table
-        self._settings = settings
+        self._lease_s = settings.webhook_lease_s
+        self._bounds = Bounds.of(threads=settings.callback_threads, concurrency=settings.webhook_concurrency)
         self._events = EventTable(redis)
         self._registry = WebhookRegistry(redis, settings.allowed_webhook_hosts())
         self._origin = f"pump-{uuid4().hex[:8]}"
@@ -71,7 +73,7 @@ class CallbackPump:
             await asyncio.sleep(_BUSY_S if busy else _IDLE_S)
 
     async def step(self) -> bool:
-        """Look once at all jobs and all targets; whether there was something to do."""
+        """Look once at all jobs and all lanes; whether there was something to do."""
         made = 0
         for job_id in await self._table.delivering():
             made += await self._walk(job_id)
@@ -83,8 +85,10 @@ class CallbackPump:
         if job is None:
             await self._table.delivered(job_id)
             return 0
+        if job.state.is_final:
+            await self._announce(job)
         webhook, stopped = await self._webhook(job)
-        sink = Target(TargetKind.SINK, job.spec.delivery.sink) if job.spec.delivery.sink else None
+        sink = Receiver.sink(job.spec.delivery.sink) if job.spec.delivery.sink else None
         if job.callbacks_dead >= MOST_DEAD:
             stopped, webhook, sink = f"{job.callbacks_dead:,} callbacks were given up", None, None
         if stopped and stopped != job.callbacks_stopped:
@@ -93,10 +97,10 @@ class CallbackPump:
         if stopped and sink is None:
             await self._table.delivered(job.id)
             return 0
-        receivers: list[Target] = []
+        receivers: list[Receiver] = []
         if job.spec.kind is Kind.INGEST:
             receivers = [sink] if sink else []
-            receivers += [_target(webhook)] if webhook and _wants(webhook, EventType.RESULTS) else []
+            receivers += [Receiver.webhook(webhook)] if webhook and _wants(webhook, EventType.RESULTS) else []
         made = await self._make_results(job, receivers)
         if made == 0 and job.state.is_final and job.callbacks_pending == 0:
             await self._make_final(job, webhook)
@@ -112,7 +116,7 @@ class CallbackPump:
             return None, f"webhook endpoint {endpoint_id} was deleted"
         return endpoint, why_stopped(endpoint_id, endpoint.disabled) if endpoint.disabled else ""
 
-    async def _make_results(self, job: Job, receivers: Sequence[Target]) -> int:
+    async def _make_results(self, job: Job, receivers: Sequence[Receiver]) -> int:
         """Events of the segments that are done, in order; a job that ended early has some behind the first that is not."""
         room = (MOST_PENDING - job.callbacks_pending) // max(1, len(receivers))
         if not receivers or room <= 0:
@@ -131,19 +135,30 @@ class CallbackPump:
         """The event that says how a job ended: after all that carry its results."""
         events: list[NewEvent] = []
         if webhook is not None:
-            event = NewEvent.of_end(job, _target(webhook))
+            event = NewEvent.of_end(job, Receiver.webhook(webhook))
             events = [event] if _wants(webhook, event.type) else []
         await self._events.emit(job, events, cursor=job.callback_cursor, now=time.time(), final=mark_of_end(job))
+
+    async def _announce(self, job: Job) -> None:
+        """Tell those who want to hear of every job how this one ended; the job's own receivers are told by it."""
+        mark = mark_of_end(job)
+        if job.callbacks_announced == mark:
+            return
+        subscribed = await self._registry.subscribed(type_of_end(job), tenant=job.spec.tenant)
+        events = [
+            NewEvent.of_end(job, Receiver.webhook(endpoint))
+            for endpoint in subscribed
+            if endpoint.id != job.spec.delivery.endpoint
+        ]
+        await self._events.emit(job, events, cursor=job.callback_cursor, now=time.time(), final=mark, own=False)
 
     async def _publish(self) -> int:
         """Ask the callback workers for what is due; how much."""
         if int(await self._redis.llen(CALLBACK_QUEUE)) >= _MOST_QUEUED:
             return 0
         messages: list[bytes] = []
-        for target in await self._events.due_targets(most=_MOST_TARGETS):
-            leased = await self._events.lease(
-                target, slots=self._settings.webhook_concurrency, lease_s=self._settings.webhook_lease_s
-            )
+        for lane in await self._events.due_lanes(most=_MOST_LANES):
+            leased = await self._events.lease(lane, bounds=self._bounds, lease_s=self._lease_s)
             for event_id, token in leased:
                 self._published += 1
                 task_id = f"{self._origin}-{self._published}"
@@ -151,10 +166,6 @@ class CallbackPump:
         if messages:
             await self._redis.lpush(CALLBACK_QUEUE, *messages)
         return len(messages)
-
-
-def _target(endpoint: WebhookEndpoint) -> Target:
-    return Target(TargetKind.WEBHOOK, endpoint.id)
 
 
 def _wants(endpoint: WebhookEndpoint, kind: EventType) -> bool:

@@ -29,6 +29,10 @@ _TAG = "webhooks"
 _BODY_BYTES = 64 * 1024
 #: Longest list in a body that is worth validating.
 _MOST_TYPES = 1_000
+_SUBSCRIPTION = (
+    "Types of events that it gets: those that say how a batch or a job ended, of each one; `job.results` of those jobs "
+    "that name it."
+)
 
 
 class CreateEndpoint(BaseModel):
@@ -38,7 +42,7 @@ class CreateEndpoint(BaseModel):
 
     name: str = Field(min_length=1, max_length=256)
     url: str
-    event_types: list[str]
+    event_types: list[str] = Field(min_length=1, description=_SUBSCRIPTION)
     secret: str | None = Field(None, description="Your own signing secret, `whsec_...`; a fresh one when absent.")
 
 
@@ -49,7 +53,7 @@ class UpdateEndpoint(BaseModel):
 
     name: str | None = Field(None, min_length=1, max_length=256)
     url: str | None = None
-    event_types: list[str] | None = None
+    event_types: list[str] | None = Field(None, min_length=1, description=_SUBSCRIPTION)
 
 
 class RotateSecret(BaseModel):
@@ -75,7 +79,7 @@ class EndpointObject(BaseModel):
     object: Literal["webhook_endpoint"] = "webhook_endpoint"
     name: str
     url: str
-    event_types: list[str] = Field(description="Types of events that it gets; all when empty.")
+    event_types: list[str] = Field(description=_SUBSCRIPTION)
     created_at: int
     updated_at: int | None = None
     signing_secret_hint: str

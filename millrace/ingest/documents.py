@@ -29,17 +29,19 @@ class Columns:
         """Whether a line that has the service's own fields can stay as it is."""
         return self == Columns() or self == Columns(id=_ID)
 
+    def asked_for(self) -> list[tuple[str, str]]:
+        """The fields that there have to be, and the option that chooses each."""
+        identity = [(self.id, "--id-field")] if self.id else []
+        return [(self.text, "--text-field"), *identity, *((name, "--metadata-fields") for name in self.metadata or ())]
+
     def check(self, names: Collection[str], where: str) -> None:
         """See that a table has the columns that were asked for.
 
         Raises:
             InputProblem: One is missing.
         """
-        for name in (self.text, *([self.id] if self.id else []), *(self.metadata or ())):
+        for name, option in self.asked_for():
             if name not in names:
-                option = (
-                    "--text-field" if name == self.text else "--id-field" if name == self.id else "--metadata-fields"
-                )
                 raise InputProblem(f"{where} has no column {name!r}, only {listed(names)}; choose with {option}")
 
     def wanted(self, names: Collection[str]) -> list[str]:

@@ -43,6 +43,17 @@ def job_options(options: argparse.Namespace, plan: Plan) -> dict[str, Any]:
     return {name: value for name, value in wanted.items() if value is not None}
 
 
+def refuse_of_resumed(options: argparse.Namespace) -> None:
+    """Refuse what a job that has begun cannot be told any more.
+
+    Raises:
+        InputProblem: It is asked for.
+    """
+    for name in ("webhook", "sink", "sink_options"):
+        if getattr(options, name):
+            raise InputProblem(f"--{name.replace('_', '-')} is for new jobs; leave it out to resume one")
+
+
 def _object(text: str) -> dict[str, Any]:
     try:
         value = orjson.loads(text)

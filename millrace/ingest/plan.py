@@ -24,6 +24,10 @@ class Plan:
     encoding: str | None = None
     kinds: str | None = None
     precision: str | None = None
+    model: str | None = None
+    dimensions: int | None = None
+    truncate: bool | None = None
+    priority: int | None = None
     #: Digest of the files' names, and how many there are.
     names: str = ""
     files: int = 0
@@ -61,6 +65,16 @@ class Plan:
             if given is not None and given != begun:
                 was = f"with {option} {begun}" if begun is not None else f"without {option}"
                 raise InputProblem(f"the job was begun {was}; leave {option} out to resume it")
+
+    def check_foreign(self) -> None:
+        """See that options of a resumed ingest that was begun by something else than this command say nothing about the job.
+
+        Raises:
+            InputProblem: One does.
+        """
+        for name in ("model", "dimensions", "truncate", "priority"):
+            if getattr(self, name) is not None:
+                raise InputProblem(f"--{name} is for new jobs; leave it out to resume one")
 
     def check_files(self, names: Sequence[str]) -> None:
         """See that the files are those that it was begun with.

@@ -6,7 +6,7 @@ from typing import IO, Any
 
 import orjson
 
-from millrace.ingest.documents import LONGEST_DOCUMENT_BYTES, Reading, listed
+from millrace.ingest.documents import LONGEST_DOCUMENT_BYTES, Columns, Reading, listed
 from millrace.ingest.problems import InputProblem
 from millrace.ingest.sources import Source
 
@@ -21,11 +21,11 @@ def read_ndjson(source: Source, reading: Reading) -> Iterator[bytes]:
     A line that is no document is sent as it is: the service makes an error of it, which stands in the results.
 
     Raises:
-        InputProblem: None of the first lines has a text, so the field is the wrong one.
+        InputProblem: None of the first lines has a text, or a field that was asked for, so the name is the wrong one.
     """
     with source.binary() as file:
         lines = _lines(file, source.name)
-        for line in chain(_first_lines(lines, reading.columns.text, source.name), lines):
+        for line in chain(_first_lines(lines, reading.columns, source.name), lines):
             record = None if reading.columns.are_default else _record(line)
             yield line if record is None else reading.columns.line(record)
 
@@ -42,19 +42,21 @@ def _lines(file: IO[bytes], name: str) -> Iterator[bytes]:
             yield stripped
 
 
-def _first_lines(lines: Iterator[bytes], field: str, name: str) -> list[bytes]:
-    """The lines up to the first that has a text; no more, because a pipe may give them slowly."""
+def _first_lines(lines: Iterator[bytes], columns: Columns, name: str) -> list[bytes]:
+    """The lines up to where all fields have been seen that were asked for; no more, because a pipe may give them slowly."""
     taken: list[bytes] = []
     fields: dict[str, None] = {}
+    wanted = columns.asked_for()
     for line in islice(lines, _TRIED_LINES):
         taken.append(line)
-        record = _record(line) or {}
-        if field in record:
+        fields |= dict.fromkeys(_record(line) or {})
+        if all(field in fields for field, _ in wanted):
             return taken
-        fields |= dict.fromkeys(record)
     if fields:
+        field, option = next((field, option) for field, option in wanted if field not in fields)
+        lines_read = "line" if len(taken) < _TRIED_LINES else f"of the first {_TRIED_LINES} lines"
         raise InputProblem(
-            f"no line of {name} has the field {field!r}, only {listed(fields)}; choose with --text-field"
+            f"no {lines_read} of {name} has the field {field!r}, only {listed(fields)}; choose with {option}"
         )
     if taken:
         raise InputProblem(f"{name} is not NDJSON: none of its first lines is a JSON object")

@@ -53,6 +53,8 @@ class Corpus:
         self.is_rereadable = all(source.is_rereadable for source, _ in self._files)
         #: Names of all files, those of folders too, without the folders.
         self.names = [Path(source.path).name for source, _ in self._files]
+        #: Files that were read and hold no document, by name.
+        self.empty: dict[str, None] = {}
 
     def check(self) -> None:
         """Read the beginning of each file that can be read again.
@@ -64,21 +66,34 @@ class Corpus:
             if source.is_rereadable:
                 next(self._read(source, read), None)
 
-    def documents(self, start: int = 0) -> Iterator[bytes]:
+    def documents(self, start: int = 0, *, seen: Callable[[bytes], None] | None = None) -> Iterator[bytes]:
         """The documents from number `start` on, as lines of JSON without line ends.
+
+        Args:
+            start: Number of the first one.
+            seen: Called with each that stands before it.
 
         Raises:
             InputProblem: A file cannot be read.
         """
         documents = chain.from_iterable(self._read(source, read) for source, read in self._files)
-        skipped = sum(1 for _ in islice(documents, start))
+        skipped = 0
+        for document in islice(documents, start):
+            skipped += 1
+            if seen is not None:
+                seen(document)
         if skipped < start:
             raise InputProblem(f"the files hold {skipped:,} documents, and the job has {start:,} of them already")
         return documents
 
     def _read(self, source: Source, read: Callable[[Source, Reading], Iterator[bytes]]) -> Iterator[bytes]:
+        is_empty = True
         try:
-            yield from read(source, self._reading)
+            for document in read(source, self._reading):
+                is_empty = False
+                yield document
+            if is_empty:
+                self.empty[source.name] = None
         except UnicodeDecodeError as err:
             raise InputProblem(f"{source.name} is not {err.encoding}; choose another with --encoding") from err
         except (EOFError, zlib.error) as err:

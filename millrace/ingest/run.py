@@ -13,7 +13,8 @@ from typing import IO, Any
 from millrace.ingest.client import FINAL_STATUSES, Client
 from millrace.ingest.command import DEFAULT_URL, api_key
 from millrace.ingest.interrupts import Interrupts
-from millrace.ingest.job_options import job_options
+from millrace.ingest.job_options import job_options, refuse_of_resumed
+from millrace.ingest.ledger import Ledger
 from millrace.ingest.output_lock import hold
 from millrace.ingest.plan import Plan
 from millrace.ingest.problems import InputProblem, ServiceProblem
@@ -23,7 +24,7 @@ from millrace.ingest.sources import STDIN
 from millrace.ingest.upload import Upload
 from millrace.ingest.watch import Watch
 from millrace.ingest.write_npy import ids_path
-from millrace.ingest.writers import Writer, check_output, open_writer
+from millrace.ingest.writers import Writer, check_output, discard, open_writer, unfinished
 
 _DONE, _FAILED, _WRONG_INPUT, _SOME_FAILED, _INTERRUPTED = 0, 1, 2, 3, 130
 
@@ -65,6 +66,10 @@ class _Run:
         self._job: dict[str, Any] | None = None
         self._upload: Upload | None = None
         self._writer: Writer | None = None
+        self._corpus: Corpus | None = None
+        #: Beside the output; one that lies there already goes on with it.
+        self._ledger: Ledger | None = None
+        self._goes_on = False
         self._watch: Watch | None = None
         self._display: Display | None = None
         self._lock: IO[str] | None = None
@@ -131,6 +136,7 @@ class _Run:
         self._job, secret = self._client.create_job(job_options(options, plan.for_files(corpus.names)))
         if secret is not None:
             say(f"Callbacks are signed with {secret}; it is not shown again.")
+        self._ledger = Ledger(self._output, self._job["id"]) if self._output else None
         self._begin_upload(corpus, chain([first], documents))
         self._open_output(plan)
 
@@ -144,6 +150,13 @@ class _Run:
         begun = Plan.of_job(job)
         plan = asked if begun is None else begun
         plan.check_resumed(asked)
+        if begun is None:
+            asked.check_foreign()
+        refuse_of_resumed(options)
+        if self._output:
+            check_output(self._output, kinds=plan.kind_list(), overwrite=True)
+            known = None if options.overwrite else unfinished(self._output, job_id)
+            self._ledger, self._goes_on = known or Ledger(self._output, job_id), known is not None
         if job["status"] in ("failed", "cancelled", "expired"):
             job = self._client.resume(job_id)
         if not job["input_complete"]:
@@ -151,7 +164,8 @@ class _Run:
                 raise InputProblem("the upload is not complete; give the same FILEs again")
             corpus = Corpus(options.files, plan.reading(), file_format=plan.format)
             plan.check_files(corpus.names)
-            documents = corpus.documents(job["counts"]["received"])
+            seen = self._ledger.seen if self._ledger else None
+            documents = corpus.documents(job["counts"]["received"], seen=seen)
             self._job = job
             self._begin_upload(corpus, documents)
         self._job = job
@@ -159,15 +173,17 @@ class _Run:
 
     def _begin_upload(self, corpus: Corpus, documents: Iterator[bytes]) -> None:
         job = self._known_job()
-        self._upload = Upload(self._client, job["id"], corpus, documents, job["counts"]["received"])
+        self._corpus = corpus
+        self._upload = Upload(self._client, job["id"], corpus, documents, job["counts"]["received"], self._ledger)
 
     def _open_output(self, plan: Plan) -> None:
-        if self._output:
-            if self._options.resume:
-                check_output(self._output, kinds=plan.kind_list(), overwrite=True)
+        if self._output and self._ledger:
+            if not self._goes_on:
+                discard(self._output)
+            self._ledger.write()
             self._writer = open_writer(
                 self._output,
-                resume=bool(self._options.resume),
+                resume=self._goes_on,
                 precision=plan.number_format(),
                 kinds=plan.kind_list(),
             )
@@ -193,6 +209,7 @@ class _Run:
         if self._options.no_wait:
             sys.stdout.write(f"{job_id}\n")
             say(f"{counts['received']:,} documents are sent; {self._to_get_results(job_id)}")
+            self._tell_empty_files()
             return _DONE
         made = ""
         if self._writer:
@@ -203,16 +220,25 @@ class _Run:
             say(f"the job is {job['status']}{why}")
             self._tell_how_to_resume(job)
             return _FAILED
+        if self._ledger:
+            self._ledger.remove()
         seconds = time.monotonic() - self._started
         done = counts["completed"] + counts["failed"]
         say(f"{done:,} documents, {job['tokens']:,} tokens, in {duration(seconds)}.{made}")
         if counts["failed"]:
             say(f"{counts['failed']:,} of them have an error and no vectors: see `error` in {self._error_place(job)}")
+        self._tell_empty_files()
         if self._writer is None:
             say(self._to_get_results(job_id))
         elif not (self._options.keep_job or job["callbacks"]["endpoint"] or job["callbacks"]["sink"]):
             self._delete(job_id)
         return _SOME_FAILED if counts["failed"] else _DONE
+
+    def _tell_empty_files(self) -> None:
+        if self._corpus and self._corpus.empty:
+            names, count = list(self._corpus.empty), len(self._corpus.empty)
+            shown = ", ".join(names[:3]) + (f" and {count - 3:,} more" if count > 3 else "")
+            say(f"{count:,} file{'s' if count > 1 else ''} without any text left out: {shown}")
 
     def _error_place(self, job: dict[str, Any]) -> str:
         if self._output is None:

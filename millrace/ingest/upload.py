@@ -5,6 +5,7 @@ import threading
 from collections.abc import Iterator
 
 from millrace.ingest.client import Client, Conflict
+from millrace.ingest.ledger import Ledger
 from millrace.ingest.problems import ServiceProblem
 from millrace.ingest.readers import Corpus
 
@@ -25,7 +26,15 @@ class _Moved(Exception):
 class Upload(threading.Thread):
     """Sends a corpus to a job, from the document on that the job does not have yet."""
 
-    def __init__(self, client: Client, job_id: str, corpus: Corpus, documents: Iterator[bytes], start: int) -> None:
+    def __init__(
+        self,
+        client: Client,
+        job_id: str,
+        corpus: Corpus,
+        documents: Iterator[bytes],
+        start: int,
+        ledger: Ledger | None = None,
+    ) -> None:
         """Prepare it.
 
         Args:
@@ -34,12 +43,14 @@ class Upload(threading.Thread):
             corpus: Where they come from.
             documents: The first ones to be sent.
             start: Number of the first of them.
+            ledger: Where what has arrived is written down; it has seen what stands before them.
         """
         super().__init__(name="upload", daemon=True)
         self._client = client
         self._job_id = job_id
         self._corpus = corpus
         self._documents = documents
+        self._ledger = ledger
         #: Documents that have arrived, and bytes of them that were sent.
         self.sent = start
         self.sent_bytes = 0
@@ -77,7 +88,11 @@ class Upload(threading.Thread):
                         f"the job has {moved.received:,} documents only, and a pipe cannot be read again"
                     ) from moved
                 self.sent = moved.received
-                self._documents = self._corpus.documents(moved.received)
+                if self._ledger:
+                    self._ledger.restart()
+                self._documents = self._corpus.documents(
+                    moved.received, seen=self._ledger.seen if self._ledger else None
+                )
             else:
                 self.is_complete = True
                 return
@@ -90,17 +105,23 @@ class Upload(threading.Thread):
             except Conflict as err:
                 # Sent twice, because the first answer was lost or its connection is still being read.
                 status, arrived = self._arrived(part, err)
+                self._note(part[:arrived])
                 part = part[arrived:]
-                self.sent += arrived
                 if not part and not (is_last and status == "receiving"):
                     return
                 conflict = err
                 self._client.stopped.wait(_CONFLICT_PAUSE_S)
             else:
-                self.sent += len(part)
+                self._note(part)
                 self.sent_bytes += len(body)
                 return
         raise conflict
+
+    def _note(self, documents: list[bytes]) -> None:
+        """Documents have arrived."""
+        self.sent += len(documents)
+        if self._ledger:
+            self._ledger.sent(documents)
 
     def _arrived(self, part: list[bytes], err: Conflict) -> tuple[str, int]:
         """The job's status, and how many documents of a part it has."""

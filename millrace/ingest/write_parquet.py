@@ -80,13 +80,13 @@ class ParquetWriter:
                         writer.write_table(_as(file.read_row_group(group), schema, self._pa))
         merged.replace(self._path)
         # In one step, so that a part of the parts is never taken for all of them.
-        done = _done_path(self._path)
+        done = done_path(self._path)
         self._parts.rename(done)
         shutil.rmtree(done)
         return f"{self.next_index:,} rows in {len(parts)} row group{'s' if len(parts) != 1 else ''}"
 
     def _recover(self) -> None:
-        shutil.rmtree(_done_path(self._path), ignore_errors=True)
+        shutil.rmtree(done_path(self._path), ignore_errors=True)
         for torn in self._parts.glob("*.tmp"):
             torn.unlink()
         if self._path.exists() and not any(self._parts.glob("*.parquet")):
@@ -158,7 +158,8 @@ def parts_path(path: Path) -> Path:
     return path.with_name(f"{path.name}.parts")
 
 
-def _done_path(path: Path) -> Path:
+def done_path(path: Path) -> Path:
+    """The folder that the parts become when they have been put together."""
     return path.with_name(f"{path.name}.parts-done")
 
 

@@ -1,6 +1,7 @@
 -- Tells a worker what to deliver, and renews its lease, unless the event has been given to another since.
 --
 -- KEYS[1] hash of the event
+-- KEYS[2, 3] sorted sets of events that are under way to new receivers, and to slow ones
 -- ARGV[1] event
 -- ARGV[2] token of the lease
 -- ARGV[3] how long the worker may be silent, ms
@@ -10,10 +11,13 @@
 if redis.call('HGET', KEYS[1], 'lease') ~= ARGV[2] or redis.call('HGET', KEYS[1], 'state') ~= 'pending' then
     return {}
 end
-local out = ARGV[4] .. redis.call('HGET', KEYS[1], 'target')
+local out = ARGV[4] .. (redis.call('HGET', KEYS[1], 'lane') or redis.call('HGET', KEYS[1], 'target'))
 if not redis.call('ZSCORE', out, ARGV[1]) then
     return {}
 end
 local time = redis.call('TIME')
-redis.call('ZADD', out, 'XX', time[1] * 1000 + math.floor(time[2] / 1000) + ARGV[3], ARGV[1])
+local ends = time[1] * 1000 + math.floor(time[2] / 1000) + ARGV[3]
+for _, set in ipairs({out, KEYS[2], KEYS[3]}) do
+    redis.call('ZADD', set, 'XX', ends, ARGV[1])
+end
 return redis.call('HGETALL', KEYS[1])

@@ -2,7 +2,7 @@
 --
 -- KEYS[1] hash of the job
 -- KEYS[2] hash of the event
--- KEYS[3] sorted set of targets, by when to look at them
+-- KEYS[3] sorted set of lanes, by when to look at them
 -- KEYS[4] list of the job's delivered events
 -- ARGV[1] event
 -- ARGV[2] prefix of the sorted sets of events that wait
@@ -12,14 +12,16 @@ local state = redis.call('HGET', KEYS[2], 'state')
 if (state ~= 'delivered' and state ~= 'dead') or redis.call('EXISTS', KEYS[1]) == 0 then
     return 0
 end
-local target = redis.call('HGET', KEYS[2], 'target')
+local lane = redis.call('HGET', KEYS[2], 'lane') or redis.call('HGET', KEYS[2], 'target')
 local time = redis.call('TIME')
 local now = time[1] * 1000 + math.floor(time[2] / 1000)
-redis.call('ZADD', ARGV[2] .. target, now, ARGV[1])
-redis.call('ZADD', KEYS[3], 'LT', now, target)
+redis.call('ZADD', ARGV[2] .. lane, now, ARGV[1])
+redis.call('ZADD', KEYS[3], 'LT', now, lane)
 redis.call('HSET', KEYS[2], 'state', 'pending', 'attempts', 0)
 redis.call('PERSIST', KEYS[2])
-redis.call('HINCRBY', KEYS[1], 'callbacks_' .. state, -1)
-redis.call('HINCRBY', KEYS[1], 'callbacks_pending', 1)
+if redis.call('HGET', KEYS[2], 'own') ~= '0' then
+    redis.call('HINCRBY', KEYS[1], 'callbacks_' .. state, -1)
+    redis.call('HINCRBY', KEYS[1], 'callbacks_pending', 1)
+end
 redis.call('LREM', KEYS[4], 0, ARGV[1])
 return 1

@@ -1,9 +1,10 @@
 """Events of bulk jobs on their way to webhook endpoints and sinks.
 
-An event is one hash and stands in one of two sorted sets of its target: **due**, with the time at which it is to be sent,
-or **out**, with the end of the lease of the callback worker that has it. The runner moves what is due to out, as many as
-the target has free slots, and asks the callback workers for it by ordinary Celery messages; a worker whose lease ended
-(killed, or its message lost) has its events given out again. The results themselves stay in the store until they are sent.
+An event is one hash and stands in one of two sorted sets of its lane (`shared.bulk.lanes`): **due**, with the time at which
+it is to be sent, or **out**, with the end of the lease of the callback worker that has it. The runner moves what is due to
+out, as many as the lane's receiver has free slots, and asks the callback workers for it by ordinary Celery messages; a
+worker whose lease ended (killed, or its message lost) has its events given out again. The results themselves stay in the
+store until they are sent.
 
 An event's id follows from what it says, so one that is made or sent twice has one `webhook-id`.
 """
@@ -18,7 +19,8 @@ from pydantic import Field
 from redis.asyncio import Redis
 
 from shared import keys, lua
-from shared.bulk.jobs import Job, Kind, Record
+from shared.bulk.jobs import Job, Kind, Record, WebhookEndpoint
+from shared.bulk.lanes import PACE_TTL_S, PROMPT_MS, Bounds, is_bounded, sink_lane, webhook_lane
 
 #: The segment of an event that is about the whole job.
 WHOLE_JOB = -1
@@ -27,6 +29,8 @@ _ATTEMPTS_KEPT = 20
 #: Delivered events of a job that are remembered, and for how long an event that has ended is, in seconds.
 _DELIVERED_KEPT = 100
 _ENDED_TTL_S = 7 * 86_400
+#: ms after which a lane is looked at again for which no slot was free, and those that a slow one waits behind it.
+_AGAIN_MS, _TURN_MS = 200, 500
 
 
 class EventType(StrEnum):
@@ -77,24 +81,41 @@ class Target:
 
 
 @dataclass(frozen=True, slots=True)
+class Receiver:
+    """A receiver of events, and the lane in which they wait for it."""
+
+    target: Target
+    lane: str
+
+    @classmethod
+    def webhook(cls, endpoint: WebhookEndpoint) -> "Receiver":
+        """A webhook endpoint."""
+        return cls(Target(TargetKind.WEBHOOK, endpoint.id), webhook_lane(endpoint.url))
+
+    @classmethod
+    def sink(cls, name: str) -> "Receiver":
+        """A sink of the operator's."""
+        return cls(Target(TargetKind.SINK, name), sink_lane(name))
+
+
+@dataclass(frozen=True, slots=True)
 class NewEvent:
     """An event to be made."""
 
     id: str
-    target: Target
+    receiver: Receiver
     segment: int
     type: EventType
 
     @classmethod
-    def of_segment(cls, job: Job, segment: int, target: Target) -> "NewEvent":
+    def of_segment(cls, job: Job, segment: int, receiver: Receiver) -> "NewEvent":
         """The event that carries a segment's results."""
-        return cls(f"evt_{job.id}_{segment}_{target}", target, segment, EventType.RESULTS)
+        return cls(f"evt_{job.id}_{segment}_{receiver.target}", receiver, segment, EventType.RESULTS)
 
     @classmethod
-    def of_end(cls, job: Job, target: Target) -> "NewEvent":
+    def of_end(cls, job: Job, receiver: Receiver) -> "NewEvent":
         """The event that says how a job ended."""
-        prefix = "batch" if job.spec.kind is Kind.BATCH else "job"
-        return cls(f"evt_{job.id}_{mark_of_end(job)}_{target}", target, WHOLE_JOB, EventType(f"{prefix}.{job.state}"))
+        return cls(f"evt_{job.id}_{mark_of_end(job)}_{receiver.target}", receiver, WHOLE_JOB, type_of_end(job))
 
 
 class Attempt(Record):
@@ -115,6 +136,10 @@ class Event(Record):
     id: str
     job: str
     target: str
+    #: Where it waits for its receiver.
+    lane: str
+    #: Whether the job names its receiver; others only hear how the job ended, and it does not count them.
+    own: bool = True
     segment: int
     type: EventType
     #: Unix seconds.
@@ -127,6 +152,12 @@ class Event(Record):
     #: When it is tried again, Unix seconds.
     due_at: float | None = None
     log: list[Attempt] = Field(default_factory=list)
+
+
+def type_of_end(job: Job) -> EventType:
+    """The type of the event that says how a job ended."""
+    prefix = "batch" if job.spec.kind is Kind.BATCH else "job"
+    return EventType(f"{prefix}.{job.state}")
 
 
 def mark_of_end(job: Job) -> str:
@@ -144,7 +175,9 @@ class EventTable:
             for name in ("emit", "lease", "begin", "settle", "replay")
         )
 
-    async def emit(self, job: Job, events: Sequence[NewEvent], *, cursor: int, now: float, final: str = "") -> bool:
+    async def emit(
+        self, job: Job, events: Sequence[NewEvent], *, cursor: int, now: float, final: str = "", own: bool = True
+    ) -> bool:
         """Make events and move the job's cursor past them.
 
         Args:
@@ -153,41 +186,52 @@ class EventTable:
             cursor: Segment whose events are to be made next.
             now: Unix seconds.
             final: `mark_of_end`, when these are the job's last.
+            own: Whether they are for receivers that the job names.
 
         Returns:
             Whether they were made now.
         """
-        packed = [part for event in events for part in (event.id, str(event.target), event.segment, str(event.type))]
+        packed = [
+            part
+            for event in events
+            for part in (event.id, str(event.receiver.target), event.receiver.lane, event.segment, str(event.type))
+        ]
         made = await self._emit(
-            keys=[keys.job(job.id), keys.job_events(job.id), keys.EVENT_TARGETS, keys.DELIVERING_JOBS],
+            keys=[keys.job(job.id), keys.job_events(job.id), keys.EVENT_LANES, keys.DELIVERING_JOBS],
             args=[
                 *(job.id, job.callback_cursor, cursor, final, int(now)),
-                *(keys.EVENT_PREFIX, keys.EVENTS_DUE_PREFIX, *packed),
+                *(keys.EVENT_PREFIX, keys.EVENTS_DUE_PREFIX, "own" if own else "others", *packed),
             ],
         )
         return bool(made == 1)
 
-    async def due_targets(self, *, most: int) -> list[str]:
-        """Some targets that may have events to be given out, those first that have waited longest."""
+    async def due_lanes(self, *, most: int) -> list[str]:
+        """Some lanes that may have events to be given out, those first that have waited longest."""
         seconds, microseconds = await self._redis.time()
         now_ms = seconds * 1000 + microseconds // 1000
-        found = await self._redis.zrangebyscore(keys.EVENT_TARGETS, "-inf", now_ms, start=0, num=most)
-        return [target.decode() for target in cast("list[bytes]", found)]
+        found = await self._redis.zrangebyscore(keys.EVENT_LANES, "-inf", now_ms, start=0, num=most)
+        return [lane.decode() for lane in cast("list[bytes]", found)]
 
-    async def lease(self, target: str, *, slots: int, lease_s: float) -> list[tuple[str, int]]:
-        """Take the events of a target whose time has come.
+    async def lease(self, lane: str, *, bounds: Bounds, lease_s: float) -> list[tuple[str, int]]:
+        """Take the events of a lane whose time has come.
 
         Args:
-            target: `str(Target)`.
-            slots: Events of the target that may be out at a time.
+            lane: The lane.
+            bounds: Events that may be out at a time.
             lease_s: How long they are the taker's.
 
         Returns:
             Each event's id and the token of its lease.
         """
         flat = await self._lease(
-            keys=[keys.events_due(target), keys.events_out(target), keys.EVENT_TARGETS],
-            args=[target, slots, int(lease_s * 1000), keys.EVENT_PREFIX],
+            keys=[
+                *(keys.events_due(lane), keys.events_out(lane), keys.EVENT_LANES),
+                *(keys.events_pace(lane), keys.EVENTS_TO_NEW, keys.EVENTS_TO_SLOW),
+            ],
+            args=[
+                *(lane, bounds.each, int(lease_s * 1000), keys.EVENT_PREFIX),
+                *(bounds.new if is_bounded(lane) else "", bounds.slow, _AGAIN_MS),
+            ],
         )
         return [(event.decode(), int(token)) for event, token in zip(flat[::2], flat[1::2], strict=True)]
 
@@ -200,7 +244,8 @@ class EventTable:
             lease_s: How long it is the caller's from now on.
         """
         flat = await self._begin(
-            keys=[keys.event(event_id)], args=[event_id, token, int(lease_s * 1000), keys.EVENTS_OUT_PREFIX]
+            keys=[keys.event(event_id), keys.EVENTS_TO_NEW, keys.EVENTS_TO_SLOW],
+            args=[event_id, token, int(lease_s * 1000), keys.EVENTS_OUT_PREFIX],
         )
         return _event(event_id, dict(zip(flat[::2], flat[1::2], strict=True))) if flat else None
 
@@ -223,12 +268,14 @@ class EventTable:
         recorded = await self._settle(
             keys=[
                 *(keys.job(event.job), keys.event(event.id)),
-                *(keys.events_due(event.target), keys.events_out(event.target)),
-                *(keys.job_events(event.job), keys.job_delivered(event.job), keys.EVENT_TARGETS),
+                *(keys.events_due(event.lane), keys.events_out(event.lane)),
+                *(keys.job_events(event.job), keys.job_delivered(event.job), keys.EVENT_LANES),
+                *(keys.events_pace(event.lane), keys.EVENTS_TO_NEW, keys.EVENTS_TO_SLOW),
             ],
             args=[
                 *(event.id, event.lease, str(state), orjson.dumps(log), int(delay_s * 1000), stopped),
-                *(_ENDED_TTL_S, _DELIVERED_KEPT, keys.EVENT_PREFIX, event.target),
+                *(_ENDED_TTL_S, _DELIVERED_KEPT, keys.EVENT_PREFIX, event.lane),
+                *(_pace(attempt) if is_bounded(event.lane) else "", PACE_TTL_S, _TURN_MS),
             ],
         )
         return bool(recorded)
@@ -252,26 +299,32 @@ class EventTable:
         will_be_sent = await self._replay(
             keys=[
                 *(keys.job(event.job), keys.event(event.id)),
-                *(keys.EVENT_TARGETS, keys.job_delivered(event.job)),
+                *(keys.EVENT_LANES, keys.job_delivered(event.job)),
             ],
             args=[event.id, keys.EVENTS_DUE_PREFIX],
         )
         return bool(will_be_sent)
 
     async def waiting(self) -> int:
-        """Events of all targets that have not ended."""
-        found = await self._redis.zrange(keys.EVENT_TARGETS, 0, -1)
-        targets = [target.decode() for target in cast("list[bytes]", found)]
+        """Events of all lanes that have not ended."""
+        found = await self._redis.zrange(keys.EVENT_LANES, 0, -1)
+        lanes = [lane.decode() for lane in cast("list[bytes]", found)]
         async with self._redis.pipeline(transaction=False) as pipe:
-            for target in targets:
-                pipe.zcard(keys.events_due(target))
-                pipe.zcard(keys.events_out(target))
+            for lane in lanes:
+                pipe.zcard(keys.events_due(lane))
+                pipe.zcard(keys.events_out(lane))
             return sum(await pipe.execute())
 
 
 def _event(event_id: str, fields: dict[bytes, bytes]) -> Event:
     named: dict[str, Any] = {name.decode(): value.decode() for name, value in fields.items()}
-    return Event(id=event_id, **{**named, "log": orjson.loads(named["log"])})
+    # Events from before there were lanes wait in one of their target's name.
+    return Event(id=event_id, **{"lane": named["target"], **named, "log": orjson.loads(named["log"])})
+
+
+def _pace(attempt: Attempt) -> str:
+    """What an attempt says of its receiver."""
+    return "slow" if attempt.status is None or attempt.ms > PROMPT_MS else "prompt"
 
 
 def _order(event: Event) -> tuple[int, bool, int]:

@@ -178,6 +178,8 @@ class Job(Record):
     callbacks_stopped: str = ""
     #: The end of the job (`events.mark_of_end`) after which its last event was made; empty while it has not ended.
     callbacks_final: str = ""
+    #: The end (`events.mark_of_end`) that others than its own receivers were told of.
+    callbacks_announced: str = ""
 
     @property
     def id(self) -> str:

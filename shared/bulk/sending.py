@@ -6,6 +6,7 @@ but its status and `Retry-After`: what a receiver says must not become a way to 
 
 import asyncio
 import email.utils
+import ssl
 import time
 from collections.abc import Mapping
 from contextlib import suppress
@@ -86,7 +87,7 @@ class Sender:
         """Send a callback.
 
         Args:
-            url: As `webhooks.checked_url` took it.
+            url: As `webhook_urls.checked_url` took it.
             body: As it is signed.
             headers: Its type, its signature.
 
@@ -101,7 +102,7 @@ class Sender:
         except (TimeoutError, httpcore.TimeoutException) as err:
             raise NotSent(f"no answer within {self._timeout_s:g} s") from err
         except httpcore.ConnectError as err:
-            raise NotSent("the receiver could not be connected to") from err
+            raise NotSent(_why_not_connected(err)) from err
         except (httpcore.NetworkError, httpcore.ProtocolError) as err:
             raise NotSent("the connection broke before there was an answer") from err
 
@@ -119,6 +120,17 @@ class Sender:
             answer = Answer(response.status, _retry_after_s(httpx.Headers(response.headers).get("retry-after")))
             await _read_on(response)
             return answer
+
+
+def _why_not_connected(err: httpcore.ConnectError) -> str:
+    match err.__cause__ or err.__context__:
+        case ssl.SSLCertVerificationError() as cause:
+            return f"the receiver's certificate is not valid: {cause.verify_message}"
+        case ssl.SSLError() as cause:
+            said = (cause.reason or "unknown").lower().replace("_", " ")
+            return f"there was no TLS connection ({said}); does the receiver speak https on that port?"
+        case _:
+            return "the receiver could not be connected to"
 
 
 async def _read_on(response: httpcore.Response) -> None:

@@ -32,6 +32,13 @@ class WebhookSettings(Settings):
         "After the last one the callback is given up.",
     )
     webhook_concurrency: int = Field(4, ge=1, description="Callbacks that are under way to one receiver at a time.")
+    callback_threads: int = Field(
+        64,
+        ge=1,
+        le=1024,
+        description="Callbacks that one callback worker has under way at a time; new receivers have at most half of them, "
+        "slow ones a quarter.",
+    )
     webhook_lease_s: float = Field(
         60.0, gt=0, description="How long a callback worker may be silent before its callbacks are given to another."
     )

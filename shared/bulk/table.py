@@ -181,6 +181,9 @@ class JobTable:
         Returns:
             Whether it was moved.
         """
+        if state.is_final:
+            # Before it has ended, so that no end is missed; whoever wants to hear of it is looked for then.
+            await self._redis.sadd(keys.DELIVERING_JOBS, job_id)
         extra = [part for name, value in fields.items() for part in (name, _plain(value))]
         allowed = "".join(f"{one}," for one in since)
         return bool(await self._enter(keys=[keys.job(job_id)], args=[str(state), time.time(), allowed, *extra]))
@@ -380,6 +383,7 @@ def _job(fields: dict[bytes, bytes]) -> Job:
         error_file_id=_text(named.get("error_file_id")),
         callbacks_stopped=named.get("callbacks_stopped", b"").decode(),
         callbacks_final=named.get("callbacks_final", b"").decode(),
+        callbacks_announced=named.get("callbacks_announced", b"").decode(),
         **{name: int(named.get(name, 0)) for name in _COUNTERS},
     )
 

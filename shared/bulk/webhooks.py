@@ -1,30 +1,24 @@
-"""The registry of webhook endpoints, and which URLs may be one."""
+"""The registry of webhook endpoints."""
 
-import ipaddress
-import re
 import secrets
 import time
 from collections.abc import Callable, Collection
+from typing import cast
 
-import httpx
 from redis.asyncio import Redis
 from redis.exceptions import WatchError
 
 from shared import keys
-from shared.addresses import AllowedHosts, is_public
+from shared.addresses import AllowedHosts
 from shared.bulk import signing
 from shared.bulk.events import EventType
 from shared.bulk.jobs import WebhookEndpoint
 from shared.bulk.table import page
+from shared.bulk.webhook_urls import checked_url
 from shared.errors import InvalidRequest, NotStored
 
 #: How long a replaced secret goes on signing where that is asked for, in seconds.
 OLD_SECRET_S = 86_400.0
-_LONGEST_URL = 2048
-#: Part of a host in the form in which it is looked up (RFC 1035, and underscores, which are in use inside of networks).
-_LABEL = re.compile(r"[A-Za-z0-9_]([A-Za-z0-9_-]{0,61}[A-Za-z0-9_])?")
-_LONGEST_NAME = 253
-_DEFAULT_PORTS = {"https": 443, "http": 80}
 
 
 class WebhookRegistry:
@@ -54,7 +48,7 @@ class WebhookRegistry:
         Args:
             url: Where events are sent.
             secret: What they are signed with, `whsec_...`; a fresh one when None.
-            events: Types of events that it gets; all when empty.
+            events: Types of events that it gets; all those of the jobs that name it when empty.
             name: For people.
             inline: Whether it belongs to one job, which takes it along when it is deleted.
             tenant: Whose it is; None where no keys are asked for.
@@ -118,6 +112,18 @@ class WebhookRegistry:
         ids = await page(self._redis, keys.owned(keys.WEBHOOKS, tenant), after=after, limit=limit)
         values = await self._redis.mget([keys.webhook(endpoint_id) for endpoint_id in ids]) if ids else []
         return [WebhookEndpoint.model_validate_json(value) for value in values if value is not None]
+
+    async def subscribed(self, kind: EventType, *, tenant: str | None) -> list[WebhookEndpoint]:
+        """Endpoints that get a type of event from every job of their tenant: those that ask for it by name.
+
+        Args:
+            kind: The type.
+            tenant: Whose job it is; None for a job from when no keys were asked for, and endpoints of that time.
+        """
+        ids = cast("list[bytes]", await self._redis.zrange(keys.owned(keys.WEBHOOKS, tenant), 0, -1))
+        values = await self._redis.mget([keys.webhook(endpoint_id.decode()) for endpoint_id in ids]) if ids else []
+        endpoints = [WebhookEndpoint.model_validate_json(value) for value in values if value is not None]
+        return [one for one in endpoints if one.tenant == tenant and kind in one.events and not one.disabled]
 
     async def update(
         self,
@@ -230,36 +236,6 @@ def _in_force(listed: Collection[tuple[str, float | None]]) -> list[tuple[str, f
     return [(secret, ends_at) for secret, ends_at in listed if ends_at is None or ends_at > now]
 
 
-def checked_url(url: str, allowed: AllowedHosts) -> str:
-    """A URL that callbacks may be sent to, as far as can be told without a connection.
-
-    What the host's addresses are is checked when it is connected to (`shared.addresses`).
-
-    Raises:
-        InvalidRequest: It is not; the sentence repeats nothing that may be secret.
-    """
-    try:
-        parsed = httpx.URL(url)
-        host = parsed.host
-    except (httpx.InvalidURL, UnicodeError):
-        parsed, host = httpx.URL(), ""
-    if len(url) > _LONGEST_URL or parsed.scheme not in _DEFAULT_PORTS or not host:
-        raise InvalidRequest(f"a webhook's URL is https://... of at most {_LONGEST_URL} characters", param="url")
-    port = parsed.port or _DEFAULT_PORTS[parsed.scheme]
-    if parsed.userinfo or port not in range(1, 65_536):
-        raise InvalidRequest("a webhook's URL has no user name, no password and a valid port", param="url")
-    address = _address(host)
-    if address is None and not _is_host_name(parsed.raw_host.decode("ascii")):
-        raise InvalidRequest("the host of the webhook's URL is no name and no address", param="url")
-    if allowed.names(host, port) or (address is not None and allowed.holds(address)):
-        return url
-    if parsed.scheme == "http" and (address is not None or not allowed.has_networks):
-        raise InvalidRequest("a webhook's URL is https://...; an operator can allow http for its host", param="url")
-    if (address is not None and not is_public(address)) or host.lower() == "localhost":
-        raise InvalidRequest("the webhook's host is not public; an operator can allow it", param="url")
-    return url
-
-
 def checked_events(events: Collection[str]) -> list[str]:
     """Types of events without repetitions.
 
@@ -282,16 +258,3 @@ def checked_event(name: str, *, param: str) -> EventType:
     if name not in list(EventType):
         raise InvalidRequest(f"there is no event type {name[:40]!r}; there are: {', '.join(EventType)}", param=param)
     return EventType(name)
-
-
-def _is_host_name(host: str) -> bool:
-    """Whether a name could be looked up: one that never can would be tried again for days."""
-    name = host.removesuffix(".")
-    return len(name) <= _LONGEST_NAME and all(_LABEL.fullmatch(label) for label in name.split("."))
-
-
-def _address(host: str) -> str | None:
-    try:
-        return str(ipaddress.ip_address(host))
-    except ValueError:
-        return None

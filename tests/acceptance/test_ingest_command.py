@@ -165,6 +165,7 @@ def test_a_killed_ingest_can_be_continued_too(service: Service, tmp_path: Path, 
     wait_until(lambda: newest_job(service)["available"] >= 2 * SEGMENT_DOCUMENTS, timeout_s=60)
 
     command.interrupt(signal.SIGKILL)
+    assert output.with_name(f"{output.name}.job").exists()
     ingest("--resume", newest_job(service)["id"], corpus, "-o", output, "--url", service.url)
 
     ids, vectors = result_of(output)
@@ -317,6 +318,115 @@ def test_another_corpus_than_that_of_the_job_is_refused(service: Service, tmp_pa
     assert "hold 1 documents, and the job has 3" in short.said
 
 
+@pytest.mark.parametrize("suffix", [".ndjson", ".npy", ".parquet"])
+def test_the_output_of_another_job_is_not_continued(service: Service, tmp_path: Path, suffix: str) -> None:
+    # Given an output that is not complete, one that is, and another job
+    output, complete = tmp_path / f"out{suffix}", tmp_path / f"complete{suffix}"
+    unfinished = Command(written(tmp_path, texts_of(240)), "-o", output, "--url", service.url)
+    wait_until(lambda: newest_job(service)["available"] >= 2 * SEGMENT_DOCUMENTS, timeout_s=60)
+    unfinished.interrupt()
+    ingest(written(tmp_path, ["one", "two"]), "-o", complete, "--url", service.url)
+    other = ingest(written(tmp_path, texts_of(40)), "--no-wait", "--url", service.url).printed.strip()
+    held = complete.read_bytes()
+
+    # When
+    mixed = ingest("--resume", other, "-o", output, "--url", service.url, status=2)
+    replaced = ingest("--resume", other, "-o", complete, "--url", service.url, status=2)
+
+    # Then it says so, and nothing was touched
+    assert f"holds results of {unfinished.resume_command()[1]}; replace it with --overwrite" in mixed.said
+    assert f"is no unfinished output of {other}; replace it with --overwrite" in replaced.said
+    assert complete.read_bytes() == held
+    ingest(*unfinished.resume_command())
+    assert len(result_of(output)[0]) == 240
+    assert not output.with_name(f"{output.name}.job").exists()
+
+    # When it may be replaced
+    ingest("--resume", other, "-o", output, "--overwrite", "--url", service.url)
+
+    # Then it holds that job's results alone
+    ids, vectors = result_of(output)
+    assert ids == [f"d{number}" for number in range(40)]
+    np.testing.assert_allclose(vectors, synchronous(service, texts_of(40)), atol=1e-5)
+
+
+def test_an_upload_is_not_continued_with_other_documents(service: Service, tmp_path: Path) -> None:
+    # Given a table of which the first part was sent
+    rows = [f'{number},"Mill {number}",{"x" * 100_000}\n' for number in range(60)]
+    corpus, output = tmp_path / "corpus.csv", tmp_path / "out.npy"
+    corpus.write_text("id,text,padding\n" + "".join([*rows[:50], '50,"Mill" 50,x\n']))
+    broken = ingest(corpus, "--metadata-fields", "padding", "-o", output, "--url", service.url, status=2)
+
+    # When one of those documents is another, then the same again
+    corpus.write_text("id,text,padding\n" + "".join([rows[0].replace("Mill", "Mile"), *rows[1:]]))
+    refused = ingest(*broken.resume_command(), status=2)
+    corpus.write_text("id,text,padding\n" + "".join(rows))
+    ingest(*broken.resume_command())
+
+    # Then
+    assert "the files have changed: their first " in refused.said
+    assert result_of(output)[0] == [str(number) for number in range(60)]
+
+
+def test_options_of_a_job_cannot_be_changed_when_it_is_resumed(service: Service, tmp_path: Path) -> None:
+    corpus = written(tmp_path, ["one", "two"])
+    job = ingest(corpus, "--dimensions", 8, "--no-wait", "--url", service.url).printed.strip()
+    foreign = newest_unfinished(service)
+
+    other = ingest("--resume", job, "--dimensions", 3, "-o", tmp_path / "a.npy", "--url", service.url, status=2)
+    more = ingest("--resume", job, "--priority", 3, "-o", tmp_path / "a.npy", "--url", service.url, status=2)
+    webhook = ingest("--resume", job, "--webhook", "https://a.example", "--url", service.url, status=2)
+    unknown = ingest("--resume", foreign, corpus, "--dimensions", 3, "--url", service.url, status=2)
+    ingest("--resume", job, "--dimensions", 8, "-o", tmp_path / "a.npy", "--url", service.url)
+
+    assert "the job was begun with --dimensions 8; leave --dimensions out to resume it" in other.said
+    assert "the job was begun without --priority" in more.said
+    assert "--webhook is for new jobs" in webhook.said
+    assert "the job was begun without --dimensions" in unknown.said
+    assert np.load(tmp_path / "a.npy").shape == (2, 8)
+
+
+def test_files_without_text_are_told_at_the_end(service: Service, tmp_path: Path) -> None:
+    folder = tmp_path / "texts"
+    folder.mkdir()
+    for name, text in {"a.txt": "A mill.", "b.txt": "", "c.md": " \n"}.items():
+        (folder / name).write_text(text)
+
+    command = ingest(folder, "-o", tmp_path / "out.npy", "--url", service.url)
+
+    assert f"2 files without any text left out: {folder / 'b.txt'}, {folder / 'c.md'}" in command.said
+
+
+def test_the_example_of_the_documentation_prints_what_it_says(service: Service, tmp_path: Path) -> None:
+    # Given the page's commands and its script
+    page = (DOCS / "bulk.md").read_text().split("## A corpus, end to end")[1].split("### Ctrl-C")[0]
+    consoles = re.findall(r"```console\n(.+?)\n```", page, re.DOTALL)
+    (script,) = re.findall(r"```python\n(.+?)\n```", page, re.DOTALL)
+    (tmp_path / "search.py").write_text(script.replace("http://127.0.0.1:8080", service.url))
+    (tmp_path / "LICENSE").write_text((ROOT / "LICENSE").read_text())
+    commands = {"millrace": f"{sys.executable} -m millrace.cli", "python": sys.executable, "head": "head"}
+
+    # When they are typed
+    said = []
+    for words in re.findall(r"^\$ (\w+) (.+)$", "\n".join(consoles), re.MULTILINE):
+        url = f" --url {service.url}" if words[0] == "millrace" else ""
+        typed = f"{commands[words[0]]} {words[1]}{url}"
+        environment = {**os.environ, "PYTHONPATH": str(ROOT)}
+        ended = subprocess.run(
+            typed, shell=True, cwd=tmp_path, env=environment, capture_output=True, text=True, check=True, timeout=120
+        )
+        said += [*ended.stdout.splitlines(), *ended.stderr.splitlines()[-1:]]
+
+    # Then they say what the page says; its bars are a terminal's, and the time is this machine's
+    shown = [line for line in "\n".join(consoles).splitlines() if not line.startswith("$") and "\u2501" not in line]
+    assert [_without_times(line) for line in said] == [_without_times(line) for line in shown]
+
+
+def _without_times(line: str) -> str:
+    """Without seconds, and scores to two decimals: the last digits differ between processors."""
+    return re.sub(r"in \d+ s", "in N s", re.sub(r"\d\.\d{3}", lambda found: f"{float(found.group()):.2f}", line))
+
+
 def newest_unfinished(service: Service) -> str:
     """A job whose upload was begun as the command does, and not ended."""
     from millrace.ingest.plan import Plan
@@ -348,6 +458,7 @@ def newest_unfinished(service: Service) -> str:
         (["missing.csv"], 2, "there is no file missing.csv"),
         (["bad.csv"], 2, "bad.csv has no column 'text', only 'id', 'body'; choose with --text-field"),
         (["bad.csv", "--text-field", "body", "--id-field", "key"], 2, "bad.csv has no column 'key'"),
+        (["good.jsonl", "--id-field", "key"], 2, "no line of good.jsonl has the field 'key', only 'id', 'text'"),
         (["empty.jsonl"], 2, "there are no documents in empty.jsonl"),
         ([], 2, "there is no FILE to read"),
         (["--resume", "some/folder"], 2, "'some/folder' is not the id of a job"),

@@ -50,6 +50,14 @@ def test_a_missing_model_ends_the_service_with_its_name(tmp_path: Path, model: s
     assert "millrace: worker cannot start" in log
 
 
+def test_a_missing_sinks_file_is_the_last_thing_that_is_said(tmp_path: Path) -> None:
+    log = refused(Service(tmp_path, {"MILLRACE_SINKS_FILE": "/nowhere/sinks.yaml"}))
+
+    assert "/nowhere/sinks.yaml (MILLRACE_SINKS_FILE) cannot be read" in log
+    assert "cannot start; its last line above says why" in log.splitlines()[-1]
+    assert "Traceback" not in log
+
+
 def test_a_bad_setting_is_named(tmp_path: Path) -> None:
     log = refused(Service(tmp_path, {"MILLRACE_DRAIN_S": "soon"}))
 
@@ -101,11 +109,19 @@ def test_a_killed_supervisor_leaves_no_orphans(tmp_path: Path) -> None:
     processes = service.processes()
 
     assert service.process is not None
-    service.process.kill()
-    service.process.wait()
+    # Given a request that a gateway which drains would wait for
+    with socket.create_connection(("127.0.0.1", service.port)) as half:
+        half.sendall(
+            b"POST /embed HTTP/1.1\r\nhost: a\r\ncontent-type: application/json\r\ncontent-length: 100\r\n\r\n"
+        )
+        service.process.kill()
+        service.process.wait()
 
-    _, alive = psutil.wait_procs(processes, timeout=40)
-    assert not alive
+        # Then nothing is left long before a drain would be over, and the next start finds its ports free
+        _, alive = psutil.wait_procs(processes, timeout=5)
+        assert not alive
+        service.start()
+        service.stop()
 
 
 def test_what_was_queued_survives_a_restart_of_everything(tmp_path: Path) -> None:

@@ -44,6 +44,7 @@ def _event(kind: EventType, segment: int) -> Event:
         id=f"evt_job_1_{segment}",
         job="job_1",
         target="sink-test",
+        lane="sink-test",
         segment=segment,
         type=kind,
         created_at=1,

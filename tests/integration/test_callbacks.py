@@ -17,7 +17,7 @@ import pytest
 from openai import BadRequestError, NotFoundError, OpenAI
 from standardwebhooks.webhooks import Webhook
 
-from shared.bulk.jobs import EmbedOptions, Kind
+from shared.bulk.jobs import EmbedOptions, Kind, State
 from shared.bulk.webhooks import signing_secrets
 from tests.helpers.bulk_jobs import vectors
 from tests.helpers.callbacks import Callbacks
@@ -110,6 +110,49 @@ def test_a_batch_sends_openais_thin_event(start: Start, receiver: Receiver) -> N
     assert (event.type, event.data.id, event.object) == ("batch.completed", "batch_1", "event")
     assert event.id == request.event_id
     assert json.loads(request.body)["data"] == {"id": "batch_1"}
+
+
+def test_an_endpoint_that_no_job_names_hears_how_each_batch_of_its_tenant_ended(
+    start: Start, receiver: Receiver, other_receiver: Receiver
+) -> None:
+    # Given endpoints of two tenants, one that asks for something else, and a batch that names nobody
+    callbacks = start()
+    endpoint = callbacks.endpoint(receiver.url, events=["batch.completed"], tenant="mine")
+    callbacks.endpoint(receiver.url, events=["batch.failed", "job.results"], tenant="mine")
+    callbacks.endpoint(receiver.url, events=["batch.completed"], tenant="yours")
+
+    # When batches end, of which one has a receiver of its own, too
+    own = callbacks.endpoint(other_receiver.url, inline=True, tenant="mine")
+    callbacks.job("batch_1", kind=Kind.BATCH, tenant="mine", gzip=True, state=None)
+    callbacks.call(callbacks.table.enter("batch_1", State.COMPLETED, since=[State.IN_PROGRESS, State.RECEIVING]))
+    callbacks.job("batch_2", kind=Kind.BATCH, tenant="mine", endpoint=own.id)
+    callbacks.job("job_3", tenant="mine", endpoint=own.id)
+    for job in ("batch_1", "batch_2", "job_3"):
+        callbacks.wait_until_sent(job)
+    wait_until(lambda: len(receiver.received) == 2, what="both batches")
+
+    # Then each is told once, as OpenAI does it, and the jobs count what they named only
+    secret = signing_secrets(endpoint)[0]
+    assert sorted(verified(request, secret)["data"]["id"] for request in receiver.received) == ["batch_1", "batch_2"]
+    assert [callbacks.find(job).callbacks_delivered for job in ("batch_1", "batch_2", "job_3")] == [0, 1, 3]
+
+
+def test_an_endpoint_for_all_batches_that_is_gone_stops_no_job(
+    start: Start, receiver: Receiver, other_receiver: Receiver
+) -> None:
+    # Given
+    callbacks = start()
+    receiver.default = (410, {})
+    endpoint = callbacks.endpoint(receiver.url, events=["job.completed"])
+
+    # When
+    callbacks.job(segments=2, endpoint=callbacks.endpoint(other_receiver.url).id)
+    job = callbacks.wait_until_sent()
+
+    # Then
+    wait_until(lambda: callbacks.call(callbacks.registry.get(endpoint.id)).disabled != "")
+    assert (callbacks.find().callbacks_stopped, job.callbacks_delivered, job.callbacks_dead) == ("", 3, 0)
+    assert len(receiver.received) == 1
 
 
 def test_what_is_answered_500_is_tried_again_under_the_same_id(start: Start, receiver: Receiver) -> None:
@@ -211,7 +254,7 @@ def test_a_receiver_that_never_answers_delays_no_other_job(
     callbacks = start(webhook_timeout_s=3)
     receiver.answering.clear()
     callbacks.job("job_stuck", segments=40, endpoint=callbacks.endpoint(receiver.url).id)
-    wait_until(lambda: len(receiver.received) == 4, what="four callbacks at a time")
+    wait_until(lambda: len(receiver.received) == 1, what="a first callback")
 
     # When
     began = time.monotonic()
@@ -225,6 +268,25 @@ def test_a_receiver_that_never_answers_delays_no_other_job(
     wait_until(lambda: "no answer within 3 s" in callbacks.log())
     receiver.answering.set()
     wait_until(lambda: callbacks.find("job_stuck").callbacks_delivered > 0, timeout_s=15)
+
+
+def test_many_jobs_of_one_receiver_that_never_answers_delay_nobody(
+    start: Start, receiver: Receiver, other_receiver: Receiver
+) -> None:
+    # Given twenty jobs, each with an endpoint of its own, that all lead to a receiver that does not answer
+    callbacks = start(webhook_timeout_s=60, callback_threads=8)
+    receiver.answering.clear()
+    for number in range(20):
+        callbacks.job(f"job_{number}", segments=4, endpoint=callbacks.endpoint(receiver.url, inline=True).id)
+    wait_until(lambda: len(receiver.received) == 1, what="a first callback")
+
+    # When
+    callbacks.job("job_well", segments=10, endpoint=callbacks.endpoint(other_receiver.url).id)
+
+    # Then the other one has all of its own long before the first attempt is given up
+    callbacks.wait_until_sent("job_well")
+    assert len(other_receiver.received) == 11
+    assert len(receiver.received) == 1
 
 
 @pytest.mark.parametrize("status", [301, 302, 307])
@@ -275,6 +337,36 @@ def test_a_network_can_be_allowed(start: Start, receiver: Receiver) -> None:
 
     # Then
     assert callbacks.wait_until_sent().callbacks_delivered == 2
+
+
+def test_https_to_a_port_that_speaks_plain_http_is_told_as_such(start: Start, receiver: Receiver) -> None:
+    # Given
+    callbacks = start(webhook_retries_s="")
+    url = receiver.url.replace("http://", "https://")
+
+    # When
+    callbacks.job(segments=1, endpoint=callbacks.endpoint(url, events=["job.results"]).id)
+
+    # Then
+    assert callbacks.wait_until_sent().callbacks_dead == 1
+    assert "no TLS connection" in callbacks.log()
+    assert "does the receiver speak https on that port?" in callbacks.log()
+
+
+def test_a_sink_that_can_never_work_is_named_at_the_start(start: Start, tmp_path: Path) -> None:
+    # Given
+    sinks = tmp_path / "sinks.yaml"
+    sinks.write_text(
+        "sinks:\n  unsigned: {type: webhook, url: 'https://a.example'}\n  open: {type: qdrant, url: 'http://q'}\n"
+    )
+
+    # When
+    callbacks = start(sinks_file=sinks)
+
+    # Then
+    (said,) = [line for line in callbacks.log().splitlines() if "sink_refused" in line]
+    assert "unsigned" in said
+    assert "it needs the option `secret`" in said
 
 
 def test_a_proxy_of_the_environment_is_not_used(
@@ -396,7 +488,7 @@ def test_a_worker_that_is_stopped_finishes_what_it_began(start: Start, receiver:
     callbacks = start()
     receiver.answering.clear()
     callbacks.job(segments=20, endpoint=callbacks.endpoint(receiver.url).id)
-    wait_until(lambda: len(receiver.received) == 4)
+    wait_until(lambda: len(receiver.received) == 1)
 
     # When
     began = time.monotonic()
@@ -407,7 +499,7 @@ def test_a_worker_that_is_stopped_finishes_what_it_began(start: Start, receiver:
     # Then
     assert callbacks.processes[0].wait(20) == 0
     assert time.monotonic() - began < 10
-    assert callbacks.find().callbacks_delivered >= 4
+    assert callbacks.find().callbacks_delivered >= 1
 
     # When another starts, nothing is sent twice
     callbacks.start_worker()
@@ -482,7 +574,9 @@ def test_openais_client_manages_endpoints(start: Start, receiver: Receiver) -> N
     assert not hasattr(shown, "signing_secret")
 
     # When
-    others = [client.webhooks.create(name=str(number), url=receiver.url, event_types=[]) for number in range(3)]
+    others = [
+        client.webhooks.create(name=str(number), url=receiver.url, event_types=["job.failed"]) for number in range(3)
+    ]
     listed = [endpoint.id for endpoint in client.webhooks.list(limit=2)]
 
     # Then
@@ -552,7 +646,7 @@ def test_an_endpoint_that_leads_inside_is_refused_at_once(start: Start, url: str
 
     # When
     with pytest.raises(BadRequestError) as caught:
-        client.webhooks.create(name="mine", url=url, event_types=[])
+        client.webhooks.create(name="mine", url=url, event_types=["job.failed"])
 
     # Then
     assert said in caught.value.message

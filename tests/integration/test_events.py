@@ -16,6 +16,7 @@ from shared import keys
 from shared.addresses import AllowedHosts
 from shared.bulk.events import Attempt, Event, EventState, EventTable, EventType, Target, TargetKind
 from shared.bulk.jobs import Delivery, Job, Kind, State
+from shared.bulk.lanes import webhook_lane
 from shared.bulk.settings import WebhookSettings
 from shared.bulk.store import Store
 from shared.bulk.table import JobTable, Segment
@@ -41,6 +42,7 @@ class Bench:
         """A job with a webhook endpoint, and the endpoint's id."""
         endpoint = self.registry.new(URL, events=events)
         await self.registry.keep(endpoint)
+        await self.redis.set(keys.events_pace(webhook_lane(URL)), "prompt")  # it has answered before
         delivery = Delivery(endpoint=endpoint.id, sink=fields.pop("sink", None))
         state = fields.pop("state", State.COMPLETED)
         job = await add_job(self.table, self.store, spec(delivery=delivery, **fields), segments=segments, state=state)
@@ -106,7 +108,7 @@ def test_a_finished_job_sends_its_segments_in_order_and_then_how_it_ended(on_ben
         after = await bench.table.get(job.id)
         assert (after.callbacks_delivered, after.callbacks_pending, after.callbacks_dead) == (4, 0, 0)
         assert await bench.table.delivering() == []
-        assert await bench.redis.exists(keys.EVENT_TARGETS) == 0
+        assert await bench.redis.exists(keys.EVENT_LANES) == 0
 
     on_bench(test)
 
@@ -168,6 +170,53 @@ def test_what_is_remembered_of_delivered_events_is_bounded(on_bench: Callable[..
     on_bench(test)
 
 
+def test_receivers_that_are_new_or_slow_leave_room_for_those_that_answer(on_bench: Callable[..., None]) -> None:
+    async def test(bench: Bench) -> None:
+        # Given more receivers than there are threads, of which nothing is known, with two jobs each
+        async def jobs(host: str) -> None:
+            for number in range(2):
+                endpoint = bench.registry.new(f"https://{host}.example/{number}", events=["job.results"], inline=True)
+                await bench.registry.keep(endpoint)
+                made = spec(f"job_{host}_{number}", delivery=Delivery(endpoint=endpoint.id))
+                await add_job(bench.table, bench.store, made, segments=8, state=State.COMPLETED)
+
+        async def out() -> list[str]:
+            for _ in range(3):
+                await bench.pump.step()
+            events = [await bench.begin(*sent) for sent in await bench.sent()]
+            under_way.extend(events)
+            return sorted(event.lane.removeprefix("webhook-https://").removesuffix(".example:443") for event in events)
+
+        under_way: list[Event] = []
+        names = [f"new{number:02}" for number in range(30)]
+        for name in names:
+            await jobs(name)
+
+        # Then half of the threads are for them, one each
+        tried = await out()
+        assert (len(tried), len(set(tried))) == (8, 8)
+
+        # When none of these answers
+        silent = [under_way.pop() for _ in range(8)]
+        for event in silent:
+            await bench.events.settle(event, EventState.PENDING, Attempt(at=1.0, error="no answer"), delay_s=60)
+
+        # Then the next are tried, and of those only so many again as a quarter of the threads
+        await bench.redis.zadd(keys.EVENT_LANES, dict.fromkeys((event.lane for event in silent), 1))
+        again = await out()
+        assert len([name for name in again if name in tried]) == 4
+        assert len({name for name in again if name not in tried}) == 8
+
+        # When one comes that has answered before
+        await bench.redis.set(keys.events_pace("webhook-https://well.example:443"), "prompt")
+        await jobs("well")
+
+        # Then it waits for none of them, and has its own limit for both its jobs
+        assert await out() == ["well"] * 4
+
+    on_bench(test, callback_threads=16)
+
+
 def test_a_receiver_has_only_so_many_events_at_a_time(on_bench: Callable[..., None]) -> None:
     async def test(bench: Bench) -> None:
         # Given
@@ -202,8 +251,8 @@ def test_an_event_whose_worker_is_silent_is_given_to_another_and_ends_once(on_be
         lost = await bench.begin(event_id, token)
 
         # When its lease ends
-        await bench.redis.zadd(keys.events_out(lost.target), {event_id: 1})
-        await bench.redis.zadd(keys.EVENT_TARGETS, {lost.target: 1})
+        await bench.redis.zadd(keys.events_out(lost.lane), {event_id: 1})
+        await bench.redis.zadd(keys.EVENT_LANES, {lost.lane: 1})
         await bench.pump.step()
 
         # Then it is given out again, and the first worker's failure no longer counts
@@ -291,8 +340,8 @@ def test_an_event_of_a_deleted_job_disappears(on_bench: Callable[..., None]) -> 
         # When
         await bench.table.delete(job)
         await bench.events.settle(event, EventState.DELIVERED, Attempt(at=1.0, status=200))
-        await bench.redis.zadd(keys.events_out(event.target), {sent[1][0]: 1})
-        await bench.redis.zadd(keys.EVENT_TARGETS, {event.target: 1})
+        await bench.redis.zadd(keys.events_out(event.lane), {sent[1][0]: 1})
+        await bench.redis.zadd(keys.EVENT_LANES, {event.lane: 1})
         await bench.pump.step()
 
         # Then nothing of it is left
@@ -404,7 +453,7 @@ def test_a_job_that_goes_to_nobody_is_given_up_on_after_many_dead_events(
                 break
             for event_id, token in sent:
                 event = await bench.begin(event_id, token)
-                await bench.events.settle(event, EventState.DEAD, Attempt(at=1.0, error="no"))
+                await bench.events.settle(event, EventState.DEAD, Attempt(at=1.0, status=500, error="no"))
 
         # Then it says so
         after = await bench.table.get(job.id)

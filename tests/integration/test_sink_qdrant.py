@@ -145,7 +145,14 @@ def test_a_server_that_is_not_there_is_tried_again_later() -> None:
 
     # Then
     assert caught.value.verdict is Verdict.RETRY
-    assert "127.0.0.1" not in caught.value.reason
+    assert caught.value.reason == "Qdrant cannot be reached: connection refused"
+
+
+# The client leaves the lock's file to the garbage collector when it does not get it.
+@pytest.mark.filterwarnings("ignore::pytest.PytestUnraisableExceptionWarning")
+def test_a_folder_that_is_in_use_is_told_as_such(options: dict[str, Any]) -> None:
+    with looking(options), pytest.raises(DeliveryFailed, match=r"folder .* is in use"):
+        deliver(options, parcel())
 
 
 @pytest.mark.parametrize(

@@ -12,7 +12,7 @@ from tests.helpers.keys_files import tenant, write_keys_file
 
 DOCUMENTS = b'{"id": "a", "text": "one"}\n{"id": "b", "text": "two"}\n'
 LINE = b'{"custom_id": "1", "method": "POST", "url": "/v1/embeddings", "body": {"input": "one"}}'
-WEBHOOK = {"name": "mine", "url": "https://receiver.example/hook", "event_types": []}
+WEBHOOK = {"name": "mine", "url": "https://receiver.example/hook", "event_types": ["batch.completed"]}
 
 
 @pytest.fixture(scope="module")

@@ -92,7 +92,7 @@ class Courier:
         except DeliveryFailed as failure:
             attempt = attempt.model_copy(update={"status": failure.status, "error": failure.reason})
             outcome = after_failure(failure, event.attempts, self._delays, random.random())  # noqa: S311 - jitter
-            stopped = self._stop(target, failure)
+            stopped = self._stop(event, target, failure)
         except (RedisError, OSError) as err:
             log.warning("callback_postponed", event_id=event_id, error=str(err))
             return "postponed"
@@ -160,9 +160,7 @@ class Courier:
         config = self._configs.get(name)
         if config is None:
             raise ConfigurationError("it is not declared in sinks.yaml (MILLRACE_SINKS_FILE)")
-        plugin = self._plugins.get(config.kind)
-        if plugin is None:
-            raise ConfigurationError(f"there is no type {config.kind!r}; there are: {', '.join(self._plugins)}")
+        plugin = self._plugin(config)
         given = job.spec.delivery.sink_options
         known = orjson.dumps([name, given], option=orjson.OPT_SORT_KEYS)
         if known not in self._open:
@@ -170,13 +168,19 @@ class Courier:
             self._open.setdefault(known, plugin.open(options, self._tools))
         return self._open[known]
 
-    def _stop(self, target: Target, failure: DeliveryFailed) -> str:
-        """Disable an endpoint that wants nothing any more; what its jobs say then, empty where it does."""
+    def _plugin(self, config: SinkConfig) -> Sink:
+        plugin = self._plugins.get(config.kind)
+        if plugin is None:
+            raise ConfigurationError(f"there is no type {config.kind!r}; there are: {', '.join(self._plugins)}")
+        return plugin
+
+    def _stop(self, event: Event, target: Target, failure: DeliveryFailed) -> str:
+        """Disable an endpoint that wants nothing any more; what the job says then that names it, else empty."""
         if failure.verdict is not Verdict.GONE or target.kind is not TargetKind.WEBHOOK:
             return ""
         self._loop.call(self._registry.disable(target.name, _GONE))
         log.warning("webhook_disabled", endpoint=target.name, reason=_GONE)
-        return why_stopped(target.name, _GONE)
+        return why_stopped(target.name, _GONE) if event.own else ""
 
     def _record(self, event: Event, outcome: Outcome, attempt: Attempt, stopped: str) -> None:
         for pause_s in (*_RECORD_PAUSES_S, None):

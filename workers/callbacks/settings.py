@@ -8,9 +8,6 @@ from shared.bulk.settings import WebhookSettings
 class CallbackSettings(WebhookSettings):
     """What a callback worker reads from the environment, beside what it has in common with gateway and job runner."""
 
-    callback_threads: int = Field(
-        64, ge=1, le=1024, description="Callbacks that one callback worker has under way at a time."
-    )
     callbacks_metrics_host: str = Field(
         "127.0.0.1", description="Address of the callback worker's Prometheus endpoint."
     )

@@ -62,6 +62,7 @@ class _OpenQdrant:
         except Exception as err:
             if getattr(err, "status_code", None) == _NOT_FOUND:
                 self._forget()  # the collection was dropped; it may be ours to make again
+            log.warning("sink_failed", sink="qdrant", error=first_line(err)[:300])
             raise DeliveryFailed(_reason(err)) from err
         return None
 
@@ -176,7 +177,21 @@ def _reason(err: Exception) -> str:
         return f"Qdrant answered {status}{': ' if said else ''}{said}"
     if isinstance(err, (ValueError, KeyError)):
         return f"Qdrant refuses the points: {first_line(err)[:300]}"
-    return f"Qdrant cannot be reached ({type(err).__name__})"
+    if isinstance(err, RuntimeError) and "already accessed" in str(err):
+        return "Qdrant's folder (`path`) is in use: one process, and in it one collection, can have it at a time"
+    root = _root(err)
+    if isinstance(root, TimeoutError) or "timeout" in type(root).__name__.lower():
+        return f"Qdrant did not answer within {_TIMEOUT_S} s"
+    if isinstance(root, OSError):
+        said = (root.strerror or getattr(root, "reason", None) or type(root).__name__).lower()
+        return f"Qdrant cannot be reached: {said}"
+    return f"Qdrant cannot be used ({type(root).__name__}); the callback worker's log says why"
+
+
+def _root(err: BaseException) -> BaseException:
+    """What an error goes back to: the client and what lies under it wrap each other's."""
+    cause = getattr(err, "source", None) or err.__cause__ or err.__context__
+    return err if not isinstance(cause, BaseException) else _root(cause)
 
 
 PLUGIN = Qdrant()

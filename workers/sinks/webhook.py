@@ -6,6 +6,7 @@ from typing import Any
 
 from shared.bulk import signing
 from shared.bulk.event_bodies import Body, final_event, reference_event, results_event, write_body
+from shared.bulk.jobs import Delivery
 from shared.bulk.sending import NotSent
 from shared.model_config import ConfigurationError
 from workers.sink import DeliveryFailed, OpenSink, Parcel, Tools, Verdict, option
@@ -47,7 +48,8 @@ class _OpenWebhook:
     def _body(self, parcel: Parcel) -> Body:
         """The event with its results, or with their place where that was asked for or they are too large."""
         event, job, segment = parcel.event, parcel.job, parcel.segment
-        delivery, tools = job.spec.delivery, self._tools
+        # How a job wants its callbacks is a matter of those receivers that it names.
+        delivery, tools = job.spec.delivery if event.own else Delivery(), self._tools
         if segment is None:
             return write_body(final_event(event, job, tools.public_url), delivery.encoding, compress=delivery.gzip)
         # Vectors take at least their own bytes in every encoding, so what is far too large is not even written down.

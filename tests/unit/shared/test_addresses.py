@@ -3,7 +3,7 @@
 import pytest
 
 from shared.addresses import AllowedHosts
-from shared.bulk.webhooks import checked_url
+from shared.bulk.webhook_urls import checked_url
 from shared.errors import InvalidRequest
 
 ALLOWED = AllowedHosts.listed(" hooks.internal, 127.0.0.1:9000 ,[::1]:9000,10.1.0.0/16, fd00::/8")

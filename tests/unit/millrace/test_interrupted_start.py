@@ -1,0 +1,41 @@
+"""Ctrl-C while the command still loads its modules."""
+
+import os
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).parents[3]
+
+
+@pytest.mark.parametrize("pause_s", [0.0, 0.1, 0.2, 0.4])
+def test_ctrl_c_at_the_start_ends_quietly(tmp_path: Path, pause_s: float) -> None:
+    # Given a start whose modules say when they begin to be loaded
+    (tmp_path / "in.jsonl").write_text('{"text": "one"}\n')
+    code = (
+        "import sys, millrace.cli; print('begun', flush=True);"
+        "sys.exit(millrace.cli.main(['ingest', 'in.jsonl', '--url', 'http://127.0.0.1:9']))"
+    )
+    process = subprocess.Popen(
+        [sys.executable, "-c", code],
+        cwd=tmp_path,
+        env={**os.environ, "PYTHONPATH": str(ROOT)},
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+    )
+    assert process.stdout is not None
+    assert process.stdout.readline() == "begun\n"
+
+    # When
+    time.sleep(pause_s)
+    process.send_signal(signal.SIGINT)
+    _, said = process.communicate(timeout=60)
+
+    # Then
+    assert process.returncode in (130, 1), said  # 1: it had found that nobody answers
+    assert "Traceback" not in said
