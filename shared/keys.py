@@ -31,7 +31,7 @@
 | `millrace:limits:<limit>` | string, counter of a window | two intervals | gateway | gateway |
 | `millrace:places:<tenant>` | sorted set, request under way to end of lease (ms) | 15 s, renewed | gateway | gateway |
 | `millrace:usage:<tenant>:<day>` | hash, model and what to number | `usage_ttl_s` after its last change | both | gateway |
-| `millrace:event:<event>` | hash, see `shared.bulk.events` | 7 days after it ended | runner, callback worker | both |
+| `millrace:event:<event>` | hash, see `shared.bulk.event_table` | 7 days after it ended | runner, callback worker | both |
 | `millrace:events:due:<lane>` | sorted set, event to due time (ms) | until sent | both | runner |
 | `millrace:events:out:<lane>` | sorted set, event to end of lease (ms) | until sent | both | runner |
 | `millrace:events:targets` | sorted set, lane to when to look at it (ms) | until sent | both | runner |

@@ -14,7 +14,8 @@ from api.bulk.answers import add_route, json_answer, optional_body
 from api.bulk.job_object import pending_callbacks
 from api.bulk.pages import Page, PageQuery, page_of
 from api.settings import ApiSettings
-from shared.bulk.events import WHOLE_JOB, Event, EventState, EventTable, Target, TargetKind
+from shared.bulk.event_table import EventTable
+from shared.bulk.events import WHOLE_JOB, Event, EventState, Target, TargetKind
 from shared.bulk.table import JobTable
 from shared.bulk.webhooks import WebhookRegistry
 from shared.errors import NotStored

@@ -12,7 +12,8 @@ from uuid import uuid4
 from redis.asyncio import Redis
 from redis.exceptions import RedisError
 
-from shared.bulk.events import EventTable, EventType, NewEvent, Receiver, mark_of_end, type_of_end
+from shared.bulk.event_table import EventTable
+from shared.bulk.events import EventType, NewEvent, Receiver, mark_of_end, type_of_end
 from shared.bulk.jobs import Job, Kind, WebhookEndpoint
 from shared.bulk.lanes import Bounds
 from shared.bulk.settings import WebhookSettings

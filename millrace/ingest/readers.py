@@ -86,6 +86,12 @@ class Corpus:
             raise InputProblem(f"the files hold {skipped:,} documents, and the job has {start:,} of them already")
         return documents
 
+    def left_out(self) -> str:
+        """Says which files that were read hold no document."""
+        names, count = list(self.empty), len(self.empty)
+        shown = ", ".join(names[:3]) + (f" and {count - 3:,} more" if count > 3 else "")
+        return f"{count:,} file{'s' if count != 1 else ''} without any text left out: {shown}"
+
     def _read(self, source: Source, read: Callable[[Source, Reading], Iterator[bytes]]) -> Iterator[bytes]:
         is_empty = True
         try:

@@ -236,9 +236,7 @@ class _Run:
 
     def _tell_empty_files(self) -> None:
         if self._corpus and self._corpus.empty:
-            names, count = list(self._corpus.empty), len(self._corpus.empty)
-            shown = ", ".join(names[:3]) + (f" and {count - 3:,} more" if count > 3 else "")
-            say(f"{count:,} file{'s' if count > 1 else ''} without any text left out: {shown}")
+            say(self._corpus.left_out())
 
     def _error_place(self, job: dict[str, Any]) -> str:
         if self._output is None:

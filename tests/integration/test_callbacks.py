@@ -287,6 +287,7 @@ def test_many_jobs_of_one_receiver_that_never_answers_delay_nobody(
     callbacks.wait_until_sent("job_well")
     assert len(other_receiver.received) == 11
     assert len(receiver.received) == 1
+    receiver.answering.set()
 
 
 @pytest.mark.parametrize("status", [301, 302, 307])
@@ -468,7 +469,7 @@ def test_a_killed_workers_events_are_sent_by_another(start: Start, receiver: Rec
     receiver.answering.clear()
     endpoint = callbacks.endpoint(receiver.url)
     callbacks.job(segments=20, endpoint=endpoint.id)
-    wait_until(lambda: len(receiver.received) == 4)
+    wait_until(lambda: len(receiver.received) == 1)  # it is new, so it is tried with one
     callbacks.processes[0].send_signal(signal.SIGKILL)
     callbacks.processes[0].wait()
 
@@ -480,7 +481,7 @@ def test_a_killed_workers_events_are_sent_by_another(start: Start, receiver: Rec
     # Then every event has arrived, and those that came twice came under the same id
     assert (job.callbacks_delivered, job.callbacks_dead, job.callbacks_pending) == (21, 0, 0)
     assert len(set(receiver.ids())) == 21
-    assert len(receiver.ids()) == 25
+    assert len(receiver.ids()) == 22
 
 
 def test_a_worker_that_is_stopped_finishes_what_it_began(start: Start, receiver: Receiver) -> None:

@@ -14,7 +14,8 @@ from api.bulk import pump as pumping
 from api.bulk.pump import CallbackPump
 from shared import keys
 from shared.addresses import AllowedHosts
-from shared.bulk.events import Attempt, Event, EventState, EventTable, EventType, Target, TargetKind
+from shared.bulk.event_table import EventTable
+from shared.bulk.events import Attempt, Event, EventState, EventType, Target, TargetKind
 from shared.bulk.jobs import Delivery, Job, Kind, State
 from shared.bulk.lanes import webhook_lane
 from shared.bulk.settings import WebhookSettings

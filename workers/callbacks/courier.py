@@ -11,7 +11,8 @@ from redis.asyncio import Redis
 from redis.exceptions import RedisError
 
 import workers.sinks
-from shared.bulk.events import WHOLE_JOB, Attempt, Event, EventState, EventTable, Target, TargetKind
+from shared.bulk.event_table import EventTable
+from shared.bulk.events import WHOLE_JOB, Attempt, Event, EventState, Target, TargetKind
 from shared.bulk.jobs import Job
 from shared.bulk.results import SegmentResults
 from shared.bulk.sending import Answer, Sender
