@@ -27,6 +27,8 @@ ItemT = TypeVar("ItemT", bound=Waits)
 MIN_SHARE_TOKENS = 32
 #: Part of a batch's budget that bulk work gets once it has waited longer than its aging limit.
 BULK_SHARE = 0.1
+#: Part of a bulk batch's budget up to which bulk work tops up a batch that searches are in: they wait for all of it.
+TOP_UP = 0.25
 #: Seconds without interactive work after which nobody is taken to be searching.
 QUIET_S = 5.0
 
@@ -77,8 +79,8 @@ class Lanes(Generic[ItemT]):
         """Remove and return the next batch: interactive first, then bulk into the room that is left.
 
         The batch is at least one item (so that one longer than the budget still runs, alone) and otherwise within
-        `max_batch_tokens`. Bulk tops a batch up to `bulk_batch_tokens` only, and to `quiet_bulk_tokens` while nobody
-        searches.
+        `max_batch_tokens`. Bulk fills a batch up to `bulk_batch_tokens` only, up to `quiet_bulk_tokens` while nobody
+        searches, and tops one up that has interactive work in it to a `TOP_UP` of its budget.
 
         Args:
             now: Time on the items' clock, in seconds.
@@ -96,10 +98,15 @@ class Lanes(Generic[ItemT]):
             if shares > 1:
                 room = min(room, max(MIN_SHARE_TOKENS, -(-sum(item.tokens for item in interactive) // shares)))
             used = _fill(batch, interactive, room)
-        quiet = now - self._searched_at >= QUIET_S
-        room = max((self.quiet_bulk_tokens if quiet else self.bulk_batch_tokens) - used, reserved)
+        room = max(self._bulk_limit(now, beside_interactive=bool(batch)) - used, reserved)
         self._aged_credit = max(0, self._aged_credit - _fill(batch, bulk, min(room, self.max_batch_tokens - used)))
         return batch
+
+    def _bulk_limit(self, now: float, *, beside_interactive: bool) -> int:
+        """Tokens up to which bulk work may fill the next batch."""
+        if beside_interactive:
+            return int(TOP_UP * self.bulk_batch_tokens)
+        return self.quiet_bulk_tokens if now - self._searched_at >= QUIET_S else self.bulk_batch_tokens
 
 
 def _fill(batch: list[ItemT], lane: deque[ItemT], room: int) -> int:
