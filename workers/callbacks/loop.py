@@ -41,6 +41,7 @@ class LoopThread:
 
 async def _cancel_all() -> None:
     running = asyncio.all_tasks() - {asyncio.current_task()}
-    for task in running:
-        task.cancel()
-    await asyncio.gather(*running, return_exceptions=True)
+    while running:  # more than once: a cancellation can be swallowed on its way (Python 3.11)
+        for task in running:
+            task.cancel()
+        _, running = await asyncio.wait(running, timeout=0.2)
