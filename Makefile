@@ -28,7 +28,7 @@ check: $(STAMPS)/dev ## Lint, format, types, import rules
 # Keywords and passwords in URLs are ruff's business (S105 to S107); here they would only find the examples of tests and docs.
 audit: $(STAMPS)/audit ## Look for insecure code and for secrets
 	$(VENV)/audit/bin/bandit --quiet --recursive -ll --configfile pyproject.toml api workers shared millrace
-	git ls-files -z | xargs -0 $(VENV)/audit/bin/detect-secrets-hook --exclude-files '\.svg$$' \
+	git ls-files -z | xargs -0 $(VENV)/audit/bin/detect-secrets-hook --exclude-files '\.svg$$' --exclude-files '^bench/results/' \
 	    --exclude-files tests/integration/test_image_fetch.py \
 	    --disable-plugin KeywordDetector --disable-plugin BasicAuthDetector
 
