@@ -27,6 +27,6 @@ def test_an_example_prints_what_the_readme_says(service: Service, command: str, 
 
     printed = subprocess.run(here, shell=True, capture_output=True, text=True, timeout=60, check=True).stdout
 
-    assert (
-        rounded(printed[:50]) == rounded(output[:50]) if "head -c" in command else rounded(printed) == rounded(output)
-    )
+    if "head -c" in command:  # the last number is cut, and where depends on the digits of those before it
+        printed, output = (text.rpartition(",")[0].rpartition(",")[0] for text in (printed, output))
+    assert rounded(printed) == rounded(output)
