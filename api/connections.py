@@ -5,6 +5,7 @@ request that offers another protocol beside it (`Upgrade: h2c`), as Java's HTTP 
 """
 
 import asyncio
+from collections.abc import Callable
 from typing import Any, ClassVar
 
 import httptools
@@ -23,33 +24,55 @@ _LINGER_S = 1.0
 
 
 class _Outlet:
-    """A transport that drops what nobody will read.
+    """A transport that drops what nobody will read, and closes so that what was written is read.
 
     Uvicorn tells the last request of a connection that its client has gone, but not the one before, which it answers still.
     """
 
-    def __init__(self, transport: asyncio.Transport) -> None:
+    def __init__(self, transport: asyncio.Transport, is_in_body: Callable[[], bool]) -> None:
+        """Wrap a transport.
+
+        Args:
+            transport: Of the connection.
+            is_in_body: Whether the rest of a request's body is still to come.
+        """
         self._transport = transport
+        self._is_in_body = is_in_body
         self._ended = False
 
     def __getattr__(self, name: str) -> Any:
         return getattr(self._transport, name)
 
+    def is_closing(self) -> bool:
+        """Whether nothing more will be sent."""
+        return self._ended or self._transport.is_closing()
+
     def write(self, data: bytes) -> None:
         """Send bytes, if there is still somebody to send them to."""
-        if not self._ended and not self._transport.is_closing():
+        if not self.is_closing():
             self._transport.write(data)
 
-    def end(self, data: bytes) -> None:
-        """Send the last bytes there will be."""
-        if not self._ended and not self._transport.is_closing():
+    def end(self, data: bytes = b"") -> None:
+        """Send the last bytes there will be, and close a little later.
+
+        Closed with bytes unread, the connection would be reset, and the answer lost on its way (RFC 9112, 9.6).
+        """
+        if not self.is_closing():
             self._transport.write(data)
             self._transport.write_eof()
+            asyncio.get_running_loop().call_later(_LINGER_S, self._transport.close)
         self._ended = True
+
+    def close(self) -> None:
+        """Close: at once where all that the client sends has been read."""
+        if self._is_in_body():
+            self.end()
+        else:
+            self._transport.close()
 
     def resume_reading(self) -> None:
         """Let more come."""
-        if not self._transport.is_closing():
+        if not self.is_closing():
             self._transport.resume_reading()
 
 
@@ -70,7 +93,7 @@ class Connection(HttpToolsProtocol):
         self._refused = False
 
     def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]  # noqa: D102 - asyncio's
-        self._outlet = _Outlet(transport)
+        self._outlet = _Outlet(transport, self._is_in_body)
         super().connection_made(self._outlet)  # type: ignore[arg-type]
         self._head_timer = self.loop.call_later(self.head_timeout_s, self._head_overdue)
 
@@ -105,6 +128,9 @@ class Connection(HttpToolsProtocol):
     def on_message_complete(self) -> None:  # noqa: D102 - httptools'
         if not self.parser.should_upgrade():
             super().on_message_complete()
+
+    def _is_in_body(self) -> bool:
+        return self.cycle is not None and self.cycle.more_body and not self.cycle.disconnected
 
     def _decline(self, rest: bytes) -> None:
         """Read a request again without its offer of another protocol: the parser takes no body of one that has it."""
@@ -163,5 +189,3 @@ class Connection(HttpToolsProtocol):
         content = wire.dumps(wire.nested_error(error))
         lines = [STATUS_LINE[error.status] + b"content-type: application/json", b"content-length: %d" % len(content)]
         self._outlet.end(b"\r\n".join([*lines, b"connection: close", b"", content]))
-        # Not at once: closed with bytes unread, the connection is reset, and the answer lost on its way (RFC 9112, 9.6).
-        self._head_timer = self.loop.call_later(_LINGER_S, self.transport.close)

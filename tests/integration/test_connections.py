@@ -30,6 +30,9 @@ async def echo(scope: Any, receive: Any, send: Any) -> None:
     request = Request(scope, receive)
     if request.url.path == "/slow":
         await asyncio.sleep(0.3)
+    if request.url.path == "/unread":
+        await JSONResponse({"path": "/unread"}, status_code=404)(scope, receive, send)
+        return
     response: Response = JSONResponse({"path": request.url.path, "body": (await request.body()).decode()})
     await response(scope, receive, send)
 
@@ -155,3 +158,16 @@ def test_a_body_may_be_large_and_slow(port: int) -> None:
 
     assert response.status == 200
     assert len(json.loads(response.body)["body"]) == 300_000
+
+
+def test_an_answer_that_comes_before_the_body_is_not_lost(port: int) -> None:
+    # Given a request that is answered by its headers, with a body that arrives when the server has done with it
+    whole = post("/unread", b"x" * 1000)
+    beginning, body = whole[:-1000], whole[-1000:]
+
+    # When
+    found = [sent(port, beginning, body[:500], body[500:]) for _ in range(20)]
+
+    # Then it is read every time, and the connection is closed
+    assert [each.statuses for each in found] == [[404]] * 20
+    assert all(each.closed for each in found)
