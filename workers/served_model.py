@@ -34,7 +34,7 @@ _GROWTH = 1.05
 _SPEED_MIN_TOKENS = 256
 #: While nobody searches, a bulk batch may take this many times as long: fewer, larger batches are up to a tenth faster, and
 #: who comes then waits for what is left of one of them, once.
-_QUIET_FACTOR = 3.0
+_QUIET_FACTOR = 2.0
 
 
 class ServedModel:

@@ -29,10 +29,10 @@ class WorkerSettings(Settings):
         "way there and back; on CPU they run at the same time, each on its share of the cores. 0 means 2, or 1 on one core.",
     )
     bulk_batch_s: float = Field(
-        0.1,
+        0.15,
         gt=0,
-        description="Longest a batch that bulk work fills may take, since interactive work waits for it; three times that "
-        "while there has been no interactive work for five seconds.",
+        description="Longest a batch that bulk work fills may take, since interactive work waits for it; twice that while "
+        "there has been no interactive work for five seconds.",
     )
     bulk_aging_s: float = Field(
         2.0, ge=0, description="Bulk work that waited longer gets a guaranteed tenth of each batch."
