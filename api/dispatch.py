@@ -204,17 +204,17 @@ def _split(request: Request, budget: int) -> Iterator[Request]:
                 ids = request.token_ids[start:end] if request.token_ids is not None else None
                 yield replace(request, texts=request.texts[start:end], images=images, token_ids=ids)
         case RerankRequest():
-            for start, end in _chunks([len(request.query) + len(text) for text in request.documents], budget):
+            for start, end in _chunks(request.sizes, budget):
                 yield replace(request, documents=request.documents[start:end])
         case ClassifyRequest():
             for start, end in _chunks(list(map(len, request.texts)), budget):
                 seconds = request.seconds[start:end] if request.seconds is not None else None
                 yield replace(request, texts=request.texts[start:end], seconds=seconds)
         case TokenizeRequest():
-            for start, end in _chunks(list(map(len, request.texts)), budget):
+            for start, end in _chunks(request.sizes, budget):
                 yield replace(request, texts=request.texts[start:end])
         case DecodeRequest():
-            for start, end in _chunks(list(map(len, request.ids)), budget):
+            for start, end in _chunks(request.sizes, budget):
                 yield replace(request, ids=request.ids[start:end])
 
 

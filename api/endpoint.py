@@ -12,7 +12,7 @@ from starlette.requests import Request as HttpRequest
 from starlette.responses import Response
 
 from api import json_answer, wire
-from api.access.caller import ANYONE, Caller
+from api.access.caller import Caller, caller_of
 from api.access.limits import Charge
 from api.access.usage import Usage
 from api.aside import aside
@@ -97,7 +97,7 @@ class Endpoint:
         try:
             # Not starlette's look-up, which decodes every header each time: a tenth of the gateway's time.
             given = dict(request.scope["headers"])
-            caller: Caller = request.scope["state"].get("caller", ANYONE)
+            caller = caller_of(request)
             lane = _lane(given)
             caller.require_lane(lane)
             read = await self._read(request, given)

@@ -6,11 +6,9 @@ from dataclasses import replace
 from shared.jobs import (
     CHARACTERS_PER_MAX_TOKEN,
     ClassifyRequest,
-    DecodeRequest,
     EmbedRequest,
     Request,
     RerankRequest,
-    TokenizeRequest,
     estimated_tokens,
 )
 
@@ -45,23 +43,7 @@ def read_tokens(request: Request, max_tokens: int) -> int:
     whole = estimated_tokens(request.characters, request.items)
     if whole <= max_tokens or (isinstance(request, EmbedRequest) and request.images is not None):
         return whole
-    return sum(min(max_tokens, estimated_tokens(size, 1)) for size in _sizes(request))
-
-
-def _sizes(request: Request) -> Sequence[int]:
-    """Characters of each input."""
-    match request:
-        case EmbedRequest():
-            return request.sizes
-        case RerankRequest():
-            return [len(request.query) + len(document) for document in request.documents]
-        case ClassifyRequest():
-            seconds = request.seconds or [None] * len(request.texts)
-            return [len(text) + len(second or "") for text, second in zip(request.texts, seconds, strict=True)]
-        case TokenizeRequest():
-            return list(map(len, request.texts))
-        case DecodeRequest():
-            return list(map(len, request.ids))
+    return sum(min(max_tokens, estimated_tokens(size, 1)) for size in request.sizes)
 
 
 def _any_longer(texts: Sequence[str], most: int) -> bool:

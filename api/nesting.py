@@ -6,12 +6,18 @@ from typing import Any
 DEEPEST = 200
 
 
-def is_too_deep(raw: bytes, value: Any) -> bool:
-    """Whether the JSON in `raw`, which has been read as `value`, is nested more than `DEEPEST` deep."""
-    if raw.count(b"[") + raw.count(b"{") <= DEEPEST:
+def is_too_deep(raw: bytes, value: Any, deepest: int = DEEPEST) -> bool:
+    """Whether a value is nested too deep.
+
+    Args:
+        raw: The JSON that it was read from, or is a part of: with few brackets in there, it need not be looked at.
+        value: What was read.
+        deepest: How deep lists and objects may lie in each other.
+    """
+    if raw.count(b"[") + raw.count(b"{") <= deepest or not isinstance(value, (list, dict)):
         return False
     level = [value]
-    for _ in range(DEEPEST):
+    for _ in range(deepest):
         level = [
             inner
             for outer in level

@@ -103,6 +103,11 @@ class RerankRequest:
         return len(self.documents)
 
     @property
+    def sizes(self) -> list[int]:
+        """Characters of each pair."""
+        return [len(self.query) + len(document) for document in self.documents]
+
+    @property
     def characters(self) -> int:
         """Number of characters of all pairs: the query counts with each document."""
         return len(self.query) * len(self.documents) + sum(map(len, self.documents))
@@ -130,6 +135,12 @@ class ClassifyRequest:
         return len(self.texts)
 
     @property
+    def sizes(self) -> list[int]:
+        """Characters of each text or pair."""
+        seconds = self.seconds or [None] * len(self.texts)
+        return [len(text) + len(second or "") for text, second in zip(self.texts, seconds, strict=True)]
+
+    @property
     def characters(self) -> int:
         """Number of characters of all texts."""
         return sum(map(len, self.texts)) + sum(len(second or "") for second in self.seconds or ())
@@ -153,6 +164,11 @@ class TokenizeRequest:
         return len(self.texts)
 
     @property
+    def sizes(self) -> list[int]:
+        """Characters of each text."""
+        return list(map(len, self.texts))
+
+    @property
     def characters(self) -> int:
         """Number of characters of all texts."""
         return sum(map(len, self.texts))
@@ -173,6 +189,11 @@ class DecodeRequest:
     def items(self) -> int:
         """Number of texts."""
         return len(self.ids)
+
+    @property
+    def sizes(self) -> list[int]:
+        """Token ids of each list."""
+        return list(map(len, self.ids))
 
     @property
     def characters(self) -> int:

@@ -7,6 +7,7 @@ from typing import Any
 import orjson
 
 from api.bulk.lines import TOO_LONG
+from api.nesting import is_too_deep
 from shared.bulk.jobs import EmbedOptions
 from shared.errors import BodyTooLarge, EmptyInput, InvalidJson, InvalidRequest, MillraceError
 from shared.jobs import EmbedRequest
@@ -45,8 +46,7 @@ def parse(line: bytes) -> Document:
     # Of Python's numbers a bool is one too.
     if own_id is not None and (isinstance(own_id, bool) or not isinstance(own_id, (str, int))):
         return Document(error=InvalidRequest("`id` must be a text, a whole number or absent", param="id"))
-    # What has fewer brackets need not be looked at.
-    if line.count(b"[") + line.count(b"{") > _DEEPEST and not _is_flat(metadata, _DEEPEST):
+    if is_too_deep(line, metadata, _DEEPEST):
         return Document(own_id, error=InvalidRequest(f"`metadata` is nested deeper than {_DEEPEST}", param="metadata"))
     text = data.get("text")
     if text is None:
@@ -58,13 +58,6 @@ def parse(line: bytes) -> Document:
     else:
         return Document(own_id, text, metadata)
     return Document(own_id, metadata=metadata, error=error)
-
-
-def _is_flat(value: Any, deepest: int) -> bool:
-    if not isinstance(value, (dict, list)):
-        return True
-    inner = value.values() if isinstance(value, dict) else value
-    return deepest > 0 and all(_is_flat(entry, deepest - 1) for entry in inner)
 
 
 def embed_request(texts: Sequence[str], options: EmbedOptions, *, request_id: str, deadline: float) -> EmbedRequest:
