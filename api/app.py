@@ -3,13 +3,10 @@
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 
-import orjson
-from fastapi import FastAPI, Request, Response
+from fastapi import FastAPI
 from fastapi_offline import FastAPIOffline
 from starlette.middleware.cors import CORSMiddleware
-from starlette.routing import Route
 
-from api.aside import aside
 from api.bulk.batch_routes import add_batch_routes
 from api.bulk.embedding import Embedding
 from api.bulk.job_routes import add_job_routes
@@ -20,6 +17,7 @@ from api.dialect_paths import DialectPaths
 from api.gate import Gate
 from api.health import add_health_routes, public_paths
 from api.middleware import RequestId
+from api.openapi import PATH, add_schema_route
 from api.routing import add_routes
 from api.settings import ApiSettings, names
 from api.usage_route import add_usage_route
@@ -27,8 +25,6 @@ from shared import __version__
 from shared.bulk.store import Store
 from shared.bulk.table import JobTable
 from shared.metrics import Metrics, Owner
-
-SCHEMA_PATH = "/openapi.json"
 
 
 def create_app(settings: ApiSettings) -> FastAPI:
@@ -52,7 +48,7 @@ def create_app(settings: ApiSettings) -> FastAPI:
         lifespan=lifespan,
         redirect_slashes=False,
         static_url="/docs/static",
-        openapi_url=SCHEMA_PATH,
+        openapi_url=PATH,
     )
     app.state.leaving = False
     add_routes(app, core.dialects, core.contenders, core.endpoint, core.catalog, settings)
@@ -76,7 +72,7 @@ def create_app(settings: ApiSettings) -> FastAPI:
     )
     add_usage_route(app, core.usage)
     add_webhook_routes(app, redis=core.redis, table=table, settings=settings)
-    _add_schema_route(app)
+    add_schema_route(app, public_paths(settings) if core.register.is_on else None)
     add_health_routes(app, core.catalog, core.fleet, core.admission, metrics, core.redis, settings)
     add_deep_check(app, core.catalog, core.dispatcher)
     if core.register.is_on:
@@ -101,13 +97,3 @@ def create_app(settings: ApiSettings) -> FastAPI:
             expose_headers=["*"],
         )
     return app
-
-
-def _add_schema_route(app: FastAPI) -> None:
-    """Serve the OpenAPI document in FastAPI's place, which writes it in the event loop: nearly a second, the first time."""
-
-    async def schema(_: Request) -> Response:
-        return Response(await aside(lambda: orjson.dumps(app.openapi())), media_type="application/json")
-
-    # Before FastAPI's own, behind the look-up of the routes that are asked all the time.
-    app.router.routes.insert(1, Route(SCHEMA_PATH, schema))

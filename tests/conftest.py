@@ -1,5 +1,6 @@
 """Fixtures of all tiers. The environment is cleared before anything of ours is imported: no test depends on the shell."""
 
+import gc
 import os
 from collections.abc import Iterator
 
@@ -19,6 +20,13 @@ from tests.helpers.valkey import ValkeyServer  # noqa: E402
 # Shared cores make single examples slow now and then; that is not what the properties are about.
 settings.register_profile("millrace", deadline=None, print_blob=True)
 settings.load_profile("millrace")
+
+
+@pytest.fixture(scope="module", autouse=True)
+def _what_is_left_open() -> Iterator[None]:
+    """Tell of sockets and event loops that a module's tests leave open there, not wherever garbage is next collected."""
+    yield
+    gc.collect()
 
 
 @pytest.fixture(scope="session")

@@ -98,6 +98,11 @@ def _responses(status: int, shown: Any, streamed: Mapping[str, Any] | None) -> d
     return responses
 
 
+def _content(schema: Mapping[str, Any]) -> dict[str, Any]:
+    """A body as OpenAPI has it, whose example stands beside the schema: tools look for it there."""
+    return {"schema": {key: value for key, value in schema.items() if key != "example"}, "example": schema["example"]}
+
+
 def add_route(
     app: FastAPI,
     method: str,
@@ -122,7 +127,7 @@ def add_route(
         summary: For the documentation, as all that follows.
         tag: Heading of the route.
         query: Model of its query.
-        body: Schemas of its body by media type.
+        body: Schemas of its body by media type, each with an `example`.
         shown: Model of the answer.
         status: Of the answer.
         streamed: Schemas, by media type, of an answer that comes in pieces, with status 200.
@@ -139,8 +144,7 @@ def add_route(
         ]
     extra: dict[str, Any] = {"parameters": parameters}
     if body is not None:
-        contents = {media_type: {"schema": schema} for media_type, schema in body.items()}
-        extra["requestBody"] = {"required": True, "content": contents}
+        extra["requestBody"] = {"required": True, "content": {kind: _content(schema) for kind, schema in body.items()}}
     answer = answering(respond)
     app.add_api_route(
         paths[0],

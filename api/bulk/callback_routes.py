@@ -36,7 +36,7 @@ class _CallbacksQuery(PageQuery):
 class Replay(BaseModel):
     """Body of `POST /v1/jobs/{id}/callbacks/replay`; may be absent."""
 
-    model_config = ConfigDict(extra="forbid")
+    model_config = ConfigDict(extra="forbid", json_schema_extra={"example": {"events": ["evt_abc"]}})
 
     events: list[str] | None = Field(None, max_length=_MOST_CALLBACKS, description="Ids; all dead ones when absent.")
 

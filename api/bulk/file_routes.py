@@ -81,6 +81,11 @@ class _ListQuery(PageQuery):
     purpose: str | None = None
 
 
+_ONE_REQUEST = (
+    '{"custom_id": "a", "method": "POST", "url": "/v1/embeddings", "body": {"input": "How fast is a mill race?"}}\n'
+)
+
+
 class FileForm(BaseModel):
     """Fields of `POST /v1/files`, beside `file`."""
 
@@ -118,6 +123,7 @@ class FileRoutes:
         form = schemas.standalone(FileForm)
         form["properties"]["file"] = {"type": "string", "format": "binary"}
         form["required"] = [*form["required"], "file"]
+        form["example"] = {"purpose": "batch", "file": _ONE_REQUEST}
         body = {"multipart/form-data": form}
         add_route(app, "POST", paths, self.upload, summary="Upload a file", tag=_TAG, body=body, shown=FileObject)
         add_route(app, "GET", paths, self.list, summary="List files", tag=_TAG, query=_ListQuery, shown=FileList)

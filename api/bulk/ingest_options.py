@@ -61,7 +61,10 @@ class Webhook(BaseModel):
 class IngestOptions(BaseModel):
     """What is made of the documents, and where it goes."""
 
-    model_config = ConfigDict(extra="forbid")
+    model_config = ConfigDict(
+        extra="forbid",
+        json_schema_extra={"example": {"webhook": {"url": "https://indexer.example/vectors"}, "kinds": ["dense"]}},
+    )
 
     model: str | None = Field(None, description="Name of the model; the default model when absent.")
     kinds: list[Literal["dense", "sparse", "multivector"]] = Field(

@@ -57,7 +57,16 @@ _STOPPABLE = (State.VALIDATING, State.RECEIVING, State.IN_PROGRESS)
 _LINES = {"type": "string"}
 _BYTES = {"type": "string", "format": "binary"}
 #: A form's schema.
-_FORM = {"type": "object", "properties": {"file": {"type": "string", "format": "binary"}}, "required": ["file"]}
+_TWO_DOCUMENTS = (
+    '{"id": "a", "text": "How fast is a mill race?"}\n'
+    '{"id": "b", "text": "It drives the wheel.", "metadata": {"page": 7}}\n'
+)
+_FORM = {
+    "type": "object",
+    "properties": {"file": {"type": "string", "format": "binary"}},
+    "required": ["file"],
+    "example": {"file": _TWO_DOCUMENTS},
+}
 
 
 class JobRoutes:
@@ -91,7 +100,7 @@ class JobRoutes:
     def add_to(self, app: FastAPI) -> None:
         """Add the routes."""
         each = f"{JOBS_PATH}/{{job_id}}"
-        documents = {_NDJSON: {"type": "string"}, "multipart/form-data": _FORM}
+        documents = {_NDJSON: {"type": "string", "example": _TWO_DOCUMENTS}, "multipart/form-data": _FORM}
         options = {"application/json": schemas.standalone(IngestOptions)}
 
         def add(method: str, path: str, respond: Respond, summary: str, **documented: Any) -> None:

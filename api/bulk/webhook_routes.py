@@ -38,7 +38,16 @@ _SUBSCRIPTION = (
 class CreateEndpoint(BaseModel):
     """Body of `POST /v1/webhook_endpoints`."""
 
-    model_config = ConfigDict(extra="ignore")
+    model_config = ConfigDict(
+        extra="ignore",
+        json_schema_extra={
+            "example": {
+                "name": "indexer",
+                "url": "https://indexer.example/vectors",
+                "event_types": ["job.results", "job.completed"],
+            }
+        },
+    )
 
     name: str = Field(min_length=1, max_length=256)
     url: str
@@ -49,7 +58,10 @@ class CreateEndpoint(BaseModel):
 class UpdateEndpoint(BaseModel):
     """Body of `POST /v1/webhook_endpoints/{id}`; an endpoint that was disabled gets events again."""
 
-    model_config = ConfigDict(extra="ignore")
+    model_config = ConfigDict(
+        extra="ignore",
+        json_schema_extra={"example": {"event_types": ["job.completed", "job.failed"]}},
+    )
 
     name: str | None = Field(None, min_length=1, max_length=256)
     url: str | None = None
@@ -59,7 +71,10 @@ class UpdateEndpoint(BaseModel):
 class RotateSecret(BaseModel):
     """Body of `POST /v1/webhook_endpoints/{id}/rotate_secret`."""
 
-    model_config = ConfigDict(extra="ignore")
+    model_config = ConfigDict(
+        extra="ignore",
+        json_schema_extra={"example": {"keep_old_secret_active_for_24_hours": True}},
+    )
 
     keep_old_secret_active_for_24_hours: bool = False
 
@@ -67,7 +82,10 @@ class RotateSecret(BaseModel):
 class TestEndpoint(BaseModel):
     """Body of `POST /v1/webhook_endpoints/{id}/test`."""
 
-    model_config = ConfigDict(extra="ignore")
+    model_config = ConfigDict(
+        extra="ignore",
+        json_schema_extra={"example": {"event_type": "job.completed"}},
+    )
 
     event_type: str
 

@@ -193,6 +193,26 @@ def test_what_others_have_used_is_for_operators(tmp_path: Path) -> None:
     assert client.get("/v1/usage?tenant=team", headers=_bearer(KEY)).status_code == 503
 
 
+def test_the_schema_tells_where_a_key_goes_and_what_needs_none(client: TestClient) -> None:
+    told = client.get("/openapi.json").json()
+
+    assert told["security"] == [{"bearer": []}, {"x-api-key": []}, {"api-key": []}]
+    assert told["components"]["securitySchemes"]["bearer"]["scheme"] == "bearer"
+    assert told["paths"]["/readyz"]["get"]["security"] == []
+    for path, methods in told["paths"].items():
+        for method, operation in methods.items():
+            if "security" in operation:
+                assert method == "get"
+                assert client.get(path).status_code != 401
+
+
+def test_the_schema_of_a_gateway_without_keys_asks_for_none() -> None:
+    told = TestClient(create_app(ApiSettings(access_log=False))).get("/openapi.json").json()
+
+    assert "security" not in told
+    assert "securitySchemes" not in told["components"]
+
+
 def test_without_tenants_there_is_no_usage_to_tell() -> None:
     refused = TestClient(create_app(ApiSettings(access_log=False))).get("/v1/usage")
 

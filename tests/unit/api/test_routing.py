@@ -134,6 +134,19 @@ def test_every_route_is_documented_with_an_example(client: TestClient, path: str
     assert f"{path}/" not in client.get("/openapi.json").json()["paths"]
 
 
+def test_every_body_is_documented_with_an_example(client: TestClient) -> None:
+    documented = client.get("/openapi.json").json()["paths"]
+
+    contents = [
+        (path, content)
+        for path, methods in documented.items()
+        for operation in methods.values()
+        for content in operation.get("requestBody", {}).get("content", {}).values()
+    ]
+    assert [path for path, content in contents if not (content.get("example") or content.get("examples"))] == []
+    assert len(contents) > len(CANONICAL)
+
+
 def test_a_field_of_the_wrong_type_is_named(client: TestClient) -> None:
     response = client.post("/v1/embeddings", json={"input": ["a"], "dimensions": "many"})
 
