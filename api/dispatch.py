@@ -197,24 +197,20 @@ def _split(request: Request, budget: int) -> Iterator[Request]:
     if _estimate_tokens(request) <= budget or (isinstance(request, EmbedRequest) and request.late_chunking):
         yield request
         return
-    match request:
-        case EmbedRequest():
-            for start, end in _chunks(request.sizes, budget):
+    for start, end in _chunks(request.sizes, budget):
+        match request:
+            case EmbedRequest():
                 images = request.images[start:end] if request.images is not None else None
                 ids = request.token_ids[start:end] if request.token_ids is not None else None
                 yield replace(request, texts=request.texts[start:end], images=images, token_ids=ids)
-        case RerankRequest():
-            for start, end in _chunks(request.sizes, budget):
+            case RerankRequest():
                 yield replace(request, documents=request.documents[start:end])
-        case ClassifyRequest():
-            for start, end in _chunks(list(map(len, request.texts)), budget):
+            case ClassifyRequest():
                 seconds = request.seconds[start:end] if request.seconds is not None else None
                 yield replace(request, texts=request.texts[start:end], seconds=seconds)
-        case TokenizeRequest():
-            for start, end in _chunks(request.sizes, budget):
+            case TokenizeRequest():
                 yield replace(request, texts=request.texts[start:end])
-        case DecodeRequest():
-            for start, end in _chunks(request.sizes, budget):
+            case DecodeRequest():
                 yield replace(request, ids=request.ids[start:end])
 
 

@@ -18,7 +18,7 @@ from api.backlog import Backlog
 from api.dispatch import Dispatcher, _chunks, _estimate_tokens, _merge, _resolve, _split, _Waiting
 from api.replies import PendingTask
 from shared.errors import DeadlineExceeded, InferenceFailed, WorkerLost
-from shared.jobs import DecodeRequest, EmbedRequest, RerankRequest, TokenizeRequest, estimated_tokens
+from shared.jobs import ClassifyRequest, DecodeRequest, EmbedRequest, RerankRequest, TokenizeRequest, estimated_tokens
 from shared.metrics import Metrics, Owner
 from shared.queues import Lane
 from shared.results import QUERY, Output, Ragged, Timings, Token, Truncation
@@ -97,6 +97,20 @@ def test_a_long_query_counts_for_every_document_that_it_is_paired_with() -> None
 
     # Then
     assert max(part.items for part in parts) <= 4
+
+
+def test_both_texts_of_a_pair_count() -> None:
+    # Given pairs that each are a quarter of the budget, nearly all of it in the second text
+    request = ClassifyRequest(request_id="r", deadline=1.0, texts=["q"] * 40, seconds=["d" * 395] * 40)
+
+    # When
+    parts = list(_split(request, 4 * 101))
+
+    # Then
+    assert max(part.items for part in parts) <= 4
+    assert [
+        second for part in parts if isinstance(part, ClassifyRequest) for second in part.seconds or ()
+    ] == request.seconds
 
 
 @pytest.fixture(scope="module")
