@@ -133,5 +133,7 @@ class Intake:
                 if unknown and job.input_complete:
                     raise Conflict(f"the job's input is complete: it has {job.received} documents")
                 await writer.add(unknown)
+                if not lines:  # nothing has come for so long that what has begun is old enough
+                    await writer.cut()
             if repetition is not None:
                 repetition.end()

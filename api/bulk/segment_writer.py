@@ -53,7 +53,7 @@ class SegmentWriter:
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
         if error is None:
-            await self._cut()
+            await self.cut()
             await self._written()
         elif self._writing is not None:
             # What was gathered is given up, and sent again by who continues the upload.
@@ -70,22 +70,22 @@ class SegmentWriter:
         """
         for line in lines:
             if self._lines and self._bytes + len(line) > self._settings.job_segment_bytes:
-                await self._cut()
+                await self.cut()
             if not self._lines:
                 self._begun_at = time.monotonic()
             self._lines.append(line)
             self._bytes += len(line)
             if len(self._lines) >= self._most_documents():
-                await self._cut()
+                await self.cut()
         if self._lines and time.monotonic() - self._begun_at >= OLDEST_S:
-            await self._cut()
+            await self.cut()
 
     def _most_documents(self) -> int:
         """Documents of the segment that is being gathered: few at first, so that a short job has results soon."""
         return min(self._settings.job_segment_documents, max(_LEAST_DOCUMENTS, self._first // 4))
 
-    async def _cut(self) -> None:
-        """End the segment that is being gathered."""
+    async def cut(self) -> None:
+        """End the segment that is being gathered; raises what `add` does."""
         await self._written()
         if not self._lines:
             return

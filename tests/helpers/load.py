@@ -1,6 +1,7 @@
 """Load on a gateway: many requests at a time, each answer kept."""
 
 import asyncio
+import ssl
 import time
 from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import dataclass
@@ -37,10 +38,11 @@ async def embed_all(
     """
     waiting = iter(texts)
     answers: list[Answer] = []
-    limits = httpx.Limits(max_connections=concurrency, max_keepalive_connections=concurrency)
-    async with httpx.AsyncClient(base_url=url, timeout=timeout_s + 10, limits=limits, trust_env=False) as client:
+    # A client for each connection: a pool looks through all of its connections for every request.
+    unused = ssl.create_default_context()
 
-        async def work() -> None:
+    async def work() -> None:
+        async with httpx.AsyncClient(base_url=url, timeout=timeout_s + 10, verify=unused, trust_env=False) as client:
             for text in waiting:
                 started = time.perf_counter()
                 response = await client.post(
@@ -48,8 +50,8 @@ async def embed_all(
                 )
                 answers.append(Answer(text, response.status_code, response.json(), time.perf_counter() - started))
 
-        beside = asyncio.ensure_future(during()) if during else None
-        await asyncio.gather(*(work() for _ in range(concurrency)))
-        if beside:
-            await beside
+    beside = asyncio.ensure_future(during()) if during else None
+    await asyncio.gather(*(work() for _ in range(concurrency)))
+    if beside:
+        await beside
     return answers
