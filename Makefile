@@ -16,8 +16,10 @@ help: ## Show this list
 serve: $(STAMPS)/serve ## Run the whole service here, in the foreground (Ctrl-C stops it)
 	@exec $(BIN)/millrace serve
 
+# First those that only compute, on all cores, a thread each; then those that start services, one at a time: there times matter.
 test: $(STAMPS)/dev ## Run all tests
-	$(BIN)/python -m pytest
+	OMP_NUM_THREADS=1 $(BIN)/python -m pytest --numprocesses auto --maxprocesses 8 --dist worksteal tests/unit tests/parity
+	$(BIN)/python -m pytest --ignore tests/unit --ignore tests/parity
 
 check: $(STAMPS)/dev ## Lint, format, types, import rules
 	$(BIN)/ruff format --check .

@@ -27,8 +27,6 @@ ItemT = TypeVar("ItemT", bound=Waits)
 MIN_SHARE_TOKENS = 32
 #: Part of a batch's budget that bulk work gets once it has waited longer than its aging limit.
 BULK_SHARE = 0.1
-#: Part of a bulk batch's budget up to which bulk work tops up a batch that searches are in: they wait for all of it.
-TOP_UP = 0.25
 #: Seconds without interactive work after which nobody is taken to be searching.
 QUIET_S = 5.0
 
@@ -76,11 +74,11 @@ class Lanes(Generic[ItemT]):
         return min(heads, default=float("inf"))
 
     def take(self, now: float, *, shares: int = 1) -> list[ItemT]:
-        """Remove and return the next batch: interactive first, then bulk into the room that is left.
+        """Remove and return the next batch: interactive work if any waits, else bulk work.
 
         The batch is at least one item (so that one longer than the budget still runs, alone) and otherwise within
         `max_batch_tokens`. Bulk fills a batch up to `bulk_batch_tokens` only, up to `quiet_bulk_tokens` while nobody
-        searches, and tops one up that has interactive work in it to a `TOP_UP` of its budget.
+        searches. A batch with searches in it has no bulk work but what aged: they wait for all of it.
 
         Args:
             now: Time on the items' clock, in seconds.
@@ -98,14 +96,12 @@ class Lanes(Generic[ItemT]):
             if shares > 1:
                 room = min(room, max(MIN_SHARE_TOKENS, -(-sum(item.tokens for item in interactive) // shares)))
             used = _fill(batch, interactive, room)
-        room = max(self._bulk_limit(now, beside_interactive=bool(batch)) - used, reserved)
+        room = reserved if batch else max(self._bulk_limit(now), reserved)
         self._aged_credit = max(0, self._aged_credit - _fill(batch, bulk, min(room, self.max_batch_tokens - used)))
         return batch
 
-    def _bulk_limit(self, now: float, *, beside_interactive: bool) -> int:
-        """Tokens up to which bulk work may fill the next batch."""
-        if beside_interactive:
-            return int(TOP_UP * self.bulk_batch_tokens)
+    def _bulk_limit(self, now: float) -> int:
+        """Tokens up to which bulk work may fill a batch of its own."""
         return self.quiet_bulk_tokens if now - self._searched_at >= QUIET_S else self.bulk_batch_tokens
 
 

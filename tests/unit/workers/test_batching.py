@@ -7,7 +7,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from shared.queues import Lane
-from workers.batching import BULK_SHARE, QUIET_S, TOP_UP, Lanes
+from workers.batching import BULK_SHARE, QUIET_S, Lanes
 
 MAX, BULK_MAX, AGING_S = 100, 40, 2.0
 
@@ -204,7 +204,7 @@ def test_bulk_batches_are_larger_while_nobody_searches() -> None:
     # Then a batch is larger until the search comes, and again once it has been quiet for long enough
     assert tokens_taken(0.0) == 2 * BULK_MAX
     lanes.add(Lane.INTERACTIVE, _entries(Lane.INTERACTIVE, [1], arrived_at=1.0))
-    assert tokens_taken(1.0) == TOP_UP * BULK_MAX, "the search's own batch is a small one"
+    assert tokens_taken(1.0) == 1, "the search has a batch to itself"
     assert tokens_taken(1.0) == BULK_MAX
     assert tokens_taken(1.0 + 0.9 * QUIET_S) == BULK_MAX
     assert tokens_taken(1.0 + QUIET_S) == 2 * BULK_MAX
