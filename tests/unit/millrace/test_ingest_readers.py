@@ -53,7 +53,9 @@ class TestNdjson:
 
     def test_other_fields_can_be_chosen(self, tmp_path: Path) -> None:
         file = tmp_path / "a.ndjson.gz"
-        file.write_bytes(gzip.compress(b'{"key":1,"body":"one","lang":"de","x":0}\n{"body":"two","text":"no"}\n'))
+        file.write_bytes(
+            gzip.compress(b'{"key":1,"body":"one","lang":"de","x":0}\n{"body":"two","text":"no"}\n', mtime=0)
+        )
 
         documents = read(file, columns=Columns("body", "key", ("lang",)))
 
@@ -256,7 +258,7 @@ class TestCorpus:
             ("missing.csv", None, "there is no file"),
             ("a.xyz", b"x", "say it with --format"),
             ("a.csv.gz", b"no gzip", "cannot be read: Not a gzipped file"),
-            ("a.jsonl.gz", gzip.compress(b'{"text":"one"}\n' * 99)[:-9], "cut short or damaged"),
+            ("a.jsonl.gz", gzip.compress(b'{"text":"one"}\n' * 99, mtime=0)[:-9], "cut short or damaged"),
         ],
     )
     def test_a_file_that_cannot_be_read_is_named(
