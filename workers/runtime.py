@@ -12,6 +12,7 @@ from redis import Redis
 from shared.logging import get_logger
 from shared.metrics import Metrics, Owner
 from shared.model_card import WorkerCard
+from shared.redis_address import connect
 from workers.delivery import Delivery
 from workers.engine_process import EngineProcess
 from workers.engine_protocol import EngineOptions, EngineReady
@@ -56,7 +57,7 @@ class Runtime:
 
     def redis(self) -> Redis:
         """A client that notices a dead connection within seconds."""
-        return Redis.from_url(
+        return connect(
             self._url, socket_timeout=5.0, socket_connect_timeout=2.0, socket_keepalive=True, health_check_interval=5
         )
 

@@ -168,14 +168,23 @@ class Channel(stock.Channel):
             return None
 
 
+class SentinelChannel(Channel, stock.SentinelChannel):
+    """Of whichever server sentinels call the primary."""
+
+
 class Transport(stock.Transport):
     """The transport of Millrace's workers."""
 
     Channel = Channel
 
 
+class SentinelTransport(stock.SentinelTransport):
+    """The same for servers with sentinels."""
+
+    Channel = SentinelChannel
+
+
 def install() -> None:
-    """Serve `redis://` and `rediss://` URLs in this process: Celery and Flower know only those schemes."""
-    name = f"{__name__}:Transport"
-    TRANSPORT_ALIASES["redis"] = name
-    TRANSPORT_ALIASES["rediss"] = name
+    """Serve these URLs in this process: Celery and Flower know only such schemes."""
+    TRANSPORT_ALIASES["redis"] = TRANSPORT_ALIASES["rediss"] = f"{__name__}:Transport"
+    TRANSPORT_ALIASES["sentinel"] = f"{__name__}:SentinelTransport"
