@@ -7,7 +7,7 @@ from celery import Celery
 from celery.app.amqp import AMQP
 from kombu import Connection
 
-from shared.redis_address import sentinels_of
+from shared.redis_address import KEEPALIVE, sentinels_of
 from shared.settings import Settings
 
 
@@ -53,11 +53,12 @@ def make_celery(settings: Settings) -> Celery:
         # The lists that we consume are exactly those that we name.
         task_create_missing_queues=True,
         broker_transport_options={
-            "socket_timeout": 5.0,
+            # A consumer that has lost its connections without being told is back after twice the interval, the second
+            # of its BRPOP, and the timeout of what it does on another connection.
+            "health_check_interval": 2,
+            "socket_timeout": 3.0,
             "socket_connect_timeout": 2.0,
-            "socket_keepalive": True,
-            # A half-open connection is noticed after brpop_timeout + twice this.
-            "health_check_interval": 5,
+            **KEEPALIVE,
             # One Redis list per queue: we have lanes, not Celery priorities.
             "priority_steps": [0],
             **options,

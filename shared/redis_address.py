@@ -5,6 +5,7 @@ and the sentinels' own password in the query:
 `sentinel://user:password@host:26379;sentinel://host2:26379/0?master=millrace&sentinel_password=other`.
 """
 
+import socket
 from dataclasses import dataclass
 from typing import Any
 from urllib.parse import parse_qsl, quote, unquote, urlsplit
@@ -13,6 +14,12 @@ import redis
 from redis import asyncio as aio
 from redis import sentinel
 from redis.asyncio import sentinel as aio_sentinel
+
+#: Options of connections: an idle one whose other end is gone is noticed within about 11 s, by the kernel.
+KEEPALIVE: dict[str, Any] = {
+    "socket_keepalive": True,
+    "socket_keepalive_options": {socket.TCP_KEEPIDLE: 5, socket.TCP_KEEPINTVL: 2, socket.TCP_KEEPCNT: 3},
+}
 
 _SCHEME = "sentinel"
 _PORT = 26379
@@ -104,7 +111,7 @@ def without_password(url: str) -> str:
 
 
 def connect(url: str, **options: Any) -> redis.Redis:
-    """A client of the server, or of whichever is the primary when it connects.
+    """A client of the server, or of whichever is the primary when it connects; its connections are kept alive.
 
     Args:
         url: The address.
@@ -112,11 +119,11 @@ def connect(url: str, **options: Any) -> redis.Redis:
     """
     sentinels = sentinels_of(url)
     if sentinels is None:
-        return redis.Redis.from_url(url, **options)
+        return redis.Redis.from_url(url, **KEEPALIVE, **options)
     manager = sentinel.Sentinel(  # type: ignore[no-untyped-call]
         sentinels.hosts, sentinel_kwargs=sentinels.sentinel_options(), **sentinels.server_options()
     )
-    client: redis.Redis = manager.master_for(sentinels.master, **options)  # type: ignore[no-untyped-call]
+    client: redis.Redis = manager.master_for(sentinels.master, **KEEPALIVE, **options)  # type: ignore[no-untyped-call]
     return client
 
 
@@ -124,7 +131,7 @@ def connect_aio(url: str, **options: Any) -> aio.Redis:
     """The same for asyncio."""
     sentinels = sentinels_of(url)
     if sentinels is None:
-        return aio.Redis.from_url(url, **options)
+        return aio.Redis.from_url(url, **KEEPALIVE, **options)
     return _aio_client(sentinels, _Pool, options)
 
 
@@ -132,7 +139,9 @@ def connect_aio_waiting(url: str, *, max_connections: int, **options: Any) -> ai
     """The same, with so many connections that whoever finds none free waits for one."""
     sentinels = sentinels_of(url)
     if sentinels is None:
-        pool = aio.BlockingConnectionPool.from_url(url, max_connections=max_connections, timeout=None, **options)
+        pool = aio.BlockingConnectionPool.from_url(
+            url, max_connections=max_connections, timeout=None, **KEEPALIVE, **options
+        )
         return aio.Redis.from_pool(pool)
     return _aio_client(sentinels, _WaitingPool, {"max_connections": max_connections, "timeout": None, **options})
 
@@ -153,5 +162,5 @@ def _aio_client(sentinels: Sentinels, pool: type[_Pool], options: dict[str, Any]
     manager = aio_sentinel.Sentinel(  # type: ignore[no-untyped-call]
         sentinels.hosts, sentinel_kwargs=sentinels.sentinel_options(), **sentinels.server_options()
     )
-    client: aio.Redis = manager.master_for(sentinels.master, connection_pool_class=pool, **options)
+    client: aio.Redis = manager.master_for(sentinels.master, connection_pool_class=pool, **KEEPALIVE, **options)
     return client

@@ -26,7 +26,7 @@ class Settings(BaseSettings):
 
     redis_url: SecretStr = Field(
         SecretStr("redis://127.0.0.1:6379/0"),
-        description="Redis or Valkey server (`redis://`, `rediss://`, `unix://`), or the sentinels of several: "
+        description="Redis or Valkey server (`redis://`, `rediss://`), or the sentinels of several: "
         "`sentinel://user:password@host:26379;sentinel://host2:26379/0?master=millrace`, with `&sentinel_password=` if they "
         "ask for one. `millrace serve` starts its own when this is not set.",
     )

@@ -24,6 +24,9 @@ from workers.work import TaskWork
 
 log = get_logger("millrace.worker")
 
+#: Time for the heartbeat's commands, in seconds: a connection that is dead is replaced before the lease ends.
+_HEARTBEAT_TIMEOUT_S = 1.5
+
 
 class Runtime:
     """One worker process's parts."""
@@ -55,11 +58,9 @@ class Runtime:
         self._models: list[ServedModel] = []
         self._heartbeat: Heartbeat | None = None
 
-    def redis(self) -> Redis:
-        """A client that notices a dead connection within seconds."""
-        return connect(
-            self._url, socket_timeout=5.0, socket_connect_timeout=2.0, socket_keepalive=True, health_check_interval=5
-        )
+    def redis(self, timeout_s: float = 5.0) -> Redis:
+        """A client that notices a dead connection within some seconds."""
+        return connect(self._url, socket_timeout=timeout_s, socket_connect_timeout=2.0, health_check_interval=5)
 
     def load(self) -> None:
         """Wait until the engine (already launched) has run every model once.
@@ -102,7 +103,9 @@ class Runtime:
             on_flow=on_flow,
         )
         self._pipeline.start()
-        self._heartbeat = Heartbeat(self.redis(), self.worker, self.card, result_ttl_s=settings.result_ttl_s)
+        self._heartbeat = Heartbeat(
+            self.redis(_HEARTBEAT_TIMEOUT_S), self.worker, self.card, result_ttl_s=settings.result_ttl_s
+        )
         self._heartbeat.start()
         if settings.worker_metrics_port:
             start_http_server(

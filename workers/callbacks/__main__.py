@@ -8,6 +8,8 @@ from uuid import uuid4
 
 from celery.exceptions import SecurityWarning
 from prometheus_client import start_http_server
+from redis.asyncio.retry import Retry
+from redis.backoff import NoBackoff
 from redis.exceptions import RedisError
 
 import workers.sinks
@@ -39,8 +41,13 @@ def main() -> int:
     warnings.simplefilter("ignore", SecurityWarning)
     worker = f"callbacks@{socket.gethostname()}-{uuid4().hex[:8]}"
     metrics = Metrics(Owner.CALLBACKS)
+    # Once more on a fresh connection: what is postponed waits for its lease to end.
     redis = connect_aio(
-        settings.redis_url.get_secret_value(), socket_timeout=5.0, socket_connect_timeout=2.0, health_check_interval=5
+        settings.redis_url.get_secret_value(),
+        socket_timeout=5.0,
+        socket_connect_timeout=2.0,
+        health_check_interval=5,
+        retry=Retry(NoBackoff(), 1),
     )
     loop = LoopThread()
     try:
