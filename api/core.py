@@ -7,7 +7,6 @@ from collections.abc import AsyncIterator, Awaitable
 from contextlib import asynccontextmanager
 from uuid import uuid4
 
-from redis.asyncio import BlockingConnectionPool, Redis
 from redis.asyncio.retry import Retry
 from redis.backoff import NoBackoff
 
@@ -29,6 +28,7 @@ from api.settings import ApiSettings
 from shared.logging import get_logger
 from shared.metrics import Metrics
 from shared.plugins import discover
+from shared.redis_address import connect_aio, connect_aio_waiting
 
 log = get_logger("millrace.core")
 
@@ -55,16 +55,15 @@ class Core:
         process_id = f"{name}{uuid4().hex[:12]}"
         url = settings.redis_url.get_secret_value()
         # No retries inside the client: the sweep publishes again what is missing, and knows what was not.
-        self.redis = Redis.from_url(
+        self.redis = connect_aio(
             url, socket_timeout=_SOCKET_TIMEOUT_S, socket_connect_timeout=2.0, retry=Retry(NoBackoff(), 1)
         )
-        waiting = BlockingConnectionPool.from_url(
-            url, max_connections=CONNECTIONS, timeout=None, socket_timeout=_SOCKET_TIMEOUT_S, socket_connect_timeout=2.0
+        self._limits_redis = connect_aio_waiting(
+            url, max_connections=CONNECTIONS, socket_timeout=_SOCKET_TIMEOUT_S, socket_connect_timeout=2.0
         )
-        self._limits_redis = Redis(connection_pool=waiting)
         self.limits = TenantLimits(self._limits_redis)
         self.usage = Usage(self.redis, metrics, ttl_s=settings.usage_ttl_s)
-        self._subscriber = Redis.from_url(url, socket_timeout=None, socket_connect_timeout=2.0)
+        self._subscriber = connect_aio(url, socket_timeout=None, socket_connect_timeout=2.0)
         self._backlog = Backlog(process_id)
         self.fleet = Fleet(self.redis, self._backlog, metrics, result_ttl_s=settings.result_ttl_s)
         self.admission = Admission(self.fleet, self._backlog, max_pending_items=max_pending_items)
@@ -122,7 +121,6 @@ class Core:
             await self.usage.flush()
             await self.redis.aclose()
             await self._limits_redis.aclose()
-            await self._limits_redis.connection_pool.disconnect()
             await self._subscriber.aclose()
             await self._images.aclose()
 

@@ -124,7 +124,7 @@ class Dispatcher:
                 return [await part.reply for part in parts]
         except TimeoutError:
             if not self._fleet.reachable:
-                raise Unavailable(retry_after_s=1) from None
+                raise Unavailable from None
             if self._fleet.workers_of(model) == 0:
                 raise DeadlineExceeded(f"no worker of model {model} answered before the deadline") from None
             raise DeadlineExceeded from None

@@ -13,7 +13,6 @@ from pathlib import Path
 from typing import IO
 
 import httpx
-from redis import Redis
 from redis.exceptions import RedisError
 
 from millrace import embedded_redis
@@ -22,6 +21,7 @@ from millrace.keys import first_key, key_header
 from millrace.processes import Part
 from millrace.settings import ServeSettings
 from shared.logging import configure_logging, get_logger
+from shared.redis_address import connect, without_password
 from shared.settings import PREFIX
 
 log = get_logger("millrace.serve")
@@ -227,13 +227,11 @@ def _base_url(settings: ServeSettings) -> str:
 
 
 def _ping(url: str) -> None:
-    client = Redis.from_url(url, socket_connect_timeout=2, socket_timeout=2)
+    client = connect(url, socket_connect_timeout=2, socket_timeout=2)
     try:
         client.ping()
     except (RedisError, OSError) as err:
-        arguments = client.connection_pool.connection_kwargs
-        address = arguments.get("path") or f"{arguments.get('host')}:{arguments.get('port')}"
-        raise CannotServe(f"Redis at {address} (MILLRACE_REDIS_URL) cannot be used: {err}") from err
+        raise CannotServe(f"Redis at {without_password(url)} (MILLRACE_REDIS_URL) cannot be used: {err}") from err
     finally:
         client.close()
 

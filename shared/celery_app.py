@@ -7,6 +7,7 @@ from celery import Celery
 from celery.app.amqp import AMQP
 from kombu import Connection
 
+from shared.redis_address import KEEPALIVE, sentinels_of
 from shared.settings import Settings
 
 
@@ -24,7 +25,10 @@ class _Amqp(AMQP):
 
 def make_celery(settings: Settings) -> Celery:
     """A Celery application on the settings' Redis. Each setting that differs from Celery's default has its reason here."""
-    url = _verifying(settings.redis_url.get_secret_value())
+    url = settings.redis_url.get_secret_value()
+    sentinels = sentinels_of(url)
+    url = _verifying(url) if sentinels is None else sentinels.celery_url()
+    options = {} if sentinels is None else sentinels.celery_options()
     app = Celery("millrace", broker=url, backend=url, amqp=_Amqp, set_as_current=False)
     app.conf.update(
         # Vectors are bytes: msgpack carries them as they are. Never pickle.
@@ -49,14 +53,17 @@ def make_celery(settings: Settings) -> Celery:
         # The lists that we consume are exactly those that we name.
         task_create_missing_queues=True,
         broker_transport_options={
-            "socket_timeout": 5.0,
+            # A consumer that has lost its connections without being told is back after twice the interval, the second
+            # of its BRPOP, and the timeout of what it does on another connection.
+            "health_check_interval": 2,
+            "socket_timeout": 3.0,
             "socket_connect_timeout": 2.0,
-            "socket_keepalive": True,
-            # A half-open connection is noticed after brpop_timeout + twice this.
-            "health_check_interval": 5,
+            **KEEPALIVE,
             # One Redis list per queue: we have lanes, not Celery priorities.
             "priority_steps": [0],
+            **options,
         },
+        result_backend_transport_options=options,
         redis_socket_timeout=5.0,
         redis_socket_connect_timeout=2.0,
         redis_socket_keepalive=True,

@@ -13,6 +13,8 @@ class MillraceError(Exception):
     status: ClassVar[int] = 500
     #: Whether the same request may succeed later.
     retryable: ClassVar[bool] = False
+    #: Seconds after which a retry makes sense, where nobody knows better.
+    usual_retry_after_s: ClassVar[float | None] = None
 
     def __init__(self, message: str = "", *, param: str | None = None, retry_after_s: float | None = None) -> None:
         """Build an error.
@@ -24,7 +26,7 @@ class MillraceError(Exception):
         """
         self.message = message or (type(self).__doc__ or "").strip()
         self.param = param
-        self.retry_after_s = retry_after_s
+        self.retry_after_s = self.usual_retry_after_s if retry_after_s is None else retry_after_s
         super().__init__(self.message)
 
     def to_wire(self) -> dict[str, Any]:
@@ -199,6 +201,7 @@ class Unavailable(MillraceError):
     code = "unavailable"
     status = 503
     retryable = True
+    usual_retry_after_s = 1.0
 
 
 class DeadlineExceeded(MillraceError):
@@ -207,6 +210,7 @@ class DeadlineExceeded(MillraceError):
     code = "deadline_exceeded"
     status = 504
     retryable = True
+    usual_retry_after_s = 1.0
 
 
 class InferenceFailed(MillraceError):
@@ -271,6 +275,7 @@ class StorageUnavailable(MillraceError):
     code = "storage_unavailable"
     status = 503
     retryable = True
+    usual_retry_after_s = 1.0
 
 
 def _tree(root: type[MillraceError]) -> dict[str, type[MillraceError]]:

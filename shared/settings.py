@@ -4,10 +4,11 @@ import os
 from pathlib import Path
 from typing import Literal, Self, TypeVar
 
-from pydantic import Field, SecretStr, ValidationError
+from pydantic import Field, SecretStr, ValidationError, field_validator
 from pydantic_settings import BaseSettings, SettingsConfigDict
 
 from shared.model_config import ConfigurationError, ModelConfig, configured_models
+from shared.redis_address import sentinels_of
 
 PREFIX = "MILLRACE_"
 
@@ -25,8 +26,9 @@ class Settings(BaseSettings):
 
     redis_url: SecretStr = Field(
         SecretStr("redis://127.0.0.1:6379/0"),
-        description="Redis or Valkey server (`redis://`, `rediss://`, `redis+socket://`). `millrace serve` starts its "
-        "own when this is not set.",
+        description="Redis or Valkey server (`redis://`, `rediss://`), or the sentinels of several: "
+        "`sentinel://user:password@host:26379;sentinel://host2:26379/0?master=millrace`, with `&sentinel_password=` if they "
+        "ask for one. `millrace serve` starts its own when this is not set.",
     )
     model: str = Field(
         "", description="Models to serve: comma-separated hub ids or folders. Wins over the models file."
@@ -43,6 +45,12 @@ class Settings(BaseSettings):
     drain_s: float = Field(30.0, ge=0, description="How long a stopping process finishes accepted work, in seconds.")
     log_level: Literal["debug", "info", "warning", "error"] = Field("info", description="Least severe log level shown.")
     log_format: Literal["text", "json"] = Field("text", description="Log lines for people or for machines.")
+
+    @field_validator("redis_url")
+    @classmethod
+    def _is_an_address(cls, url: SecretStr) -> SecretStr:
+        sentinels_of(url.get_secret_value())
+        return url
 
     def models(self) -> list[ModelConfig]:
         """The models that this deployment should serve.
@@ -68,6 +76,9 @@ class Settings(BaseSettings):
         except ValidationError as err:
             first = err.errors()[0]
             variable = PREFIX + "_".join(str(part) for part in first["loc"]).upper()
+            if cls.model_fields[str(first["loc"][0])].annotation is SecretStr:
+                # Without its cause, which repeats the value.
+                raise ConfigurationError(f"{variable}: {first['msg']}") from None
             raise ConfigurationError(f"{variable}: {first['msg']} (got {first['input']!r})") from err
 
 

@@ -4,11 +4,11 @@ import os
 import sys
 import warnings
 
-import redis
 from celery.exceptions import SecurityWarning
 from redis.exceptions import RedisError
 
 from shared.logging import configure_logging, get_logger
+from shared.redis_address import without_password
 from shared.settings import load_or_exit
 from workers.app import make_worker_app
 from workers.engine_process import EngineStartError
@@ -37,7 +37,8 @@ def main() -> int:
     except EngineStartError as err:
         return _give_up(runtime, str(err), os.EX_CONFIG)
     except (RedisError, OSError) as err:
-        return _give_up(runtime, f"Redis at {_address(settings)} cannot be used: {err}", os.EX_UNAVAILABLE)
+        address = without_password(settings.redis_url.get_secret_value())
+        return _give_up(runtime, f"Redis at {address} cannot be used: {err}", os.EX_UNAVAILABLE)
     worker = app.Worker(
         hostname=runtime.worker,
         pool_cls=BatchPool,
@@ -59,12 +60,6 @@ def _give_up(runtime: Runtime, reason: str, status: int) -> int:
     runtime.engine.stop()
     log.error("worker_not_started", reason=reason)
     return status
-
-
-def _address(settings: WorkerSettings) -> str:
-    """The server's address without its password."""
-    arguments = redis.connection.parse_url(settings.redis_url.get_secret_value())
-    return str(arguments.get("path") or f"{arguments.get('host', 'localhost')}:{arguments.get('port', 6379)}")
 
 
 if __name__ == "__main__":

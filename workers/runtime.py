@@ -12,6 +12,7 @@ from redis import Redis
 from shared.logging import get_logger
 from shared.metrics import Metrics, Owner
 from shared.model_card import WorkerCard
+from shared.redis_address import connect
 from workers.delivery import Delivery
 from workers.engine_process import EngineProcess
 from workers.engine_protocol import EngineOptions, EngineReady
@@ -22,6 +23,9 @@ from workers.settings import WorkerSettings
 from workers.work import TaskWork
 
 log = get_logger("millrace.worker")
+
+#: Time for the heartbeat's commands, in seconds: a connection that is dead is replaced before the lease ends.
+_HEARTBEAT_TIMEOUT_S = 1.5
 
 
 class Runtime:
@@ -54,11 +58,9 @@ class Runtime:
         self._models: list[ServedModel] = []
         self._heartbeat: Heartbeat | None = None
 
-    def redis(self) -> Redis:
-        """A client that notices a dead connection within seconds."""
-        return Redis.from_url(
-            self._url, socket_timeout=5.0, socket_connect_timeout=2.0, socket_keepalive=True, health_check_interval=5
-        )
+    def redis(self, timeout_s: float = 5.0) -> Redis:
+        """A client that notices a dead connection within some seconds."""
+        return connect(self._url, socket_timeout=timeout_s, socket_connect_timeout=2.0, health_check_interval=5)
 
     def load(self) -> None:
         """Wait until the engine (already launched) has run every model once.
@@ -101,7 +103,9 @@ class Runtime:
             on_flow=on_flow,
         )
         self._pipeline.start()
-        self._heartbeat = Heartbeat(self.redis(), self.worker, self.card, result_ttl_s=settings.result_ttl_s)
+        self._heartbeat = Heartbeat(
+            self.redis(_HEARTBEAT_TIMEOUT_S), self.worker, self.card, result_ttl_s=settings.result_ttl_s
+        )
         self._heartbeat.start()
         if settings.worker_metrics_port:
             start_http_server(

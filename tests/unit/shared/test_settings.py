@@ -93,3 +93,13 @@ def test_an_entry_point_ends_with_one_sentence_when_the_models_are_bad(monkeypat
 
     with pytest.raises(SystemExit, match=r"^millrace: MILLRACE_MODELS_FILE names /nowhere/models.yaml"):
         load_or_exit(WorkerSettings)
+
+
+def test_a_wrong_redis_address_is_refused_without_its_password(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("MILLRACE_REDIS_URL", "sentinel://:hunter2@redis:26379/0")
+
+    with pytest.raises(ConfigurationError, match=r"MILLRACE_REDIS_URL: .*name of the primary") as raised:
+        Settings.load()
+
+    assert "hunter2" not in str(raised.value)
+    assert raised.value.__cause__ is None

@@ -1,0 +1,153 @@
+"""What stops Celery workers from consuming for ever, by their trackers: each is done to a service, which goes on.
+
+The worker (its own pool), the callback worker (Celery's pool of threads) and Celery's remote control are all asked after
+each of them. The same processes must have lived through it.
+"""
+
+import time
+from collections.abc import Iterator
+
+import orjson
+import pytest
+from celery import Celery
+from pydantic import SecretStr
+from redis import Redis
+
+from shared.celery_app import make_celery
+from shared.settings import Settings
+from tests.helpers.receivers import Receiver, running_receiver
+from tests.helpers.service import Service
+from tests.helpers.valkey import ValkeyServer
+from tests.helpers.waiting import wait_until
+
+PARTS = ("api", "workers", "api.bulk", "workers.callbacks")
+
+
+@pytest.fixture(scope="module")
+def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[ValkeyServer]:
+    server = ValkeyServer(tmp_path_factory.mktemp("valkey"))
+    server.start()
+    yield server
+    server.stop()
+
+
+@pytest.fixture(scope="module")
+def redis(server: ValkeyServer) -> Iterator[Redis]:
+    with Redis.from_url(server.url()) as redis:
+        yield redis
+
+
+@pytest.fixture(scope="module")
+def receiver() -> Iterator[Receiver]:
+    with running_receiver() as running:
+        yield running
+
+
+@pytest.fixture(scope="module")
+def service(tmp_path_factory: pytest.TempPathFactory, server: ValkeyServer, receiver: Receiver) -> Iterator[Service]:
+    service = Service(
+        tmp_path_factory.mktemp("service"),
+        {
+            "MILLRACE_REDIS_URL": server.url(),
+            "MILLRACE_ENGINE": "bench.null_engine",
+            "MILLRACE_WEBHOOK_HOSTS": f"127.0.0.1:{receiver.port}",
+        },
+    )
+    service.start()
+    yield service
+    service.stop()
+
+
+@pytest.fixture(scope="module")
+def celery(server: ValkeyServer) -> Iterator[Celery]:
+    app = make_celery(Settings(redis_url=SecretStr(server.url())))
+    yield app
+    app.close()
+
+
+@pytest.fixture(autouse=True)
+def _goes_on(service: Service, receiver: Receiver, celery: Celery) -> Iterator[None]:
+    before = _pids(service)
+    yield
+    _assert_all_answer(service, receiver, celery)
+    assert _pids(service) == before
+
+
+def test_connections_that_are_cut_again_and_again_while_nothing_happens(redis: Redis) -> None:
+    """celery 7276, 8030, 8091, 9054, 10205: up, connected, and deaf ever after."""
+    for _ in range(5):
+        _cut(redis)
+        time.sleep(0.3)
+
+
+def test_connections_that_are_cut_while_a_worker_works(redis: Redis, service: Service) -> None:
+    """kombu's 'NoneType' object has no attribute 'hostname', with messages in hand, in any pool but solo."""
+    job = _submit(service, 3000)
+    for _ in range(5):
+        _cut(redis)
+        time.sleep(0.2)
+    wait_until(lambda: _job_state(service, job) == "completed", timeout_s=30, what="the job to end")
+
+
+def test_a_reconnection_that_is_cut_before_it_is_done(redis: Redis) -> None:
+    """A consumer that is interrupted in its restart keeps timers and half a connection of the one before."""
+    end = time.monotonic() + 2
+    while time.monotonic() < end:
+        _cut(redis)
+
+
+def test_a_server_that_forgets_everything(redis: Redis) -> None:
+    """The bindings of Celery's remote control are gone with the rest, and were only written at a worker's start."""
+    redis.flushall()
+
+
+def test_a_server_that_refuses_to_write_for_a_while(redis: Redis) -> None:
+    """A full disk, too little memory, or replicas that are missing: an error that is none of the connection."""
+    redis.config_set("min-replicas-to-write", 1)
+    time.sleep(2)
+    redis.config_set("min-replicas-to-write", 0)
+
+
+def _cut(redis: Redis) -> None:
+    """End every connection but this one."""
+    for kind in ("normal", "pubsub"):
+        redis.execute_command("CLIENT", "KILL", "TYPE", kind, "SKIPME", "yes")
+
+
+def _pids(service: Service) -> dict[str, int]:
+    return {module: service.part(module).pid for module in PARTS}
+
+
+def _assert_all_answer(service: Service, receiver: Receiver, celery: Celery) -> None:
+    with service.client() as client:
+
+        def is_answered() -> bool:
+            return client.post("/embed", json={"inputs": "x"}, headers={"x-request-timeout": "2"}).status_code == 200
+
+        wait_until(is_answered, timeout_s=10, what="an answer of the worker")
+        job = client.post(
+            "/v1/ingest",
+            params={"webhook": receiver.url},
+            content=b'{"text": "a"}\n',
+            headers={"content-type": "application/x-ndjson"},
+        ).json()["id"]
+    wait_until(lambda: receiver.of(job), timeout_s=15, what="the callback worker's callback")
+    with celery.connection_for_write() as connection:  # of its own: the application's was cut too
+        wait_until(
+            lambda: len(celery.control.ping(timeout=1, connection=connection) or []) == 2,
+            timeout_s=10,
+            what="answers of remote control",
+        )
+
+
+def _submit(service: Service, documents: int) -> str:
+    lines = b"".join(orjson.dumps({"id": number, "text": f"text {number}"}) + b"\n" for number in range(documents))
+    with service.client() as client:
+        answer = client.post("/v1/ingest", content=lines)
+        assert answer.status_code == 202, answer.text
+        return str(answer.json()["id"])
+
+
+def _job_state(service: Service, job: str) -> str:
+    with service.client() as client:
+        return str(client.get(f"/v1/jobs/{job}").json()["status"])
