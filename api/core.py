@@ -29,11 +29,9 @@ from api.settings import ApiSettings
 from shared.logging import get_logger
 from shared.metrics import Metrics
 from shared.plugins import discover
+from shared.redis_patience import ANSWER_S, CONNECT_S
 
 log = get_logger("millrace.core")
-
-#: Time for a command to Redis before its connection is given up, in seconds.
-_SOCKET_TIMEOUT_S = 5.0
 
 
 class Core:
@@ -56,15 +54,15 @@ class Core:
         url = settings.redis_url.get_secret_value()
         # No retries inside the client: the sweep publishes again what is missing, and knows what was not.
         self.redis = Redis.from_url(
-            url, socket_timeout=_SOCKET_TIMEOUT_S, socket_connect_timeout=2.0, retry=Retry(NoBackoff(), 1)
+            url, socket_timeout=ANSWER_S, socket_connect_timeout=CONNECT_S, retry=Retry(NoBackoff(), 1)
         )
         waiting = BlockingConnectionPool.from_url(
-            url, max_connections=CONNECTIONS, timeout=None, socket_timeout=_SOCKET_TIMEOUT_S, socket_connect_timeout=2.0
+            url, max_connections=CONNECTIONS, timeout=None, socket_timeout=ANSWER_S, socket_connect_timeout=CONNECT_S
         )
         self._limits_redis = Redis(connection_pool=waiting)
         self.limits = TenantLimits(self._limits_redis)
         self.usage = Usage(self.redis, metrics, ttl_s=settings.usage_ttl_s)
-        self._subscriber = Redis.from_url(url, socket_timeout=None, socket_connect_timeout=2.0)
+        self._subscriber = Redis.from_url(url, socket_timeout=None, socket_connect_timeout=CONNECT_S)
         self._backlog = Backlog(process_id)
         self.fleet = Fleet(self.redis, self._backlog, metrics, result_ttl_s=settings.result_ttl_s)
         self.admission = Admission(self.fleet, self._backlog, max_pending_items=max_pending_items)

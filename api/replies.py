@@ -24,6 +24,7 @@ from shared.errors import MillraceError
 from shared.logging import get_logger
 from shared.metrics import Metrics
 from shared.queues import Lane, queue_name
+from shared.redis_patience import TEST_AFTER_S
 from shared.results import Reply
 
 log = get_logger("millrace.replies")
@@ -33,7 +34,7 @@ SWEEP_INTERVAL_S = 1.0
 #: Tasks younger than this are left to the subscription, in seconds.
 SWEEP_AGE_S = 0.5
 #: Silence after which the subscription is tested with a ping, and the time that it has to answer, in seconds.
-PING_AFTER_S = 5.0
+PING_AFTER_S = float(TEST_AFTER_S)
 #: A task is abandoned this long after its deadline, in seconds: the worker's own "expired" answer comes before.
 ABANDON_AFTER_S = 2.0
 

@@ -7,6 +7,7 @@ from celery import Celery
 from celery.app.amqp import AMQP
 from kombu import Connection
 
+from shared.redis_patience import ANSWER_S, CONNECT_S, TEST_AFTER_S
 from shared.settings import Settings
 
 
@@ -40,6 +41,8 @@ def make_celery(settings: Settings) -> Celery:
         worker_enable_prefetch_count_reduction=False,
         broker_connection_retry_on_startup=True,
         broker_connection_max_retries=None,
+        # A command that Redis refuses, as a full disk or a replica does, would end the worker; it is a lost connection.
+        broker_channel_error_retry=True,
         # We configure logging ourselves.
         worker_hijack_root_logger=False,
         worker_redirect_stdouts=False,
@@ -49,18 +52,18 @@ def make_celery(settings: Settings) -> Celery:
         # The lists that we consume are exactly those that we name.
         task_create_missing_queues=True,
         broker_transport_options={
-            "socket_timeout": 5.0,
-            "socket_connect_timeout": 2.0,
+            "socket_timeout": ANSWER_S,
+            "socket_connect_timeout": CONNECT_S,
             "socket_keepalive": True,
             # A half-open connection is noticed after brpop_timeout + twice this.
-            "health_check_interval": 5,
+            "health_check_interval": TEST_AFTER_S,
             # One Redis list per queue: we have lanes, not Celery priorities.
             "priority_steps": [0],
         },
-        redis_socket_timeout=5.0,
-        redis_socket_connect_timeout=2.0,
+        redis_socket_timeout=ANSWER_S,
+        redis_socket_connect_timeout=CONNECT_S,
         redis_socket_keepalive=True,
-        redis_backend_health_check_interval=5,
+        redis_backend_health_check_interval=TEST_AFTER_S,
     )
     return app
 

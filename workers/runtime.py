@@ -12,6 +12,7 @@ from redis import Redis
 from shared.logging import get_logger
 from shared.metrics import Metrics, Owner
 from shared.model_card import WorkerCard
+from shared.redis_patience import ANSWER_S, CONNECT_S, TEST_AFTER_S
 from workers.delivery import Delivery
 from workers.engine_process import EngineProcess
 from workers.engine_protocol import EngineOptions, EngineReady
@@ -57,7 +58,11 @@ class Runtime:
     def redis(self) -> Redis:
         """A client that notices a dead connection within seconds."""
         return Redis.from_url(
-            self._url, socket_timeout=5.0, socket_connect_timeout=2.0, socket_keepalive=True, health_check_interval=5
+            self._url,
+            socket_timeout=ANSWER_S,
+            socket_connect_timeout=CONNECT_S,
+            socket_keepalive=True,
+            health_check_interval=TEST_AFTER_S,
         )
 
     def load(self) -> None:

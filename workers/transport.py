@@ -119,12 +119,18 @@ class Channel(stock.Channel):
     _command_client: Any = None
     _recorder: Any = None
     _record_unconfirmed = False
+    #: The socket of BRPOP when the recorder's connection was last known to be no older than that.
+    _popped_from: Any = None
 
     def record(self, key: str, tag: str, entry: str) -> None:
         """Send HSET; the reply is read on the event loop's next turn, or before the next record."""
         self._confirm_record()
         if self._recorder is None:
             self._recorder = self.pool.get_connection()
+        if self._popped_from is not self.client.connection._sock:
+            # BRPOP's connection is a new one: what silenced the last may have silenced this, which would be waited for.
+            self._recorder.disconnect()
+            self._popped_from = self.client.connection._sock
         self._recorder.send_command("HSET", key, tag, entry)
         self._record_unconfirmed = True
         loop = get_event_loop()

@@ -14,6 +14,7 @@ import pytest
 
 from tests.helpers.load import Answer, embed_all
 from tests.helpers.service import Service
+from tests.helpers.tcp_proxy import TcpProxy
 from tests.helpers.valkey import ValkeyServer
 from tests.helpers.waiting import wait_until
 
@@ -126,6 +127,64 @@ def test_service_is_back_within_ten_seconds_of_redis(fragile: Service, own_valke
             lambda: client.post("/embed", json={"inputs": "x"}).status_code == 200, timeout_s=10, what="an answer"
         )
         assert time.monotonic() - started < 10
+
+
+@pytest.fixture
+def distant(tmp_path: Path, own_valkey: ValkeyServer) -> Iterator[tuple[Service, TcpProxy]]:
+    """A service of the test's own, and what lies between it and its Redis."""
+    proxy = TcpProxy(own_valkey.port)
+    proxy.start()
+    service = Service(tmp_path, {"MILLRACE_REDIS_URL": f"redis://127.0.0.1:{proxy.port}/0"})
+    service.start()
+    yield service, proxy
+    service.stop()
+    proxy.stop()
+
+
+def test_connections_that_have_silently_died_are_replaced_within_ten_seconds(distant: tuple[Service, TcpProxy]) -> None:
+    # Given connections that have been in use
+    service, proxy = distant
+    before = [service.part(module).pid for module in ("api", "workers", "workers.callbacks", "api.bulk")]
+    with service.client(timeout_s=20) as client:
+        for _ in range(5):
+            assert client.post("/embed", json={"inputs": "x"}).status_code == 200
+
+        # When all of them are half-open: nothing comes through, and nobody says so
+        proxy.forget()
+        started = time.monotonic()
+
+        # Then requests are answered again soon, by the same processes
+        def is_answered() -> bool:
+            answer = client.post("/embed", json={"inputs": "x"}, headers={"x-request-timeout": "2"})
+            return answer.status_code == 200
+
+        wait_until(is_answered, timeout_s=10, what="an answer")
+        assert time.monotonic() - started < 10
+    assert [service.part(module).pid for module in ("api", "workers", "workers.callbacks", "api.bulk")] == before
+
+
+def test_a_full_disk_is_survived_by_the_same_processes(fragile: Service, own_valkey: ValkeyServer) -> None:
+    # Given work under way
+    vectors = expected(fragile)
+    modules = ("api", "workers", "workers.callbacks", "api.bulk")
+    before = [fragile.part(module).pid for module in modules]
+
+    async def fill_the_disk() -> None:
+        await asyncio.sleep(1)
+        await asyncio.to_thread(own_valkey.fill_disk)
+        await asyncio.sleep(5)
+        await asyncio.to_thread(own_valkey.free_disk)
+
+    # When Redis cannot write to its append-only file for five seconds, and refuses every command that writes
+    answers = asyncio.run(
+        embed_all(fragile.url, [TEXTS[n % 50] for n in range(2000)], concurrency=32, timeout_s=60, during=fill_the_disk)
+    )
+
+    # Then what was accepted is answered when it can, by the processes that accepted it
+    assert Counter(answer.status for answer in answers) == {200: 2000}
+    assert_right(answers, vectors)
+    assert max(answer.seconds for answer in answers) > 4, "nothing was refused"
+    assert [fragile.part(module).pid for module in modules] == before
 
 
 def test_a_gateway_that_dies_is_restarted(fragile: Service) -> None:

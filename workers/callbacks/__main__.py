@@ -18,6 +18,7 @@ from shared.logging import configure_logging, get_logger
 from shared.metrics import Metrics, Owner
 from shared.model_config import ConfigurationError
 from shared.plugins import discover
+from shared.redis_patience import ANSWER_S, CONNECT_S, TEST_AFTER_S
 from shared.settings import load_or_exit
 from workers.callbacks.app import make_callback_app
 from workers.callbacks.courier import Courier
@@ -40,7 +41,10 @@ def main() -> int:
     worker = f"callbacks@{socket.gethostname()}-{uuid4().hex[:8]}"
     metrics = Metrics(Owner.CALLBACKS)
     redis = Redis.from_url(
-        settings.redis_url.get_secret_value(), socket_timeout=5.0, socket_connect_timeout=2.0, health_check_interval=5
+        settings.redis_url.get_secret_value(),
+        socket_timeout=ANSWER_S,
+        socket_connect_timeout=CONNECT_S,
+        health_check_interval=TEST_AFTER_S,
     )
     loop = LoopThread()
     try:
