@@ -8,7 +8,7 @@ EXTRAS := worker,callbacks,ingest,flower,embedded
 CLIENT_SETS := $(notdir $(basename $(wildcard tests/conformance/requirements/*.txt)))
 
 .DEFAULT_GOAL := help
-.PHONY: help serve test check audit sbom format conformance conformance-pins fuzz bench bench-engine bench-peers bench-bulk bench-gpu docs constraints clean
+.PHONY: help serve test check audit sbom format conformance conformance-pins fuzz chaos bench bench-engine bench-peers bench-bulk bench-gpu docs constraints clean
 
 help: ## Show this list
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-16s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -52,6 +52,10 @@ conformance-pins: $(STAMPS)/dev ## Pin the newest client packages
 # FUZZ="--examples 20" is the short form: some minutes instead of most of an hour.
 fuzz: $(STAMPS)/dev $(STAMPS)/fuzz ## Try every route with thousands of requests, good and bad
 	$(BIN)/python -m tests.fuzz $(FUZZ)
+
+# CHAOS="--minutes 30" is the long form, CHAOS="--seed 7" another schedule.
+chaos: $(STAMPS)/dev ## Kill and stop every part and Redis at random, and prove that nothing is lost
+	$(BIN)/python -m tests.chaos $(CHAOS)
 
 bench: $(STAMPS)/dev ## Measure the service against the bare model on this machine
 	$(BIN)/python -m bench

@@ -128,6 +128,30 @@ def test_service_is_back_within_ten_seconds_of_redis(fragile: Service, own_valke
         assert time.monotonic() - started < 10
 
 
+def test_a_full_disk_is_survived_by_the_same_processes(fragile: Service, own_valkey: ValkeyServer) -> None:
+    # Given work under way
+    vectors = expected(fragile)
+    modules = ("api", "workers", "workers.callbacks", "api.bulk")
+    before = [fragile.part(module).pid for module in modules]
+
+    async def fill_the_disk() -> None:
+        await asyncio.sleep(1)
+        await asyncio.to_thread(own_valkey.fill_disk)
+        await asyncio.sleep(5)
+        await asyncio.to_thread(own_valkey.free_disk)
+
+    # When Redis cannot write to its append-only file for five seconds, and refuses every command that writes
+    answers = asyncio.run(
+        embed_all(fragile.url, [TEXTS[n % 50] for n in range(2000)], concurrency=32, timeout_s=60, during=fill_the_disk)
+    )
+
+    # Then what was accepted is answered when it can, by the processes that accepted it
+    assert Counter(answer.status for answer in answers) == {200: 2000}
+    assert_right(answers, vectors)
+    assert max(answer.seconds for answer in answers) > 4, "nothing was refused"
+    assert [fragile.part(module).pid for module in modules] == before
+
+
 def test_a_gateway_that_dies_is_restarted(fragile: Service) -> None:
     before = fragile.part("api").pid
     os.kill(before, signal.SIGKILL)

@@ -7,10 +7,10 @@ from collections.abc import Callable, Iterator
 import orjson
 import pytest
 
-from tests.helpers.half_open import Way, half_open_way
 from tests.helpers.load import Answer, embed_all
 from tests.helpers.receivers import Receiver, running_receiver
 from tests.helpers.service import Service
+from tests.helpers.tcp_proxy import TcpProxy
 from tests.helpers.valkey import ValkeyServer
 from tests.helpers.waiting import wait_until
 
@@ -21,11 +21,13 @@ DOCUMENTS = 4_000
 
 
 @pytest.fixture(scope="module")
-def way(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Way]:
+def proxy(tmp_path_factory: pytest.TempPathFactory) -> Iterator[TcpProxy]:
     server = ValkeyServer(tmp_path_factory.mktemp("valkey"))
     server.start()
-    with half_open_way(server.port) as way:
-        yield way
+    proxy = TcpProxy(server.port)
+    proxy.start()
+    yield proxy
+    proxy.stop()
     server.stop()
 
 
@@ -36,11 +38,11 @@ def receiver() -> Iterator[Receiver]:
 
 
 @pytest.fixture(scope="module")
-def service(tmp_path_factory: pytest.TempPathFactory, way: Way, receiver: Receiver) -> Iterator[Service]:
+def service(tmp_path_factory: pytest.TempPathFactory, proxy: TcpProxy, receiver: Receiver) -> Iterator[Service]:
     service = Service(
         tmp_path_factory.mktemp("service"),
         {
-            "MILLRACE_REDIS_URL": way.url(),
+            "MILLRACE_REDIS_URL": f"redis://127.0.0.1:{proxy.port}/0",
             "MILLRACE_ENGINE": "bench.null_engine",
             "MILLRACE_WEBHOOK_HOSTS": f"127.0.0.1:{receiver.port}",
             "MILLRACE_JOB_SEGMENT_DOCUMENTS": "50",
@@ -52,16 +54,16 @@ def service(tmp_path_factory: pytest.TempPathFactory, way: Way, receiver: Receiv
 
 
 def test_connections_that_are_dead_for_ever_are_replaced_within_ten_seconds(
-    service: Service, way: Way, receiver: Receiver
+    service: Service, proxy: TcpProxy, receiver: Receiver
 ) -> None:
-    _survive(service, receiver, way.forget)
+    _survive(service, receiver, proxy.forget)
 
 
-def test_a_network_that_stands_still_is_survived(service: Service, way: Way, receiver: Receiver) -> None:
+def test_a_network_that_stands_still_is_survived(service: Service, proxy: TcpProxy, receiver: Receiver) -> None:
     def stand_still() -> None:
-        way.freeze()
+        proxy.silence()
         time.sleep(4)
-        way.thaw()
+        proxy.mend()
 
     _survive(service, receiver, stand_still)
 

@@ -1,6 +1,7 @@
 """A real Valkey on a free port, which a test may stop, kill and start again without losing what was written."""
 
 import os
+import resource
 import shutil
 import socket
 import subprocess
@@ -16,6 +17,8 @@ from tests.helpers.waiting import wait_until
 _TAKEN = frozenset({5555, 6379, 7777, 8080, 9806, 9807, 9808})
 
 _START_TIMEOUT_S = 15.0
+#: What a full disk still takes, in bytes: less than a command.
+_LAST_ROOM_BYTES = 20
 _STOP_TIMEOUT_S = 10.0
 
 
@@ -82,7 +85,11 @@ class ValkeyServer:
         }
         arguments = [part for name, value in options.items() for part in (f"--{name}", value)]
         self._process = subprocess.Popen(
-            [str(executable(self._folder)), *arguments], stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL
+            [str(executable(self._folder)), *arguments],
+            stdout=subprocess.DEVNULL,
+            stderr=subprocess.DEVNULL,
+            # As in Python itself SIGXFSZ stays ignored, so that a full file is an error of a write and no death.
+            restore_signals=False,
         )
         try:
             wait_until(self._settled, timeout_s=_START_TIMEOUT_S, what="valkey to answer")
@@ -126,6 +133,38 @@ class ValkeyServer:
         else:
             self.stop()
         self.start()
+
+    def fill_disk(self) -> None:
+        """Leave no room for its append-only file: a limit on the size of files does what a full disk does.
+
+        The write that does not fit any more is cut off in the middle.
+        """
+        self._limit_files(self.append_only_file().stat().st_size + _LAST_ROOM_BYTES)
+
+    def free_disk(self) -> None:
+        """Let its files grow again."""
+        self._limit_files(resource.RLIM_INFINITY)
+
+    def _limit_files(self, size: int) -> None:
+        if self._process is None:
+            raise RuntimeError("the server does not run")
+        _, most = resource.prlimit(self._process.pid, resource.RLIMIT_FSIZE)
+        resource.prlimit(self._process.pid, resource.RLIMIT_FSIZE, (size, most))
+
+    def can_write(self) -> bool:
+        """Whether its last write to the append-only file went well."""
+        with Redis.from_url(self.url(), socket_timeout=5.0) as client:
+            return bool(client.info("persistence")["aof_last_write_status"] == "ok")
+
+    def append_only_file(self) -> Path:
+        """The file that grows with each write."""
+        folder = self._folder / "appendonlydir"
+        return max(folder.glob("*.incr.aof"), key=lambda path: int(path.name.split(".")[-3]))
+
+    def tear_tail(self) -> None:
+        """Leave half a command at the end of the append-only file, as a death in the middle of a write does."""
+        with self.append_only_file().open("ab") as file:
+            file.write(b"*3\r\n$3\r\nSET\r\n$8\r\nmill")
 
     def _settled(self) -> bool:
         if self._process is None or self._process.poll() is not None:
