@@ -32,12 +32,18 @@ class Fleet:
         self._watch = leases.LeaseWatch()
         self._recover = redis.register_script(lua.script("recover"))
         self.workers: dict[str, WorkerCard] = {}
+        #: Workers that died or fell silent, ever.
+        self.lost_workers = 0
         #: False while Redis cannot be reached.
         self.reachable = False
 
     def workers_of(self, model: str) -> int:
         """Number of live workers that serve `model`."""
         return sum(any(card.name == model for card in worker.models) for worker in self.workers.values())
+
+    def wedged_workers(self) -> int:
+        """Number of workers that say of themselves that they do not get on."""
+        return sum(worker.state == "wedged" for worker in self.workers.values())
 
     def tokens_per_s(self, model: str) -> float:
         """What all workers of `model` make together, by their own measurements; 0 while there are none."""
@@ -79,7 +85,9 @@ class Fleet:
             pipe.time()
             pipe.zrange(keys.LEASES, 0, -1, withscores=True)
             pipe.hgetall(keys.BACKLOG)
-            (seconds, microseconds), entries, said = await pipe.execute()
+            pipe.get(keys.LOST_WORKERS)
+            (seconds, microseconds), entries, said, lost = await pipe.execute()
+        self.lost_workers = int(lost or 0)
         server_now = seconds * 1000 + microseconds / 1000
         await self._tell_backlog(said, server_now / 1000)
         lease_ends = {worker.decode(): end for worker, end in entries}

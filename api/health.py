@@ -52,6 +52,7 @@ class Readiness(BaseModel):
     redis: bool = Field(description="Whether Redis answers.")
     missing_models: list[str] = Field(description="Configured models that no live worker has run.")
     workers: int
+    wedged_workers: int = Field(description="Those of them that do not get on though work waits.")
     unix: float = Field(description="The time here, in seconds.")
 
 
@@ -64,6 +65,7 @@ class Stats(BaseModel):
     total_sentences: int = Field(description="Texts and documents of all requests.")
     total_batches: int = Field(description="Tasks that this gateway has published; workers batch them further.")
     rejected_requests: int = Field(description="Requests refused because too much was waiting.")
+    lost_workers: int = Field(description="Workers of the deployment that died or fell silent, ever.")
     hardware: str = Field(description="Devices of the live workers.")
 
 
@@ -91,6 +93,7 @@ def add_health_routes(
             "redis": fleet.reachable,
             "missing_models": missing,
             "workers": len(fleet.workers),
+            "wedged_workers": fleet.wedged_workers(),
             "unix": time.time(),
         }
         return JSONResponse(body, status_code=200 if ready else 503)
@@ -105,6 +108,7 @@ def add_health_routes(
             "total_sentences": _total(metrics, "millrace_request_items_sum"),
             "total_batches": _total(metrics, "millrace_tasks_published_total"),
             "rejected_requests": _total(metrics, "millrace_requests_total", code="overloaded"),
+            "lost_workers": fleet.lost_workers,
             "hardware": ", ".join(worker.device for worker in fleet.workers.values()) or "none",
         }
         return JSONResponse(stats)
@@ -112,6 +116,8 @@ def add_health_routes(
     async def show_metrics() -> Response:
         metrics.gauge("millrace_pending_requests").set(admission.pending_requests)
         metrics.gauge("millrace_pending_items").set(admission.pending_items)
+        metrics.gauge("millrace_wedged_workers").set(fleet.wedged_workers())
+        metrics.gauge("millrace_lost_workers").set(fleet.lost_workers)
         metrics.gauge("te_queue_size").set(admission.pending_items)
         for config in catalog.models:
             for lane in Lane:

@@ -32,6 +32,7 @@ class Part:
         *,
         plain_log: bool,
         orphaned: signal.Signals = signal.SIGKILL,
+        liveness_url: str = "",
     ) -> None:
         """Describe a process.
 
@@ -42,8 +43,10 @@ class Part:
             plain_log: Print its lines as they are (JSON logs) instead of behind the prefix.
             orphaned: What it gets when this process is killed. Draining would hold its port against the next start, for
                 requests that nobody answers any more; what was not finished is recovered as after any death.
+            liveness_url: Where it says whether it is well, once it has started; nowhere if empty.
         """
         self.name = name
+        self.liveness_url = liveness_url
         self._command = list(command)
         self._environment = {**os.environ, **environment}
         self._plain_log = plain_log

@@ -21,6 +21,7 @@ from millrace.keys import first_key, key_header
 from millrace.processes import Part
 from millrace.settings import ServeSettings
 from shared.logging import configure_logging, get_logger
+from shared.operations import LIVENESS_PATH
 from shared.redis_address import connect, without_password
 from shared.settings import PREFIX
 
@@ -28,6 +29,8 @@ log = get_logger("millrace.serve")
 
 #: How much longer than its drain time a part may take to end, in seconds.
 _STOP_SLACK_S = 5.0
+#: How often a part is asked whether it is well, and how long it may take to say so, in seconds.
+_ASK_EVERY_S, _ASK_TIMEOUT_S = 1.0, 5.0
 
 
 class CannotServe(Exception):
@@ -80,6 +83,7 @@ class Supervisor:
             url = await self._redis_url()
             await self._start_parts(url)
             watchers = [asyncio.create_task(self._keep_alive(part)) for part in self._parts()]
+            watchers += [asyncio.create_task(self._keep_well(part)) for part in self._parts() if part.liveness_url]
             if await self._first_answer():
                 print_ready(self._settings, len(self._workers), time.monotonic() - started)
             await self._stopping.wait()
@@ -146,10 +150,17 @@ class Supervisor:
             if gpus:
                 own["CUDA_VISIBLE_DEVICES"] = str(index)
             name = f"worker-{index}" if gpus > 1 else "worker"
-            self._workers.append(self._part(name, [sys.executable, "-m", "workers"], {**environment, **own}))
+            command = [sys.executable, "-m", "workers"]
+            liveness_url = _liveness_url(self._settings.worker_metrics_host, port + index if port else 0)
+            self._workers.append(self._part(name, command, {**environment, **own}, liveness_url=liveness_url))
         self._gateway = self._part("gateway", [sys.executable, "-m", "api"], environment)
-        self._runner = self._part("jobs", [sys.executable, "-m", "api.bulk"], environment)
-        self._callbacks = self._part("callbacks", [sys.executable, "-m", "workers.callbacks"], environment)
+        settings = self._settings
+        liveness_url = _liveness_url(settings.runner_metrics_host, settings.runner_metrics_port)
+        self._runner = self._part("jobs", [sys.executable, "-m", "api.bulk"], environment, liveness_url=liveness_url)
+        liveness_url = _liveness_url(settings.callbacks_metrics_host, settings.callbacks_metrics_port)
+        self._callbacks = self._part(
+            "callbacks", [sys.executable, "-m", "workers.callbacks"], environment, liveness_url=liveness_url
+        )
         if self._settings.flower_port:
             self._flower = self._part("flower", [sys.executable, "-m", "millrace.flower"], environment)
         for part in self._parts():
@@ -162,8 +173,10 @@ class Supervisor:
         command: Sequence[str],
         environment: dict[str, str],
         orphaned: signal.Signals = signal.SIGKILL,
+        liveness_url: str = "",
     ) -> Part:
-        return Part(name, command, environment, plain_log=self._settings.log_format == "json", orphaned=orphaned)
+        plain_log = self._settings.log_format == "json"
+        return Part(name, command, environment, plain_log=plain_log, orphaned=orphaned, liveness_url=liveness_url)
 
     async def _keep_alive(self, part: Part) -> None:
         while True:
@@ -175,6 +188,25 @@ class Supervisor:
                 return
             log.warning("part_died", part=part.name, status=status)
             await part.restart()
+
+    async def _keep_well(self, part: Part) -> None:
+        """Kill a part that says that it is wedged, or has said nothing for as long as that takes; it is then restarted."""
+        wedged_after_s = self._settings.wedged_after_s
+        async with httpx.AsyncClient(trust_env=False, timeout=_ASK_TIMEOUT_S) as client:
+            pid, heard_at = None, 0.0
+            while True:
+                await asyncio.sleep(_ASK_EVERY_S)
+                asked = part.pid
+                reason = await _trouble(client, part.liveness_url)
+                now = time.monotonic()
+                if asked != part.pid or (pid != asked and reason is None):
+                    continue  # it has died, or it is still starting
+                if reason == "" or pid != asked:
+                    pid, heard_at = asked, now
+                if reason or now - heard_at > wedged_after_s:
+                    log.error("part_wedged", part=part.name, reason=reason or f"no answer for {now - heard_at:.0f} s")
+                    part.kill()
+                    pid = None
 
     def _fail(self, reason: str) -> None:
         self._failed = self._failed or reason
@@ -226,6 +258,21 @@ def _base_url(settings: ServeSettings) -> str:
     return f"http://[{host}]:{settings.port}" if ":" in host else f"http://{host}:{settings.port}"
 
 
+def _liveness_url(host: str, port: int) -> str:
+    """Where a part says whether it is well; empty if its port is turned off."""
+    host = {"0.0.0.0": "127.0.0.1", "::": "::1"}.get(host, host)
+    return f"http://{f'[{host}]' if ':' in host else host}:{port}{LIVENESS_PATH}" if port else ""
+
+
+async def _trouble(client: httpx.AsyncClient, url: str) -> str | None:
+    """What a part says is wrong with it; empty for nothing, None if it says nothing."""
+    try:
+        answer = await client.get(url)
+    except httpx.HTTPError:
+        return None
+    return "" if answer.status_code == 200 else answer.text.strip()
+
+
 def _ping(url: str) -> None:
     client = connect(url, socket_connect_timeout=2, socket_timeout=2)
     try:
@@ -245,7 +292,7 @@ def _check_ports(settings: ServeSettings) -> None:
     if settings.callbacks_metrics_port:
         wanted.append((settings.callbacks_metrics_host, settings.callbacks_metrics_port, "CALLBACKS_METRICS_PORT"))
     if settings.worker_metrics_port:
-        wanted.append(("127.0.0.1", settings.worker_metrics_port, "WORKER_METRICS_PORT"))
+        wanted.append((settings.worker_metrics_host, settings.worker_metrics_port, "WORKER_METRICS_PORT"))
     for host, port, variable in wanted:
         family = socket.AF_INET6 if ":" in host else socket.AF_INET
         with socket.socket(family) as probe:

@@ -77,6 +77,10 @@ METRICS: tuple[Metric, ...] = (
         "millrace_backlog_seconds", _G, _GW, "Work that waits, of all gateways, at the workers' measured speed.", _ML
     ),
     Metric("millrace_workers", _G, _GW, "Live workers of a model.", ("model",)),
+    Metric("millrace_wedged_workers", _G, _GW, "Workers that do not get on though work waits."),
+    Metric(
+        "millrace_lost_workers", _G, _GW, "Workers that died or fell silent, ever; the same number at all gateways."
+    ),
     Metric("millrace_recovered_tasks_total", _C, _GW, "Tasks taken back from dead workers by this gateway."),
     Metric("millrace_dead_letters_total", _C, _GW, "Tasks given up after repeated worker deaths."),
     Metric("te_request_count", _G, _GW, "TEI: requests.", ("method",)),
@@ -101,6 +105,7 @@ METRICS: tuple[Metric, ...] = (
     Metric("millrace_expired_requests_total", _C, _WK, "Requests dropped before the forward pass.", _ML),
     Metric("millrace_failed_requests_total", _C, _WK, "Requests answered with an error.", ("model", "code")),
     Metric("millrace_engine_restarts_total", _C, _WK, "Engine processes replaced.", ("reason",)),
+    Metric("millrace_standstill_seconds", _G, _WK, "How long work has waited without any of it moving."),
     Metric("millrace_engine_ready", _G, _WK, "1 while the engine process takes batches."),
     Metric("millrace_queue_wait_seconds", _H, _WK, "Time of an item in the worker's lane.", _ML, _SECONDS),
     Metric("millrace_job_documents_total", _C, Owner.RUNNER, "Documents and lines of bulk jobs.", ("kind", "outcome")),

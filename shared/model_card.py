@@ -11,6 +11,9 @@ from shared.results import Kind
 #: How long a card outlives its last renewal, in seconds.
 CARD_TTL_S = 10
 
+#: `ready` takes work; `restarting` replaces its engine process; `draining` stops; `wedged` does not get on by itself.
+State = Literal["ready", "restarting", "draining", "wedged"]
+
 
 class ModelCard(BaseModel):
     """One model on one worker, after it has run once."""
@@ -61,7 +64,6 @@ class WorkerCard(BaseModel):
     hostname: str
     pid: int
     device: str
-    #: `ready` takes work; `restarting` means that its engine process is being replaced.
-    state: Literal["ready", "restarting", "draining"]
+    state: State
     models: list[ModelCard]
     version: str = __version__

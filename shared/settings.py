@@ -43,6 +43,12 @@ class Settings(BaseSettings):
         "`~/.local/state/millrace/store` when not set. Gateways, job runners and callback workers must share it.",
     )
     drain_s: float = Field(30.0, ge=0, description="How long a stopping process finishes accepted work, in seconds.")
+    wedged_after_s: float = Field(
+        30.0,
+        gt=0,
+        description="How long work may wait without anything moving before a worker is called wedged, in seconds: its "
+        "`/livez` then says so, and `millrace serve` starts another.",
+    )
     log_level: Literal["debug", "info", "warning", "error"] = Field("info", description="Least severe log level shown.")
     log_format: Literal["text", "json"] = Field("text", description="Log lines for people or for machines.")
 

@@ -35,6 +35,8 @@ class Heartbeat:
         self._watch = leases.LeaseWatch()
         self._renew = redis.register_script(lua.script("renew"))
         self._recover = redis.register_script(lua.script("recover"))
+        #: Whether the last beat was told to Redis.
+        self.reachable = True
         self._stop = threading.Event()
         self._thread = threading.Thread(target=self._run, name="heartbeat", daemon=True)
 
@@ -55,20 +57,19 @@ class Heartbeat:
             log.warning("lease_not_returned", error=str(err))
 
     def _run(self) -> None:
-        reachable = True
         while not self._stop.wait(leases.RENEW_INTERVAL_S):
             try:
                 self._beat()
                 self._look_after_others()
             except (RedisError, OSError) as err:
-                if reachable:
+                if self.reachable:
                     log.warning("redis_lost", error=str(err))
-                reachable = False
+                self.reachable = False
                 self._watch.forget()
             else:
-                if not reachable:
+                if not self.reachable:
                     log.info("redis_reached")
-                reachable = True
+                self.reachable = True
 
     def _beat(self) -> None:
         script_keys, arguments = leases.renew_call(self._worker)

@@ -97,10 +97,13 @@ class Pipeline:
         self._in_flight: dict[int, _Planned] = {}
         self._batch_numbers = count()
         self._held: Counter[tuple[str, Lane]] = Counter()
-        self._closed: frozenset[str] = frozenset()
+        #: Queues that are not taken from now, since enough of theirs is held.
+        self.closed: frozenset[str] = frozenset()
         self._flow_lock = threading.Lock()
         #: Tasks accepted and not yet delivered.
-        self._unfinished = 0
+        self.unfinished = 0
+        #: Changes whenever a task is taken, a batch has been computed or a result is delivered.
+        self.moves = 0
         self._delivered = threading.Condition()
         self.engine_ready = True
         self._threads = [
@@ -120,10 +123,16 @@ class Pipeline:
         for thread in self._threads:
             thread.start()
 
+    @property
+    def is_computing(self) -> bool:
+        """Whether the engine has a batch."""
+        return bool(self._in_flight)
+
     def accept(self, task: TaskWork, estimated_tokens: int) -> None:
         """Take a task; never blocks. The estimate counts against its lane until the tokens are known."""
         with self._delivered:
-            self._unfinished += 1
+            self.unfinished += 1
+            self.moves += 1
         self._hold(task.task.model, task.lane, estimated_tokens)
         if any(_has_images(work) for work in task.requests):
             self._pixels.submit(self._read_images, task, estimated_tokens)
@@ -152,7 +161,7 @@ class Pipeline:
     def drain(self, timeout_s: float) -> bool:
         """Wait until everything accepted is delivered; False if that took too long."""
         with self._delivered:
-            return self._delivered.wait_for(lambda: self._unfinished == 0, timeout_s)
+            return self._delivered.wait_for(lambda: self.unfinished == 0, timeout_s)
 
     def stop(self) -> None:
         """End the threads and the engine. What is not delivered stays unacknowledged."""
@@ -293,6 +302,8 @@ class Pipeline:
     def _complete(self, result: BatchResult) -> None:
         beside = min(len(self._in_flight), self._parallel)
         batch = self._in_flight.pop(result.batch)
+        with self._delivered:
+            self.moves += 1
         model, items = batch.model, batch.items
         rows, error = result.rows, result.error
         for kind, of_kind in (rows or {}).items():
@@ -402,10 +413,10 @@ class Pipeline:
         with self._flow_lock:
             self._held[name, lane] += tokens
             closed = self._held[name, lane] >= model.held_limit(lane)
-            if closed == (name_in_redis in self._closed):
+            if closed == (name_in_redis in self.closed):
                 return
-            self._closed = self._closed ^ {name_in_redis}
-            self._on_flow(self._closed)
+            self.closed = self.closed ^ {name_in_redis}
+            self._on_flow(self.closed)
 
     # Delivery: store, publish, acknowledge.
 
@@ -423,7 +434,8 @@ class Pipeline:
                 return
             self._on_finished(tasks)
             with self._delivered:
-                self._unfinished -= len(tasks)
+                self.unfinished -= len(tasks)
+                self.moves += 1
                 self._delivered.notify_all()
 
     def _finished(self, task: TaskWork) -> Finished:

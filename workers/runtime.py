@@ -3,15 +3,16 @@
 import os
 import socket
 from collections.abc import Callable, Sequence
-from typing import Literal
+from functools import partial
 from uuid import uuid4
 
-from prometheus_client import start_http_server
 from redis import Redis
 
 from shared.logging import get_logger
 from shared.metrics import Metrics, Owner
-from shared.model_card import WorkerCard
+from shared.model_card import State, WorkerCard
+from shared.operations import serve_operations
+from shared.queues import Lane, queue_name
 from shared.redis_address import connect
 from workers.delivery import Delivery
 from workers.engine_process import EngineProcess
@@ -20,6 +21,7 @@ from workers.heartbeat import Heartbeat
 from workers.pipeline import Pipeline
 from workers.served_model import ServedModel
 from workers.settings import WorkerSettings
+from workers.watchdog import Activity, Watchdog
 from workers.work import TaskWork
 
 log = get_logger("millrace.worker")
@@ -57,6 +59,7 @@ class Runtime:
         self._pipeline: Pipeline | None = None
         self._models: list[ServedModel] = []
         self._heartbeat: Heartbeat | None = None
+        self._watchdog: Watchdog | None = None
 
     def redis(self, timeout_s: float = 5.0) -> Redis:
         """A client that notices a dead connection within some seconds."""
@@ -103,13 +106,20 @@ class Runtime:
             on_flow=on_flow,
         )
         self._pipeline.start()
+        self._watchdog = Watchdog(self.redis(), self._activity, wedged_after_s=settings.wedged_after_s)
+        standstill = self.metrics.gauge("millrace_standstill_seconds")
+        standstill.set_function(partial(getattr, self._watchdog, "standstill_s"))
         self._heartbeat = Heartbeat(
             self.redis(_HEARTBEAT_TIMEOUT_S), self.worker, self.card, result_ttl_s=settings.result_ttl_s
         )
         self._heartbeat.start()
+        self._watchdog.start()
         if settings.worker_metrics_port:
-            start_http_server(
-                settings.worker_metrics_port, addr=settings.worker_metrics_host, registry=self.metrics.registry
+            serve_operations(
+                settings.worker_metrics_host,
+                settings.worker_metrics_port,
+                self.metrics.registry,
+                self._watchdog.trouble,
             )
         log.info(
             "worker_ready", worker=self.worker, device=self._ready.device, models=[m.card.name for m in self._models]
@@ -118,12 +128,16 @@ class Runtime:
 
     def card(self) -> WorkerCard:
         """What this worker says about itself now."""
-        pipeline, ready = self._pipeline, self._ready
-        if pipeline is None or ready is None:
+        pipeline, ready, watchdog = self._pipeline, self._ready, self._watchdog
+        if pipeline is None or ready is None or watchdog is None:
             raise RuntimeError("the runtime has not been started")
-        state: Literal["ready", "restarting", "draining"] = (
-            "draining" if self.draining else "ready" if pipeline.engine_ready else "restarting"
-        )
+        state: State = "ready"
+        if self.draining:
+            state = "draining"
+        elif watchdog.trouble():
+            state = "wedged"
+        elif not pipeline.engine_ready:
+            state = "restarting"
         return WorkerCard(
             worker=self.worker,
             hostname=socket.gethostname(),
@@ -133,8 +147,25 @@ class Runtime:
             models=[model.card_now() for model in self._models],
         )
 
+    def _activity(self) -> Activity:
+        """What the watchdog looks at."""
+        pipeline, heartbeat = self._pipeline, self._heartbeat
+        if pipeline is None or heartbeat is None:
+            raise RuntimeError("the runtime has not been started")
+        queues = (queue_name(model.card.name, lane) for model in self._models for lane in Lane)
+        return Activity(
+            moves=pipeline.moves,
+            held=pipeline.unfinished,
+            queues=tuple(queue for queue in queues if queue not in pipeline.closed),
+            # The pipeline itself replaces an engine that takes longer.
+            allowed_s=self.engine.batch_timeout_s if pipeline.is_computing else 0.0,
+            is_able=heartbeat.reachable and pipeline.engine_ready and not self.draining,
+        )
+
     def close(self) -> None:
         """Give the lease back."""
+        if self._watchdog is not None:
+            self._watchdog.stop()
         if self._heartbeat is not None:
             self._heartbeat.stop()
         self.engine.stop()

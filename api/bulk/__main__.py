@@ -6,7 +6,6 @@ import signal
 import sys
 
 import uvloop
-from prometheus_client import start_http_server
 
 from api.bulk.embedding import Embedding
 from api.bulk.files import FileTable
@@ -21,6 +20,7 @@ from shared.bulk.table import JobTable
 from shared.logging import configure_logging, get_logger
 from shared.metrics import Metrics, Owner
 from shared.model_config import ConfigurationError
+from shared.operations import serve_operations
 from shared.settings import load_or_exit
 
 log = get_logger("millrace.jobs")
@@ -43,7 +43,7 @@ def main() -> None:
 async def _run(settings: RunnerSettings) -> None:
     metrics = Metrics(Owner.GATEWAY, Owner.RUNNER)
     if settings.runner_metrics_port:
-        start_http_server(settings.runner_metrics_port, addr=settings.runner_metrics_host, registry=metrics.registry)
+        serve_operations(settings.runner_metrics_host, settings.runner_metrics_port, metrics.registry)
     core = Core(settings, metrics, name="jr", max_pending_items=_MAX_PENDING_ITEMS)
     table, store = JobTable(core.redis), Store(settings.store_url())
     embedding = Embedding(core.dispatcher, metrics, core.usage)

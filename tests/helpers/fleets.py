@@ -7,7 +7,7 @@ from redis.asyncio import Redis
 from api.backlog import Backlog
 from api.fleet import Fleet
 from shared.metrics import Metrics, Owner
-from shared.model_card import ModelCard, WorkerCard
+from shared.model_card import ModelCard, State, WorkerCard
 from shared.model_config import ModelConfig
 from shared.queues import Operation
 
@@ -32,7 +32,7 @@ def card(name: str, model_type: Literal["embedding", "reranker"] = "embedding", 
     return ModelCard(name=name, model_type=model_type, **{**defaults, **fields})
 
 
-def fleet_of(*cards: ModelCard, state: Literal["ready", "restarting", "draining"] = "ready") -> Fleet:
+def fleet_of(*cards: ModelCard, state: State = "ready") -> Fleet:
     """A fleet that has seen one worker per card. Its Redis client never connects."""
     fleet = Fleet(Redis(), Backlog("gw"), Metrics(Owner.GATEWAY), result_ttl_s=10)
     fleet.workers = {

@@ -15,6 +15,7 @@ from shared.jobs import EmbedRequest, Task
 from shared.model_card import WorkerCard
 from shared.queues import Lane, Operation, queue_name
 from tests.helpers.consumers import Taker
+from tests.helpers.valkey import ValkeyServer
 from tests.helpers.waiting import wait_until
 from workers.heartbeat import Heartbeat
 
@@ -195,9 +196,10 @@ def test_nothing_of_a_recovered_worker_is_left(redis: Redis, hold: Callable[...,
     # When
     _recover(redis, "w1")
 
-    # Then all keys that are left have a lifetime, but for the queue
+    # Then all keys that are left have a lifetime, but for the queue and the count of such workers
     left = {key: redis.ttl(key) for key in redis.scan_iter() if not key.startswith(b"_kombu")}
     assert left.pop(QUEUE.encode()) == -1
+    assert left.pop(keys.LOST_WORKERS.encode()) == -1
     assert set(left) == {f"{keys.DELIVERIES_PREFIX}gw-1".encode()}
     assert all(ttl > 0 for ttl in left.values())
 
@@ -390,3 +392,26 @@ def _wait_for_message(heard: Any) -> bytes:
 
     wait_until(look, what="the publication")
     return received[0]
+
+
+def test_a_heartbeat_knows_whether_redis_takes_what_it_says(own_valkey: ValkeyServer) -> None:
+    card = WorkerCard(worker="w1", hostname="h", pid=1, device="cpu", state="ready", models=[])
+    with Redis.from_url(own_valkey.url()) as client:
+        heartbeat = Heartbeat(Redis.from_url(own_valkey.url()), "w1", lambda: card, result_ttl_s=60)
+        heartbeat.start()
+
+        client.config_set("min-replicas-to-write", 1)
+        wait_until(lambda: not heartbeat.reachable, what="the refusal to be noticed")
+        client.config_set("min-replicas-to-write", 0)
+        wait_until(lambda: heartbeat.reachable, what="its end to be noticed")
+
+        heartbeat.stop()
+
+
+def test_lost_workers_are_counted_once(redis: Redis) -> None:
+    redis.zadd(keys.LEASES, {"w1": 1})
+
+    _recover(redis, "w1")
+    _recover(redis, "w1")
+
+    assert redis.get(keys.LOST_WORKERS) == b"1"

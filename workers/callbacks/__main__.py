@@ -7,7 +7,6 @@ import warnings
 from uuid import uuid4
 
 from celery.exceptions import SecurityWarning
-from prometheus_client import start_http_server
 from redis.asyncio.retry import Retry
 from redis.backoff import NoBackoff
 from redis.exceptions import RedisError
@@ -18,6 +17,7 @@ from shared.errors import StorageUnavailable
 from shared.logging import configure_logging, get_logger
 from shared.metrics import Metrics, Owner
 from shared.model_config import ConfigurationError
+from shared.operations import serve_operations
 from shared.plugins import discover
 from shared.redis_address import connect_aio
 from shared.settings import load_or_exit
@@ -65,9 +65,7 @@ def main() -> int:
     plugins: dict[str, Sink] = discover(workers.sinks)
     loop.spawn(SinkCards(redis, {name: card(sink, plugins, os.environ) for name, sink in sinks.items()}).keep())
     if settings.callbacks_metrics_port:
-        start_http_server(
-            settings.callbacks_metrics_port, addr=settings.callbacks_metrics_host, registry=metrics.registry
-        )
+        serve_operations(settings.callbacks_metrics_host, settings.callbacks_metrics_port, metrics.registry)
     app = make_callback_app(settings, courier, worker)
     celery = app.Worker(
         hostname=worker,
