@@ -20,13 +20,28 @@ from tests.helpers.waiting import wait_until
 TEXTS = [f"The {n}th mill stands by {'fast ' * (n % 7)}water." for n in range(50)]
 
 
-@pytest.fixture
-def fragile(tmp_path: Path, own_valkey: ValkeyServer) -> Iterator[Service]:
-    """A service of the test's own, on a Redis of the test's own."""
-    service = Service(tmp_path, {"MILLRACE_REDIS_URL": own_valkey.url()})
+@pytest.fixture(scope="module")
+def valkey_that_fails(tmp_path_factory: pytest.TempPathFactory) -> Iterator[ValkeyServer]:
+    server = ValkeyServer(tmp_path_factory.mktemp("valkey"))
+    server.start()
+    yield server
+    server.stop()
+
+
+@pytest.fixture(scope="module")
+def battered(tmp_path_factory: pytest.TempPathFactory, valkey_that_fails: ValkeyServer) -> Iterator[Service]:
+    service = Service(tmp_path_factory.mktemp("fragile"), {"MILLRACE_REDIS_URL": valkey_that_fails.url()})
     service.start()
     yield service
     service.stop()
+
+
+@pytest.fixture
+def fragile(battered: Service) -> Service:
+    """A service that has got over what was done to it before."""
+    with battered.client() as client:
+        wait_until(lambda: client.get("/ready").status_code == 200, timeout_s=30, what="the service to be ready again")
+    return battered
 
 
 def expected(service: Service) -> dict[str, np.ndarray]:
@@ -81,7 +96,7 @@ def test_a_killed_engine_process_is_replaced_and_its_batch_is_run_again(fragile:
 
 
 def test_redis_restarted_in_mid_flight_is_survived_within_ten_seconds(
-    fragile: Service, own_valkey: ValkeyServer
+    fragile: Service, valkey_that_fails: ValkeyServer
 ) -> None:
     # Given work under way
     vectors = expected(fragile)
@@ -91,9 +106,9 @@ def test_redis_restarted_in_mid_flight_is_survived_within_ten_seconds(
     async def restart_redis() -> None:
         nonlocal returned_at
         await asyncio.sleep(2)
-        await asyncio.to_thread(own_valkey.stop)
+        await asyncio.to_thread(valkey_that_fails.stop)
         await asyncio.sleep(3)
-        await asyncio.to_thread(own_valkey.start)
+        await asyncio.to_thread(valkey_that_fails.start)
         returned_at = time.monotonic()
 
     # When Redis goes away for three seconds and comes back
@@ -111,15 +126,15 @@ def test_redis_restarted_in_mid_flight_is_survived_within_ten_seconds(
     assert fragile.part("api").pid == gateway
 
 
-def test_service_is_back_within_ten_seconds_of_redis(fragile: Service, own_valkey: ValkeyServer) -> None:
-    own_valkey.stop()
+def test_service_is_back_within_ten_seconds_of_redis(fragile: Service, valkey_that_fails: ValkeyServer) -> None:
+    valkey_that_fails.stop()
     with fragile.client(timeout_s=20) as client:
         wait_until(lambda: client.get("/ready").status_code == 503, timeout_s=10, what="readiness to tell the outage")
         refused = client.post("/embed", json={"inputs": "x"}, headers={"x-request-timeout": "1"})
         assert refused.status_code == 503
         assert "retry-after" in refused.headers
         time.sleep(5)  # the length of the outage itself
-        own_valkey.start()
+        valkey_that_fails.start()
 
         started = time.monotonic()
         wait_until(
@@ -128,7 +143,7 @@ def test_service_is_back_within_ten_seconds_of_redis(fragile: Service, own_valke
         assert time.monotonic() - started < 10
 
 
-def test_a_full_disk_is_survived_by_the_same_processes(fragile: Service, own_valkey: ValkeyServer) -> None:
+def test_a_full_disk_is_survived_by_the_same_processes(fragile: Service, valkey_that_fails: ValkeyServer) -> None:
     # Given work under way
     vectors = expected(fragile)
     modules = ("api", "workers", "workers.callbacks", "api.bulk")
@@ -136,9 +151,9 @@ def test_a_full_disk_is_survived_by_the_same_processes(fragile: Service, own_val
 
     async def fill_the_disk() -> None:
         await asyncio.sleep(1)
-        await asyncio.to_thread(own_valkey.fill_disk)
+        await asyncio.to_thread(valkey_that_fails.fill_disk)
         await asyncio.sleep(5)
-        await asyncio.to_thread(own_valkey.free_disk)
+        await asyncio.to_thread(valkey_that_fails.free_disk)
 
     # When Redis cannot write to its append-only file for five seconds, and refuses every command that writes
     answers = asyncio.run(
