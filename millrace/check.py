@@ -60,7 +60,31 @@ def _health(client: httpx.Client) -> str:
 
 
 def _ready(client: httpx.Client) -> str:
-    return f"{_ask(client.get('/ready'))['workers']} workers"
+    response = client.get("/ready")
+    if response.status_code != 503:
+        return f"{_ask(response)['workers']} workers"
+    state = response.json()
+    reasons = [f"no worker has run {model}" for model in state["missing_models"]]
+    if not state["redis"]:
+        reasons.insert(0, "Redis cannot be reached")
+    if state["leaving"]:
+        reasons.append("this gateway is stopping")
+    if state["wedged_workers"]:
+        reasons.append(f"{state['wedged_workers']} of {state['workers']} workers are wedged")
+    raise CheckFailed("; ".join(reasons) or response.text[:200])
+
+
+def _every_model(client: httpx.Client) -> str:
+    response = client.get("/health/deep")
+    if response.status_code not in (200, 503):
+        _ask(response)
+    models = response.json()["models"]
+    told = ", ".join(
+        f"{one['model']} " + (f"{one['ms']:.1f} ms" if one["ok"] else f"({one['error']})") for one in models
+    )
+    if response.status_code == 503:
+        raise CheckFailed(told)
+    return told
 
 
 def _models(client: httpx.Client) -> str:
@@ -74,11 +98,19 @@ def _can(client: httpx.Client, operation: str) -> bool:
 def _embed(client: httpx.Client) -> str:
     if not _can(client, "embed"):
         return "no model embeds"
-    vectors = _ask(client.post("/v1/embeddings", json={"input": _TEXTS, "encoding_format": "float"}))["data"]
-    lengths = [math.hypot(*vector["embedding"]) for vector in vectors]
-    if len(vectors) != len(_TEXTS) or any(abs(length - 1) > 1e-2 for length in lengths):
-        raise CheckFailed(f"expected {len(_TEXTS)} unit vectors, got lengths {lengths}")
-    return f"{len(vectors)} unit vectors of {len(vectors[0]['embedding'])} dimensions"
+    # Without a model's name: the route finds one that can do it.
+    response = client.post("/v1/embeddings", json={"input": _TEXTS, "encoding_format": "float"})
+    if response.is_error and "makes no dense vectors" in response.text:
+        return "no model makes dense vectors"
+    vectors = [entry["embedding"] for entry in _ask(response)["data"]]
+    lengths = [math.hypot(*vector) for vector in vectors]
+    dimensions = {len(vector) for vector in vectors}
+    if len(vectors) != len(_TEXTS) or len(dimensions) != 1 or not all(0 < length < math.inf for length in lengths):
+        raise CheckFailed(
+            f"expected {len(_TEXTS)} vectors of one size, got {sorted(dimensions)} with lengths {lengths}"
+        )
+    kind = "unit vectors" if all(abs(length - 1) < 1e-2 for length in lengths) else "vectors"
+    return f"{len(vectors)} {kind} of {dimensions.pop()} dimensions"
 
 
 def _rerank(client: httpx.Client) -> str:
@@ -110,6 +142,7 @@ _CHECKS = (
     _Check("health", _health),
     _Check("ready", _ready),
     _Check("models", _models),
+    _Check("every model", _every_model),
     _Check("embed", _embed),
     _Check("rerank", _rerank),
     _Check("empty input", _refusal),

@@ -193,17 +193,19 @@ class Supervisor:
         """Kill a part that says that it is wedged, or has said nothing for as long as that takes; it is then restarted."""
         wedged_after_s = self._settings.wedged_after_s
         async with httpx.AsyncClient(trust_env=False, timeout=_ASK_TIMEOUT_S) as client:
-            pid, heard_at = None, 0.0
+            pid, heard_at, patience_s = None, 0.0, 0.0
             while True:
                 await asyncio.sleep(_ASK_EVERY_S)
                 asked = part.pid
                 reason = await _trouble(client, part.liveness_url)
                 now = time.monotonic()
-                if asked != part.pid or (pid != asked and reason is None):
-                    continue  # it has died, or it is still starting
-                if reason == "" or pid != asked:
-                    pid, heard_at = asked, now
-                if reason or now - heard_at > wedged_after_s:
+                if asked is None or asked != part.pid:
+                    continue  # it has just died
+                if pid != asked:
+                    pid, heard_at, patience_s = asked, now, self._settings.start_timeout_s
+                if reason == "":
+                    heard_at, patience_s = now, wedged_after_s
+                if reason or now - heard_at > patience_s:
                     log.error("part_wedged", part=part.name, reason=reason or f"no answer for {now - heard_at:.0f} s")
                     part.kill()
                     pid = None

@@ -1,11 +1,12 @@
-"""What stops Celery workers from consuming for ever, by their trackers: each is done to a service, which goes on.
+"""Redis goes wrong in all the ways that stop Celery's workers for ever, by their trackers, or a network can: all goes on.
 
 The worker (its own pool), the callback worker (Celery's pool of threads) and Celery's remote control are all asked after
 each of them. The same processes must have lived through it.
 """
 
+import asyncio
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 
 import orjson
 import pytest
@@ -15,11 +16,15 @@ from redis import Redis
 
 from shared.celery_app import make_celery
 from shared.settings import Settings
+from tests.helpers.load import embed_all
 from tests.helpers.receivers import Receiver, running_receiver
 from tests.helpers.service import Service
+from tests.helpers.tcp_proxy import TcpProxy
 from tests.helpers.valkey import ValkeyServer
 from tests.helpers.waiting import wait_until
 
+DEADLINE_S = 12.0
+REQUESTS = 1000
 PARTS = ("api", "workers", "api.bulk", "workers.callbacks")
 
 
@@ -29,6 +34,15 @@ def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[ValkeyServer]:
     server.start()
     yield server
     server.stop()
+
+
+@pytest.fixture(scope="module")
+def proxy(server: ValkeyServer) -> Iterator[TcpProxy]:
+    """By which the service reaches the server."""
+    proxy = TcpProxy(server.port)
+    proxy.start()
+    yield proxy
+    proxy.stop()
 
 
 @pytest.fixture(scope="module")
@@ -44,13 +58,14 @@ def receiver() -> Iterator[Receiver]:
 
 
 @pytest.fixture(scope="module")
-def service(tmp_path_factory: pytest.TempPathFactory, server: ValkeyServer, receiver: Receiver) -> Iterator[Service]:
+def service(tmp_path_factory: pytest.TempPathFactory, proxy: TcpProxy, receiver: Receiver) -> Iterator[Service]:
     service = Service(
         tmp_path_factory.mktemp("service"),
         {
-            "MILLRACE_REDIS_URL": server.url(),
+            "MILLRACE_REDIS_URL": f"redis://127.0.0.1:{proxy.port}/0",
             "MILLRACE_ENGINE": "bench.null_engine",
             "MILLRACE_WEBHOOK_HOSTS": f"127.0.0.1:{receiver.port}",
+            "MILLRACE_JOB_SEGMENT_DOCUMENTS": "50",
         },
     )
     service.start()
@@ -106,6 +121,60 @@ def test_a_server_that_refuses_to_write_for_a_while(redis: Redis) -> None:
     redis.config_set("min-replicas-to-write", 1)
     time.sleep(2)
     redis.config_set("min-replicas-to-write", 0)
+
+
+def test_connections_that_are_dead_for_ever_are_replaced_within_ten_seconds(service: Service, proxy: TcpProxy) -> None:
+    """A lost NAT entry: nothing comes through any more, and nobody is told."""
+    _survive(service, proxy.forget)
+
+
+def test_a_network_that_stands_still_is_survived(service: Service, proxy: TcpProxy) -> None:
+    def stand_still() -> None:
+        proxy.silence()
+        time.sleep(4)
+        proxy.mend()
+
+    _survive(service, stand_still)
+
+
+def _survive(service: Service, trouble: Callable[[], None]) -> None:
+    """Under load and in the middle of a job, make trouble, which is over when the function returns."""
+    # Given
+    job = _submit(service, 2000)
+    back_after_s = 0.0
+
+    async def make_trouble() -> None:
+        nonlocal back_after_s
+        await asyncio.sleep(0.5)
+        await asyncio.to_thread(trouble)
+        over = time.monotonic()
+        await asyncio.to_thread(_wait_for_an_answer, service)
+        back_after_s = time.monotonic() - over
+
+    # When
+    texts = [f"number {number}" for number in range(REQUESTS)]
+    answers = asyncio.run(embed_all(service.url, texts, concurrency=8, timeout_s=DEADLINE_S, during=make_trouble))
+
+    # Then
+    assert 0 < back_after_s < 10
+    assert len(answers) == REQUESTS
+    assert {answer.status for answer in answers} <= {200, 503, 504}
+    assert max(answer.seconds for answer in answers) < DEADLINE_S + 1
+    wait_until(lambda: _job_state(service, job) == "completed", timeout_s=30, what="the job to end")
+
+
+def _wait_for_an_answer(service: Service) -> None:
+    def has_answered() -> bool:
+        started = time.monotonic()
+        response = client.post("/embed", json={"inputs": "x"}, headers={"x-request-timeout": "1"})
+        assert time.monotonic() - started < 2
+        if response.status_code != 200:
+            assert response.status_code in (503, 504)
+            assert int(response.headers["retry-after"]) >= 1
+        return response.status_code == 200
+
+    with service.client() as client:
+        wait_until(has_answered, timeout_s=40, what="an answer")
 
 
 def _cut(redis: Redis) -> None:

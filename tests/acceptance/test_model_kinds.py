@@ -7,6 +7,7 @@ from typing import Any
 import numpy as np
 import pytest
 
+from millrace.check import check
 from tests.helpers.service import Service
 from tests.helpers.through_engine import Served
 from tests.helpers.tiny_models import cross_encoder, embedding_model, masked_language_model
@@ -54,6 +55,16 @@ def test_each_route_finds_the_model_that_can_do_it(service: Service) -> None:
     scores = _served(service, "label-model").classify(["mill", "race"], [None, "wheel"])
     np.testing.assert_allclose([[entry[label] for label in LABELS] for entry in by_label], scores, atol=1e-5)
     assert all(entry["value"] > 0 for entries in sparse.json() for entry in entries)
+
+
+def test_the_self_test_asks_every_model(service: Service, capsys: pytest.CaptureFixture[str]) -> None:
+    assert check(service.url, timeout_s=30) == 0
+
+    table = capsys.readouterr().out
+    assert "8 of 8 checks passed" in table
+    row = next(line for line in table.splitlines() if "every model" in line)
+    for model in ("dense-model", "sparse-model", "rerank-model", "label-model"):
+        assert model in row
 
 
 @pytest.mark.parametrize(

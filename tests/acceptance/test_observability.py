@@ -20,7 +20,14 @@ def test_health_and_readiness(service: Service) -> None:
     assert ready.status_code == 200
     body = ready.json()
     assert abs(body.pop("unix") - time.time()) < 60
-    assert body == {"ready": True, "leaving": False, "redis": True, "missing_models": [], "workers": 1}
+    assert body == {
+        "ready": True,
+        "leaving": False,
+        "redis": True,
+        "missing_models": [],
+        "workers": 1,
+        "wedged_workers": 0,
+    }
 
 
 def test_info_tells_the_model_and_its_limits(service: Service) -> None:
@@ -80,7 +87,7 @@ def test_check_passes_and_prints_a_table(service: Service) -> None:
     )
 
     assert finished.returncode == 0, finished.stdout
-    assert "7 of 7 checks passed" in finished.stdout
+    assert "8 of 8 checks passed" in finished.stdout
 
 
 def test_check_fails_where_nobody_answers(service: Service) -> None:
