@@ -14,7 +14,7 @@ from tests.chaos.texts import MODEL, TEXTS, Vectors, decoded, is_close
 from tests.helpers.receivers import Received, Receiver
 from tests.helpers.service import Service
 
-DOCUMENTS = 4_000
+DOCUMENTS = 2_000
 #: How long a request of a job's client is tried again, in seconds.
 _PATIENCE_S = 90.0
 _PAUSE_S = 0.3
