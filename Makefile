@@ -83,7 +83,7 @@ constraints: $(STAMPS)/dev ## Pin the newest versions that work together
 	    --no-annotate --no-header --no-emit-index-url pyproject.toml -o constraints.txt
 
 clean: ## Remove the virtual environment and caches
-	rm -rf $(VENV) build *.egg-info .pytest_cache .mypy_cache .ruff_cache .hypothesis .import_linter_cache
+	rm -rf $(VENV) build *.egg-info .pytest_cache .mypy_cache .ruff_cache .hypothesis .schemathesis .import_linter_cache
 
 $(BIN)/python:
 	$(PYTHON) -m venv $(VENV)
