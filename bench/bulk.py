@@ -63,7 +63,7 @@ def _measure(stack: Stack, documents: int) -> dict[str, Any]:
     print(f"[{seconds:5.0f} s] all done; reading the results", file=sys.stderr)
     read_at = time.monotonic()
     read = _read_results(stack.port, job, documents)
-    after = {name: round(service.memory_mb(), 1) for name, service in stack.services.items()}
+    after = stack.memory_mb()
     settled = next((sample for sample in samples if sample["done"] >= min(_SETTLED_AT, documents // 10)), samples[0])
     return {
         "documents": documents,
@@ -91,7 +91,7 @@ def _watch(stack: Stack, started: float) -> tuple[list[dict[str, Any]], dict[str
             continue
         (status,) = jobs
         counts = status["counts"]
-        memory = {name: round(service.memory_mb(), 1) for name, service in stack.services.items()}
+        memory = stack.memory_mb()
         sample = {"seconds": round(time.monotonic() - started, 1), "received": counts["received"]}
         samples.append({**sample, "done": counts["completed"] + counts["failed"], "memory_mb": memory})
         if status["status"] in ("completed", "failed", "cancelled", "expired"):

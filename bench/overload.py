@@ -57,7 +57,7 @@ def main() -> int:
 def _measure(stack: Stack, load: Child, flood: Child, times: float, seconds: float, timeout_s: float) -> dict[str, Any]:
     before = _capacity(stack, load)
     memory = Memory(stack)
-    at_start = memory.now()
+    at_start = stack.memory_mb()
     with memory:
         flooded = flood.ask(
             "flood",
@@ -97,10 +97,6 @@ class Memory:
         self._thread = threading.Thread(target=self._sample)
         self.most: dict[str, float] = {}
 
-    def now(self) -> dict[str, float]:
-        """In MB, by process."""
-        return {name: round(service.memory_mb(), 1) for name, service in self._stack.services.items()}
-
     def __enter__(self) -> None:
         self._thread.start()
 
@@ -110,7 +106,7 @@ class Memory:
 
     def _sample(self) -> None:
         while not self._stop.wait(_SAMPLE_S):
-            for name, used in self.now().items():
+            for name, used in self._stack.memory_mb().items():
                 self.most[name] = max(used, self.most.get(name, 0.0))
 
 

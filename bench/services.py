@@ -103,6 +103,10 @@ class Stack:
         for port in self.ports:
             self.worker.wait(partial(_is_ready, port))
 
+    def memory_mb(self) -> dict[str, float]:
+        """Resident memory in MB, by process."""
+        return {name: round(service.memory_mb(), 1) for name, service in self.services.items()}
+
     def worker_metrics(self) -> str:
         """The worker's metrics, as Prometheus reads them."""
         return _get(self.metrics_port, "/metrics").decode()

@@ -64,16 +64,13 @@ class Soak:
             thread.start()
         until = time.monotonic() + seconds
         while time.monotonic() < until and not self.broken:
-            self.samples.append((time.monotonic() - self._started, self._memory()))
+            self.samples.append((time.monotonic() - self._started, self._stack.memory_mb()))
             time.sleep(_SAMPLE_S)
         self._stop.set()
         for thread in threads:
             thread.join()
         if self.broken:
             raise BenchFailed(self.broken[0])
-
-    def _memory(self) -> dict[str, float]:
-        return {name: service.memory_mb() for name, service in self._stack.services.items()}
 
     def _guarded(self, work: Any, *arguments: Any) -> None:
         try:

@@ -257,13 +257,17 @@ class Supervisor:
 
 def _base_url(settings: ServeSettings) -> str:
     host = "127.0.0.1" if settings.host in ("0.0.0.0", "::") else settings.host
-    return f"http://[{host}]:{settings.port}" if ":" in host else f"http://{host}:{settings.port}"
+    return _url(host, settings.port)
 
 
 def _liveness_url(host: str, port: int) -> str:
     """Where a part says whether it is well; empty if its port is turned off."""
     host = {"0.0.0.0": "127.0.0.1", "::": "::1"}.get(host, host)
-    return f"http://{f'[{host}]' if ':' in host else host}:{port}{LIVENESS_PATH}" if port else ""
+    return f"{_url(host, port)}{LIVENESS_PATH}" if port else ""
+
+
+def _url(host: str, port: int) -> str:
+    return f"http://[{host}]:{port}" if ":" in host else f"http://{host}:{port}"
 
 
 async def _trouble(client: httpx.AsyncClient, url: str) -> str | None:

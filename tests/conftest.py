@@ -15,7 +15,7 @@ import pytest  # noqa: E402
 from hypothesis import settings  # noqa: E402
 from redis import Redis  # noqa: E402
 
-from tests.helpers.valkey import ValkeyServer  # noqa: E402
+from tests.helpers.valkey import ValkeyServer, running_valkey  # noqa: E402
 
 # Shared cores make single examples slow now and then; that is not what the properties are about.
 settings.register_profile("millrace", deadline=None, print_blob=True)
@@ -32,10 +32,8 @@ def _what_is_left_open() -> Iterator[None]:
 @pytest.fixture(scope="session")
 def valkey(tmp_path_factory: pytest.TempPathFactory) -> Iterator[ValkeyServer]:
     """A real server for the whole session; that it cannot start is a failure, never a skip."""
-    server = ValkeyServer(tmp_path_factory.mktemp("valkey"))
-    server.start()
-    yield server
-    server.stop()
+    with running_valkey(tmp_path_factory.mktemp("valkey")) as server:
+        yield server
 
 
 @pytest.fixture(scope="session")
@@ -62,7 +60,5 @@ def redis(redis_url: str) -> Iterator[Redis]:
 @pytest.fixture
 def own_valkey(tmp_path_factory: pytest.TempPathFactory) -> Iterator[ValkeyServer]:
     """A server of one test's own, to be stopped and started at will."""
-    server = ValkeyServer(tmp_path_factory.mktemp("own-valkey"))
-    server.start()
-    yield server
-    server.stop()
+    with running_valkey(tmp_path_factory.mktemp("own-valkey")) as server:
+        yield server

@@ -3,7 +3,6 @@
 import os
 import socket
 from collections.abc import Callable, Sequence
-from functools import partial
 from uuid import uuid4
 
 from redis import Redis
@@ -106,9 +105,8 @@ class Runtime:
             on_flow=on_flow,
         )
         self._pipeline.start()
-        self._watchdog = Watchdog(self.redis(), self._activity, wedged_after_s=settings.wedged_after_s)
-        standstill = self.metrics.gauge("millrace_standstill_seconds")
-        standstill.set_function(partial(getattr, self._watchdog, "standstill_s"))
+        self._watchdog = watchdog = Watchdog(self.redis(), self._activity, wedged_after_s=settings.wedged_after_s)
+        self.metrics.gauge("millrace_standstill_seconds").set_function(lambda: watchdog.standstill_s)
         self._heartbeat = Heartbeat(
             self.redis(_HEARTBEAT_TIMEOUT_S), self.worker, self.card, result_ttl_s=settings.result_ttl_s
         )

@@ -215,26 +215,26 @@ class SentinelChannel(Channel, stock.SentinelChannel):
     """Of whichever server sentinels call the primary."""
 
 
-class Transport(stock.Transport):
+class _Lasting:
+    """What both transports change, whichever of kombu's they are."""
+
+    connection_errors = (*stock.Transport.connection_errors, ResponseError)
+
+    def __init__(self, *args: Any, **kwargs: Any) -> None:
+        super().__init__(*args, **kwargs)
+        self.cycle = Poller()
+
+
+class Transport(_Lasting, stock.Transport):
     """The transport of Millrace's workers."""
 
     Channel = Channel
-    connection_errors = (*stock.Transport.connection_errors, ResponseError)
-
-    def __init__(self, *args: Any, **kwargs: Any) -> None:
-        super().__init__(*args, **kwargs)
-        self.cycle = Poller()
 
 
-class SentinelTransport(stock.SentinelTransport):
+class SentinelTransport(_Lasting, stock.SentinelTransport):
     """The same for servers with sentinels."""
 
     Channel = SentinelChannel
-    connection_errors = (*stock.Transport.connection_errors, ResponseError)
-
-    def __init__(self, *args: Any, **kwargs: Any) -> None:
-        super().__init__(*args, **kwargs)
-        self.cycle = Poller()
 
 
 def install() -> None:

@@ -8,7 +8,6 @@ import asyncio
 import time
 from collections.abc import Callable, Iterator
 
-import orjson
 import pytest
 from celery import Celery
 from pydantic import SecretStr
@@ -16,11 +15,12 @@ from redis import Redis
 
 from shared.celery_app import make_celery
 from shared.settings import Settings
+from tests.helpers.ingest import submit
 from tests.helpers.load import embed_all
 from tests.helpers.receivers import Receiver, running_receiver
 from tests.helpers.service import Service
-from tests.helpers.tcp_proxy import TcpProxy
-from tests.helpers.valkey import ValkeyServer
+from tests.helpers.tcp_proxy import TcpProxy, running_proxy
+from tests.helpers.valkey import ValkeyServer, running_valkey
 from tests.helpers.waiting import wait_until
 
 DEADLINE_S = 12.0
@@ -30,19 +30,15 @@ PARTS = ("api", "workers", "api.bulk", "workers.callbacks")
 
 @pytest.fixture(scope="module")
 def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[ValkeyServer]:
-    server = ValkeyServer(tmp_path_factory.mktemp("valkey"))
-    server.start()
-    yield server
-    server.stop()
+    with running_valkey(tmp_path_factory.mktemp("valkey")) as server:
+        yield server
 
 
 @pytest.fixture(scope="module")
 def proxy(server: ValkeyServer) -> Iterator[TcpProxy]:
     """By which the service reaches the server."""
-    proxy = TcpProxy(server.port)
-    proxy.start()
-    yield proxy
-    proxy.stop()
+    with running_proxy(server.port) as proxy:
+        yield proxy
 
 
 @pytest.fixture(scope="module")
@@ -82,10 +78,10 @@ def celery(server: ValkeyServer) -> Iterator[Celery]:
 
 @pytest.fixture(autouse=True)
 def _goes_on(service: Service, receiver: Receiver, celery: Celery) -> Iterator[None]:
-    before = _pids(service)
+    before = service.pids(PARTS)
     yield
     _assert_all_answer(service, receiver, celery)
-    assert _pids(service) == before
+    assert service.pids(PARTS) == before
 
 
 def test_connections_that_are_cut_again_and_again_while_nothing_happens(redis: Redis) -> None:
@@ -97,7 +93,7 @@ def test_connections_that_are_cut_again_and_again_while_nothing_happens(redis: R
 
 def test_connections_that_are_cut_while_a_worker_works(redis: Redis, service: Service) -> None:
     """kombu's 'NoneType' object has no attribute 'hostname', with messages in hand, in any pool but solo."""
-    job = _submit(service, 3000)
+    job = submit(service, 3000)
     for _ in range(5):
         _cut(redis)
         time.sleep(0.2)
@@ -140,7 +136,7 @@ def test_a_network_that_stands_still_is_survived(service: Service, proxy: TcpPro
 def _survive(service: Service, trouble: Callable[[], None]) -> None:
     """Under load and in the middle of a job, make trouble, which is over when the function returns."""
     # Given
-    job = _submit(service, 2000)
+    job = submit(service, 2000)
     back_after_s = 0.0
 
     async def make_trouble() -> None:
@@ -183,10 +179,6 @@ def _cut(redis: Redis) -> None:
         redis.execute_command("CLIENT", "KILL", "TYPE", kind, "SKIPME", "yes")
 
 
-def _pids(service: Service) -> dict[str, int]:
-    return {module: service.part(module).pid for module in PARTS}
-
-
 def _assert_all_answer(service: Service, receiver: Receiver, celery: Celery) -> None:
     with service.client() as client:
 
@@ -207,14 +199,6 @@ def _assert_all_answer(service: Service, receiver: Receiver, celery: Celery) -> 
             timeout_s=10,
             what="answers of remote control",
         )
-
-
-def _submit(service: Service, documents: int) -> str:
-    lines = b"".join(orjson.dumps({"id": number, "text": f"text {number}"}) + b"\n" for number in range(documents))
-    with service.client() as client:
-        answer = client.post("/v1/ingest", content=lines)
-        assert answer.status_code == 202, answer.text
-        return str(answer.json()["id"])
 
 
 def _job_state(service: Service, job: str) -> str:

@@ -8,9 +8,9 @@ from dataclasses import dataclass
 from typing import Any
 
 import httpx
-import orjson
 import pytest
 
+from tests.helpers.ingest import submit
 from tests.helpers.load import Answer, embed_all
 from tests.helpers.receivers import Receiver, running_receiver
 from tests.helpers.sentinels import Watched, watched_servers
@@ -58,8 +58,8 @@ def failover(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Failover]:
 
 
 async def _fail_over(service: Service, watched: Watched, receiver: Receiver) -> Failover:
-    job = _submit(service, receiver)
-    processes = {module: service.part(module).pid for module in ("api", "workers", "api.bulk", "workers.callbacks")}
+    job = submit(service, DOCUMENTS, webhook=receiver.url)
+    processes = service.pids(("api", "workers", "api.bulk", "workers.callbacks"))
     back_after_s = 0.0
 
     async def kill_the_primary() -> None:
@@ -84,15 +84,6 @@ def _wait_for_an_answer(service: Service) -> None:
         wait_until(has_answered, timeout_s=30, what="an answer")
 
 
-def _submit(service: Service, receiver: Receiver) -> str:
-    lines = b"".join(orjson.dumps({"id": number, "text": f"text {number}"}) + b"\n" for number in range(DOCUMENTS))
-    with service.client() as client:
-        answer = client.post("/v1/ingest", params={"webhook": receiver.url}, content=lines)
-        assert answer.status_code == 202, answer.text
-        job: str = answer.json()["id"]
-    return job
-
-
 def test_new_requests_are_answered_within_ten_seconds_of_the_promotion(failover: Failover) -> None:
     assert 0 < failover.back_after_s < 10
 
@@ -106,8 +97,7 @@ def test_requests_that_waited_are_answered_or_fail_at_their_deadline(failover: F
 
 
 def test_every_part_lives_on_without_a_restart(failover: Failover) -> None:
-    for module, pid in failover.processes.items():
-        assert failover.service.part(module).pid == pid
+    assert failover.service.pids(failover.processes) == failover.processes
 
 
 def test_the_job_goes_on_and_its_callback_is_sent(failover: Failover) -> None:

@@ -14,7 +14,7 @@ import pytest
 
 from tests.helpers.load import Answer, embed_all
 from tests.helpers.service import Service
-from tests.helpers.valkey import ValkeyServer
+from tests.helpers.valkey import ValkeyServer, running_valkey
 from tests.helpers.waiting import wait_until
 
 TEXTS = [f"The {n}th mill stands by {'fast ' * (n % 7)}water." for n in range(50)]
@@ -22,10 +22,8 @@ TEXTS = [f"The {n}th mill stands by {'fast ' * (n % 7)}water." for n in range(50
 
 @pytest.fixture(scope="module")
 def valkey_that_fails(tmp_path_factory: pytest.TempPathFactory) -> Iterator[ValkeyServer]:
-    server = ValkeyServer(tmp_path_factory.mktemp("valkey"))
-    server.start()
-    yield server
-    server.stop()
+    with running_valkey(tmp_path_factory.mktemp("valkey")) as server:
+        yield server
 
 
 @pytest.fixture(scope="module")
@@ -147,7 +145,7 @@ def test_a_full_disk_is_survived_by_the_same_processes(fragile: Service, valkey_
     # Given work under way
     vectors = expected(fragile)
     modules = ("api", "workers", "workers.callbacks", "api.bulk")
-    before = [fragile.part(module).pid for module in modules]
+    before = fragile.pids(modules)
 
     async def fill_the_disk() -> None:
         await asyncio.sleep(1)
@@ -164,7 +162,7 @@ def test_a_full_disk_is_survived_by_the_same_processes(fragile: Service, valkey_
     assert Counter(answer.status for answer in answers) == {200: 2000}
     assert_right(answers, vectors)
     assert max(answer.seconds for answer in answers) > 4, "nothing was refused"
-    assert [fragile.part(module).pid for module in modules] == before
+    assert fragile.pids(modules) == before
 
 
 def test_a_gateway_that_dies_is_restarted(fragile: Service) -> None:

@@ -104,7 +104,7 @@ async def attack(service: Service) -> Found:
 @pytest.fixture(scope="module")
 def parts(service: Service) -> dict[str, int]:
     """The processes before it begins."""
-    return {module: service.part(module).pid for module in ("api", "workers", "workers.engine", "api.bulk")}
+    return service.pids(("api", "workers", "workers.engine", "api.bulk"))
 
 
 @pytest.fixture(scope="module")
@@ -178,7 +178,7 @@ def test_searches_beside_them_are_all_answered_rightly(found: Found, vectors: np
 
 
 def test_no_process_died_and_nothing_crashed(found: Found, service: Service, parts: dict[str, int]) -> None:
-    assert {module: service.part(module).pid for module in parts} == parts
+    assert service.pids(parts) == parts
     for event in (
         "part_died",
         "engine_replaced",

@@ -11,6 +11,7 @@ from typing import Any
 import orjson
 import pytest
 
+from tests.helpers.ingest import ndjson, submit
 from tests.helpers.service import Service
 from tests.helpers.waiting import wait_until
 
@@ -34,18 +35,6 @@ def _service(folder: Path, **environment: str) -> Service:
     return service
 
 
-def _ndjson(count: int, text: str = "a mill stands by the water") -> bytes:
-    return b"".join(orjson.dumps({"id": n, "text": f"{text} {n}"}) + b"\n" for n in range(count))
-
-
-def _submit(service: Service, count: int, **options: Any) -> str:
-    with service.client() as client:
-        answer = client.post("/v1/ingest", params=options, content=_ndjson(count))
-        assert answer.status_code == 202, answer.text
-        job: str = answer.json()["id"]
-        return job
-
-
 def _job(service: Service, job: str) -> dict[str, Any]:
     with service.client() as client:
         found: dict[str, Any] = client.get(f"/v1/jobs/{job}").json()
@@ -59,7 +48,7 @@ def _wait(service: Service, job: str, status: str = "completed", timeout_s: floa
 
 def test_a_killed_runner_is_replaced_and_its_segments_are_run_again(null_service: Service) -> None:
     # Given a job under way
-    job = _submit(null_service, 20_000)
+    job = submit(null_service, 20_000)
     wait_until(lambda: _job(null_service, job)["counts"]["completed"] > 500, timeout_s=30)
     # When its runner dies in the middle
     null_service.part("api.bulk").kill()
@@ -72,9 +61,9 @@ def test_a_killed_runner_is_replaced_and_its_segments_are_run_again(null_service
 
 
 def test_an_urgent_job_overtakes_one_that_is_under_way(null_service: Service) -> None:
-    slow = _submit(null_service, 30_000)
+    slow = submit(null_service, 30_000)
     wait_until(lambda: _job(null_service, slow)["counts"]["completed"] > 0, timeout_s=30)
-    urgent = _submit(null_service, 500, priority=10)
+    urgent = submit(null_service, 500, priority=10)
     _wait(null_service, urgent)
     assert _job(null_service, slow)["status"] == "in_progress"
     with null_service.client() as client:
@@ -83,8 +72,8 @@ def test_an_urgent_job_overtakes_one_that_is_under_way(null_service: Service) ->
 
 
 def test_jobs_of_one_priority_take_turns(null_service: Service) -> None:
-    long = _submit(null_service, 30_000)
-    short = _submit(null_service, 200)
+    long = submit(null_service, 30_000)
+    short = submit(null_service, 200)
     _wait(null_service, short)
     assert _job(null_service, long)["status"] == "in_progress"
     with null_service.client() as client:
@@ -99,7 +88,7 @@ def test_jobs_of_one_priority_take_turns(null_service: Service) -> None:
 
 
 def test_a_cancelled_job_is_resumed_where_it_stood(null_service: Service) -> None:
-    job = _submit(null_service, 20_000)
+    job = submit(null_service, 20_000)
     wait_until(lambda: _job(null_service, job)["counts"]["completed"] > 0, timeout_s=30)
     with null_service.client() as client:
         client.post(f"/v1/jobs/{job}/cancel")
@@ -111,7 +100,7 @@ def test_a_cancelled_job_is_resumed_where_it_stood(null_service: Service) -> Non
 
 
 def test_many_jobs_at_once_are_all_finished(null_service: Service) -> None:
-    jobs = [_submit(null_service, 120) for _ in range(25)]
+    jobs = [submit(null_service, 120) for _ in range(25)]
     for job in jobs:
         assert _wait(null_service, job)["counts"]["completed"] == 120
 
@@ -120,7 +109,7 @@ def test_a_store_that_is_full_fails_the_job_with_a_sentence(tmp_path: Path) -> N
     # Given room for the input, but not for the vectors
     service = _service(tmp_path, MILLRACE_STORE_LIMIT_BYTES="1000000")
     try:
-        job = _submit(service, 2_000)
+        job = submit(service, 2_000)
         # Then the job says so, and what was done can be read
         failed = _wait(service, job, "failed")
         assert failed["errors"][0]["code"] == "storage_full"
@@ -128,7 +117,7 @@ def test_a_store_that_is_full_fails_the_job_with_a_sentence(tmp_path: Path) -> N
         assert 0 < failed["available"] < 2_000
         # And more input is refused with the same sentence
         with service.client() as client:
-            refused = client.post("/v1/ingest", content=_ndjson(2_000))
+            refused = client.post("/v1/ingest", content=ndjson(2_000))
         assert refused.status_code == 507
         assert "1,000,000" in refused.json()["error"]["message"]
     finally:
@@ -140,14 +129,14 @@ def test_an_upload_that_stops_and_a_job_whose_time_is_up_say_so(tmp_path: Path) 
         tmp_path, MILLRACE_JOB_UPLOAD_IDLE_S="2", MILLRACE_JOB_TIMEOUT_S="6", MILLRACE_JOB_RESULTS_TTL_S="5"
     )
     try:
-        stopped = _submit(service, 100, more="true")
+        stopped = submit(service, 100, more="true")
         failed = _wait(service, stopped, "failed")
         assert failed["errors"][0]["code"] == "upload_incomplete"
         assert "100 documents" in failed["errors"][0]["message"]
         # Without its worker nothing is run.
         service.part("workers").suspend()
         try:
-            expired = _submit(service, 100)
+            expired = submit(service, 100)
             _wait(service, expired, "expired", timeout_s=20)
         finally:
             service.part("workers").resume()
@@ -166,7 +155,7 @@ def test_an_upload_that_stops_and_a_job_whose_time_is_up_say_so(tmp_path: Path) 
 
 def test_jobs_outlive_a_restart_of_everything(tmp_path: Path) -> None:
     service = _service(tmp_path)
-    job = _submit(service, 20_000)
+    job = submit(service, 20_000)
     wait_until(lambda: _job(service, job)["counts"]["completed"] > 0, timeout_s=30)
     assert service.stop() == 0
     service.log_file.unlink()  # it says that the service has started

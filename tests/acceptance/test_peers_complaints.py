@@ -56,7 +56,7 @@ def fragile(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Service]:
 
 def parts(service: Service) -> dict[str, int]:
     """The processes that requests pass through."""
-    return {module: service.part(module).pid for module in ("api", "workers", engine_of(service))}
+    return service.pids(("api", "workers", engine_of(service)))
 
 
 def engine_of(service: Service) -> str:

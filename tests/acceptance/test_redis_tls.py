@@ -14,8 +14,8 @@ from redis import Redis
 from tests.helpers.certificates import Certificates, make_certificates
 from tests.helpers.receivers import Receiver, running_receiver
 from tests.helpers.service import Service
-from tests.helpers.tls_front import tls_front
-from tests.helpers.valkey import ValkeyServer
+from tests.helpers.tcp_proxy import running_proxy
+from tests.helpers.valkey import ValkeyServer, running_valkey
 from tests.helpers.waiting import wait_until
 
 USER, PASSWORD = "millrace", "correct-horse-battery"
@@ -30,17 +30,15 @@ def certificates(tmp_path_factory: pytest.TempPathFactory) -> Certificates:
 @pytest.fixture(scope="module")
 def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[ValkeyServer]:
     """A server that lets nobody in but the user."""
-    server = ValkeyServer(tmp_path_factory.mktemp("valkey"), user=USER, password=PASSWORD)
-    server.start()
-    yield server
-    server.stop()
+    with running_valkey(tmp_path_factory.mktemp("valkey"), user=USER, password=PASSWORD) as server:
+        yield server
 
 
 @pytest.fixture(scope="module")
 def address(server: ValkeyServer, certificates: Certificates) -> Iterator[str]:
     """Its address, by TLS."""
-    with tls_front(server.port, certificates) as front:
-        yield f"rediss://{USER}:{PASSWORD}@127.0.0.1:{front.port}/0"
+    with running_proxy(server.port, tls=certificates.server_context()) as proxy:
+        yield f"rediss://{USER}:{PASSWORD}@127.0.0.1:{proxy.port}/0"
 
 
 @pytest.fixture(scope="module")

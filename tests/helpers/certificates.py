@@ -1,5 +1,6 @@
 """A certificate authority of a test's own, and a server's certificate signed by it; made by the `openssl` command."""
 
+import ssl
 import subprocess
 from dataclasses import dataclass
 from pathlib import Path
@@ -12,6 +13,12 @@ class Certificates:
     authority: Path
     certificate: Path
     key: Path
+
+    def server_context(self) -> ssl.SSLContext:
+        """What a server shows them with."""
+        context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+        context.load_cert_chain(self.certificate, self.key)
+        return context
 
 
 def make_certificates(folder: Path, host: str = "127.0.0.1") -> Certificates:

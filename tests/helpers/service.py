@@ -4,7 +4,7 @@ import os
 import signal
 import subprocess
 import sys
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from pathlib import Path
 
 import httpx
@@ -78,6 +78,10 @@ class Service:
     def part(self, module: str) -> psutil.Process:
         """The process that runs `python -m <module>`."""
         return next(process for process in self.processes() if _module(process) == module)
+
+    def pids(self, modules: Iterable[str]) -> dict[str, int]:
+        """The process ids of parts, by module: the same later on if none of them died."""
+        return {module: self.part(module).pid for module in modules}
 
     def stop(self, number: int = signal.SIGTERM, timeout_s: float = 60.0) -> int:
         """Send a signal and wait for the end; the exit status."""

@@ -1,10 +1,11 @@
 """A TCP proxy between the parts and a server on this machine, whose connections a test cuts, silences or forgets."""
 
 import asyncio
+import ssl
 import threading
-from collections.abc import Callable, Coroutine
+from collections.abc import Callable, Coroutine, Iterator
 from concurrent.futures import Future
-from contextlib import suppress
+from contextlib import contextmanager, suppress
 from typing import Any
 
 from tests.helpers.valkey import free_port
@@ -31,14 +32,16 @@ class _Link:
 class TcpProxy:
     """Runs in a thread of its own, on a free port that stays the same."""
 
-    def __init__(self, server_port: int) -> None:
+    def __init__(self, server_port: int, *, tls: ssl.SSLContext | None = None) -> None:
         """Describe a proxy; nothing runs yet.
 
         Args:
             server_port: Where the server listens, on this machine.
+            tls: What clients are served with; the server itself speaks plainly.
         """
         self.port = free_port()
         self._server_port = server_port
+        self._tls = tls
         self._loop = asyncio.new_event_loop()
         self._thread = threading.Thread(target=self._loop.run_forever, name="proxy", daemon=True)
         self._listener: asyncio.Server | None = None
@@ -94,7 +97,9 @@ class TcpProxy:
         done.result(_PATIENCE_S)
 
     async def _listen(self) -> None:
-        self._listener = await asyncio.start_server(self._visit, "127.0.0.1", self.port, limit=_CHUNK_BYTES)
+        self._listener = await asyncio.start_server(
+            self._visit, "127.0.0.1", self.port, limit=_CHUNK_BYTES, ssl=self._tls
+        )
 
     async def _cut(self) -> None:
         if self._listener is not None:
@@ -147,3 +152,14 @@ class TcpProxy:
         await self._flowing.wait()
         if not link.is_forgotten:
             target.close()
+
+
+@contextmanager
+def running_proxy(server_port: int, *, tls: ssl.SSLContext | None = None) -> Iterator[TcpProxy]:
+    """A proxy until the block ends; the arguments are `TcpProxy`'s."""
+    proxy = TcpProxy(server_port, tls=tls)
+    proxy.start()
+    try:
+        yield proxy
+    finally:
+        proxy.stop()

@@ -5,7 +5,10 @@ import resource
 import shutil
 import socket
 import subprocess
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
+from typing import Any
 
 from redis import Redis
 from redis.exceptions import RedisError
@@ -187,3 +190,14 @@ def executable(folder: Path) -> Path:
         shutil.copy(packaged, copy)
         copy.chmod(0o755)
     return copy
+
+
+@contextmanager
+def running_valkey(folder: Path, **options: Any) -> Iterator[ValkeyServer]:
+    """A server until the block ends; the arguments are `ValkeyServer`'s."""
+    server = ValkeyServer(folder, **options)
+    server.start()
+    try:
+        yield server
+    finally:
+        server.stop()

@@ -7,17 +7,15 @@ from redis import Redis
 from redis.exceptions import ConnectionError as RedisConnectionError
 from redis.exceptions import ResponseError, TimeoutError
 
-from tests.helpers.tcp_proxy import TcpProxy
+from tests.helpers.tcp_proxy import TcpProxy, running_proxy
 from tests.helpers.valkey import ValkeyServer
 from tests.helpers.waiting import wait_until
 
 
 @pytest.fixture
 def proxy(own_valkey: ValkeyServer) -> Iterator[TcpProxy]:
-    proxy = TcpProxy(own_valkey.port)
-    proxy.start()
-    yield proxy
-    proxy.stop()
+    with running_proxy(own_valkey.port) as proxy:
+        yield proxy
 
 
 @pytest.fixture
