@@ -36,6 +36,8 @@ class Fleet:
         self.lost_workers = 0
         #: False while Redis cannot be reached.
         self.reachable = False
+        #: When Redis was last away or a worker died, by the monotonic clock: what waited then says nothing about speed.
+        self.troubled_at = time.monotonic()
 
     def workers_of(self, model: str) -> int:
         """Number of live workers that serve `model`."""
@@ -73,10 +75,12 @@ class Fleet:
                 if self.reachable:
                     log.warning("redis_lost", error=str(err))
                 self.reachable = False
+                self.troubled_at = time.monotonic()
                 self._watch.forget()
             else:
                 if not self.reachable:
                     log.info("redis_reached")
+                    self.troubled_at = time.monotonic()
                 self.reachable = True
             await asyncio.sleep(leases.WATCH_INTERVAL_S)
 
@@ -87,6 +91,8 @@ class Fleet:
             pipe.hgetall(keys.BACKLOG)
             pipe.get(keys.LOST_WORKERS)
             (seconds, microseconds), entries, said, lost = await pipe.execute()
+        if int(lost or 0) != self.lost_workers:
+            self.troubled_at = time.monotonic()
         self.lost_workers = int(lost or 0)
         server_now = seconds * 1000 + microseconds / 1000
         await self._tell_backlog(said, server_now / 1000)
