@@ -43,6 +43,10 @@ class Fleet:
         """Number of live workers that serve `model`."""
         return sum(any(card.name == model for card in worker.models) for worker in self.workers.values())
 
+    def devices_of(self, model: str) -> list[str]:
+        """What the live workers that serve `model` call their devices."""
+        return [worker.device for worker in self.workers.values() if any(card.name == model for card in worker.models)]
+
     def wedged_workers(self) -> int:
         """Number of workers that say of themselves that they do not get on."""
         return sum(worker.state == "wedged" for worker in self.workers.values())
