@@ -9,6 +9,7 @@ import httpx
 
 from millrace.processes import Part
 from shared.logging import get_logger
+from shared.operations import PROCESS_HEADER
 
 log = get_logger("millrace.supervisor")
 
@@ -101,7 +102,7 @@ class Supervision:
             while True:
                 await asyncio.sleep(_ASK_EVERY_S)
                 asked = part.pid
-                reason = await _trouble(client, part.liveness_url)
+                reason = await _trouble(client, part.liveness_url, asked)
                 now = time.monotonic()
                 if asked is None or asked != part.pid:
                     continue  # it has just died
@@ -116,10 +117,12 @@ class Supervision:
                     pid = None
 
 
-async def _trouble(client: httpx.AsyncClient, url: str) -> str | None:
+async def _trouble(client: httpx.AsyncClient, url: str, pid: int | None) -> str | None:
     """What a part says is wrong with it; empty for nothing, None if it says nothing."""
     try:
         answer = await client.get(url)
     except httpx.HTTPError:
         return None
+    if answer.headers.get(PROCESS_HEADER) != str(pid):
+        return None  # somebody else has its port, and other troubles
     return "" if answer.status_code == 200 else answer.text.strip()

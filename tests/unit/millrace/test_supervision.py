@@ -5,41 +5,39 @@ import sys
 from pathlib import Path
 
 import pytest
+from prometheus_client import CollectorRegistry
 
 from millrace.ports import liveness_url
 from millrace.processes import Part
 from millrace.supervision import CannotServe, Supervision
+from shared.operations import serve_operations
 from tests.helpers.valkey import free_port
 
 #: Notes its start; then says that it is well for as many seconds as it is told, and ends with a status.
 _SCRIPT = """
-import http.server, pathlib, sys, threading, time
+import pathlib, sys, time
+from prometheus_client import CollectorRegistry
+from shared.operations import serve_operations
 note, port, seconds, status = sys.argv[1:]
 with pathlib.Path(note).open("a") as file:
     file.write("started\\n")
-
-class Well(http.server.BaseHTTPRequestHandler):
-    def do_GET(self):
-        self.send_response(200)
-        self.end_headers()
-    def log_message(self, *_):
-        pass
-
 if int(port):
-    server = http.server.HTTPServer(("127.0.0.1", int(port)), Well)
-    threading.Thread(target=server.serve_forever, daemon=True).start()
+    serve_operations("127.0.0.1", int(port), CollectorRegistry())
 time.sleep(float(seconds))
 sys.exit(int(status))
 """
 EX_CONFIG = 78
 
 
-def _supervised(note: Path, *, port: int, seconds: float, status: int, until: int) -> Supervision:
+def _supervised(
+    note: Path, *, port: int, seconds: float, status: int, until: int, asked_port: int | None = None
+) -> Supervision:
     """Supervise a part until it has been started so many times, or has made an end to all."""
+    url = liveness_url("127.0.0.1", port if asked_port is None else asked_port)
 
     async def run() -> Supervision:
         command = [sys.executable, "-c", _SCRIPT, str(note), str(port), str(seconds), str(status)]
-        part = Part("part", command, {}, plain_log=True, liveness_url=liveness_url("127.0.0.1", port))
+        part = Part("part", command, {}, plain_log=True, liveness_url=url)
         supervision = Supervision(wedged_after_s=20, start_timeout_s=20)
         await supervision.start(part)
         supervision.watch()
@@ -78,3 +76,15 @@ def test_a_part_that_was_well_before_is_started_again_whatever_it_dies_of(tmp_pa
 
     supervision.refuse_failure()
     assert len(_starts(tmp_path / "note")) == 2
+
+
+def test_what_another_process_says_on_its_port_kills_no_part(tmp_path: Path) -> None:
+    # Given a stranger that has the port, and is wedged
+    port = free_port()
+    serve_operations("127.0.0.1", port, CollectorRegistry(), trouble=lambda: "nothing has moved for 40 s")
+
+    # When a part is asked there for some seconds, and ends by itself
+    _supervised(tmp_path / "note", port=0, seconds=4, status=EX_CONFIG, until=2, asked_port=port)
+
+    # Then it has not been killed and started again before: it could not start, as it said
+    assert len(_starts(tmp_path / "note")) == 1
