@@ -17,6 +17,7 @@ from api.aside import aside
 from api.fleet import Fleet
 from api.long_texts import read_tokens, shortened
 from api.replies import Outcome, PendingTask, Replies
+from api.stages import Stages, Trip
 from api.turns import Turns
 from shared import deadline as deadlines
 from shared.celery_message import encode_task
@@ -47,6 +48,8 @@ class _Waiting:
     request: Request
     reply: asyncio.Future[Reply]
     tokens: int
+    #: Monotonic time at which it began to wait.
+    since: float = field(default_factory=time.monotonic)
 
     @property
     def is_given_up(self) -> bool:
@@ -75,14 +78,27 @@ class Dispatcher:
         fleet: Fleet,
         admission: Admission,
         metrics: Metrics,
+        stages: Stages,
         *,
         gateway_id: str,
         tasks_in_flight_per_worker: int,
     ) -> None:
+        """Build it.
+
+        Args:
+            replies: Where tasks are published and answered.
+            fleet: The workers.
+            admission: Who may wait.
+            metrics: Of this process.
+            stages: Where the time goes.
+            gateway_id: What task ids begin with.
+            tasks_in_flight_per_worker: Before requests are gathered; 0 gathers none.
+        """
         self._replies = replies
         self._fleet = fleet
         self._admission = admission
         self._metrics = metrics
+        self._stages = stages
         self._gateway_id = gateway_id
         self._tasks_in_flight_per_worker = tasks_in_flight_per_worker
         self._streams: dict[tuple[str, Lane, Operation], _Stream] = {}
@@ -151,6 +167,7 @@ class Dispatcher:
 
     def _publish(self, stream: _Stream, together: list[_Waiting]) -> None:
         task_id = f"{self._gateway_id}-{next(self._numbers)}"
+        published_at, published_at_unix = time.monotonic(), time.time()
         task = Task(
             model=stream.model,
             lane=stream.lane,
@@ -162,6 +179,12 @@ class Dispatcher:
             stream.tasks_in_flight -= 1
             _resolve(together, outcome)
             self._pump(stream)
+            if isinstance(outcome, list):
+                seconds = time.monotonic() - published_at
+                for waiting, reply in zip(together, outcome, strict=True):
+                    if isinstance(reply, Output):
+                        trip = Trip(published_at - waiting.since, published_at_unix, seconds)
+                        self._stages.observe_trip(stream.model, stream.lane, trip, reply.timings)
 
         pending = PendingTask(
             task_id=task_id,
@@ -170,7 +193,7 @@ class Dispatcher:
             message=encode_task(task_id, task, origin=self._gateway_id),
             deadline=max(waiting.request.deadline for waiting in together),
             on_outcome=on_outcome,
-            published_at=time.monotonic(),
+            published_at=published_at,
         )
         stream.tasks_in_flight += 1
         self._replies.publish(pending)

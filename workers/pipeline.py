@@ -29,6 +29,7 @@ from shared.results import Reply
 from workers.delivery import Delivery, Finished
 from workers.engine_process import EngineLost, EngineProcess, EngineStartError
 from workers.engine_protocol import Batch, BatchResult
+from workers.memory import show
 from workers.sequences import Sequences
 from workers.served_model import ServedModel
 from workers.tokenization import Tokens
@@ -114,6 +115,8 @@ class Pipeline:
     def start(self) -> None:
         """Start the threads."""
         self._metrics.gauge("millrace_engine_ready").set_function(lambda: float(self.engine_ready))
+        # There from the beginning, so that the first one counts as a rise.
+        self._metrics.counter("millrace_engine_restarts_total", reason="lost")
         for model in self._models:
             budget = self._metrics.gauge("millrace_max_batch_tokens", model=model.card.name)
             budget.set_function(partial(getattr, model.lanes, "max_batch_tokens"))
@@ -304,6 +307,8 @@ class Pipeline:
         batch = self._in_flight.pop(result.batch)
         with self._delivered:
             self.moves += 1
+        if result.memory is not None:
+            show(self._metrics, result.memory)
         model, items = batch.model, batch.items
         rows, error = result.rows, result.error
         for kind, of_kind in (rows or {}).items():
@@ -333,6 +338,8 @@ class Pipeline:
         self._metrics.histogram("millrace_batch_duration_seconds", model=name).observe(seconds)
         self._metrics.histogram("millrace_batch_items", model=name).observe(len(items))
         self._metrics.histogram("millrace_batch_tokens", model=name).observe(tokens)
+        self._metrics.histogram("te_batch_inference_duration").observe(seconds)
+        self._metrics.histogram("te_batch_inference_size").observe(len(items))
         self._metrics.histogram("te_batch_next_size").observe(len(items))
         self._metrics.histogram("te_batch_next_tokens").observe(tokens)
         for work in {item.work for item in items}:

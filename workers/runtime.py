@@ -96,7 +96,7 @@ class Runtime:
         self._pipeline = Pipeline(
             self.engine,
             self._models,
-            Delivery(self.redis(), self.worker, result_ttl_s=settings.result_ttl_s),
+            Delivery(self.redis(), self.worker, self.metrics, result_ttl_s=settings.result_ttl_s),
             self.metrics,
             batches_in_flight=self._ready.batches_in_flight,
             parallel=self._ready.parallel,
