@@ -4,7 +4,7 @@ import asyncio
 import math
 import os
 import signal
-from collections.abc import AsyncIterator, Awaitable, Iterable
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterable
 from contextlib import asynccontextmanager
 from functools import partial
 from uuid import uuid4
@@ -51,6 +51,7 @@ class Core:
         *,
         name: str,
         max_pending_items: int,
+        traceparent: Callable[[], str] = str,
     ) -> None:
         """Build it.
 
@@ -59,6 +60,7 @@ class Core:
             metrics: Of this process.
             name: What the process's task ids begin with.
             max_pending_items: Inputs that may wait for their answers.
+            traceparent: See `Dispatcher`.
 
         Raises:
             ConfigurationError: The keys file is wrong, or the table of token ids that a model takes cannot be had.
@@ -89,6 +91,7 @@ class Core:
             stages,
             gateway_id=process_id,
             tasks_in_flight_per_worker=settings.tasks_in_flight_per_worker,
+            traceparent=traceparent,
         )
         models = settings.models()
         self._show(metrics, [config.name for config in models])

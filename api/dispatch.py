@@ -8,7 +8,7 @@ engine this turned 919 requests/s into 7,177 at concurrency 64, at no cost when 
 
 import asyncio
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field, replace
 from itertools import chain, count
 
@@ -50,6 +50,8 @@ class _Waiting:
     tokens: int
     #: Monotonic time at which it began to wait.
     since: float = field(default_factory=time.monotonic)
+    #: Its trace, see `shared.jobs.Task`.
+    traceparent: str = ""
 
     @property
     def is_given_up(self) -> bool:
@@ -82,6 +84,7 @@ class Dispatcher:
         *,
         gateway_id: str,
         tasks_in_flight_per_worker: int,
+        traceparent: Callable[[], str] = str,
     ) -> None:
         """Build it.
 
@@ -93,7 +96,9 @@ class Dispatcher:
             stages: Where the time goes.
             gateway_id: What task ids begin with.
             tasks_in_flight_per_worker: Before requests are gathered; 0 gathers none.
+            traceparent: The trace of the request under way; empty where there is none.
         """
+        self._traceparent = traceparent
         self._replies = replies
         self._fleet = fleet
         self._admission = admission
@@ -126,8 +131,10 @@ class Dispatcher:
         loop = asyncio.get_running_loop()
         stream = self._stream(model, lane, operation_of(request))
         parts: list[_Waiting] = []
+        traceparent = self._traceparent()
         for piece in _split(request, self._fleet.batch_tokens(model)):
-            parts.append(_Waiting(piece, loop.create_future(), _estimate_tokens(piece)))
+            waiting = _Waiting(piece, loop.create_future(), _estimate_tokens(piece), traceparent=traceparent)
+            parts.append(waiting)
             if len(parts) % _PARTS_AT_ONCE == 0:
                 await asyncio.sleep(0)  # thousands would hold others up for a tenth of a second
         stream.waiting.add(parts)
@@ -168,11 +175,14 @@ class Dispatcher:
     def _publish(self, stream: _Stream, together: list[_Waiting]) -> None:
         task_id = f"{self._gateway_id}-{next(self._numbers)}"
         published_at, published_at_unix = time.monotonic(), time.time()
+        traceparents = [waiting.traceparent for waiting in together]
         task = Task(
             model=stream.model,
             lane=stream.lane,
             operation=stream.operation,
             requests=[waiting.request for waiting in together],
+            traceparents=traceparents if any(traceparents) else (),
+            published_at=published_at_unix,
         )
 
         def on_outcome(outcome: Outcome | None) -> None:

@@ -15,7 +15,7 @@ from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from functools import partial
 from itertools import accumulate, chain, count
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import numpy.typing as npt
@@ -34,6 +34,9 @@ from workers.sequences import Sequences
 from workers.served_model import ServedModel
 from workers.tokenization import Tokens
 from workers.work import Item, RequestWork, TaskWork
+
+if TYPE_CHECKING:  # imported where traces are on, and nowhere else
+    from workers.tracing import WorkSpans
 
 log = get_logger("millrace.pipeline")
 
@@ -59,6 +62,7 @@ class Pipeline:
         models: Sequence[ServedModel],
         delivery: Delivery,
         metrics: Metrics,
+        spans: "WorkSpans | None" = None,
         *,
         batches_in_flight: int,
         parallel: bool,
@@ -73,6 +77,7 @@ class Pipeline:
             models: Its models, in its order.
             delivery: Where results go.
             metrics: The worker's metrics.
+            spans: Told of forward passes and answers where traces are on.
             batches_in_flight: Batches that the engine is given at a time.
             parallel: Whether it runs them at the same time, so that work should be shared out among them.
             on_started: Called when a task's first item enters a batch.
@@ -84,6 +89,7 @@ class Pipeline:
         self._by_name = {model.card.name: model for model in models}
         self._delivery = delivery
         self._metrics = metrics
+        self._spans = spans
         self._depth = batches_in_flight
         self._parallel = batches_in_flight if parallel else 1
         self._on_started, self._on_finished, self._on_flow = on_started, on_finished, on_flow
@@ -314,6 +320,8 @@ class Pipeline:
         for kind, of_kind in (rows or {}).items():
             if len(of_kind) != len(items):
                 error = f"the model returned {len(of_kind)} {kind} rows for {len(items)} inputs"
+        if self._spans is not None:
+            self._spans.ran(model.card.name, items, batch.submitted_at, error)
         outcome = "failed" if rows is None or error else "ok"
         self._metrics.counter("millrace_batches_total", model=model.card.name, outcome=outcome).inc()
         if rows is None or error:
@@ -376,6 +384,8 @@ class Pipeline:
         self.engine_ready = False
         lost, self._in_flight = list(self._in_flight.values()), {}
         for batch in lost:
+            if self._spans is not None:
+                self._spans.ran(batch.model.card.name, batch.items, batch.submitted_at, reason)
             for item in batch.items:
                 item.failures += 1
             if len(batch.items) == 1 and batch.items[0].failures < _FATAL_FAILURES:
@@ -440,6 +450,8 @@ class Pipeline:
             if not self._delivery.deliver(finished):
                 return
             self._on_finished(tasks)
+            if self._spans is not None:
+                self._spans.answered(tasks)
             with self._delivered:
                 self.unfinished -= len(tasks)
                 self.moves += 1

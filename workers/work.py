@@ -48,6 +48,8 @@ class RequestWork:
     tokens: int = 0
     truncations: Sequence[Truncation] = ()
     error: MillraceError | None = None
+    #: Its trace, see `shared.jobs.Task`.
+    traceparent: str = ""
     #: The answer of a request for the tokenizer alone.
     output: Output | None = None
     #: Its images, read, in the places of its inputs.
@@ -132,7 +134,11 @@ class TaskWork:
     def of(cls, task_id: str, delivery_tag: str, task: Task) -> "TaskWork":
         """Work for a task that has just been received."""
         work = cls(task_id, delivery_tag, task)
-        work.requests = [RequestWork(request, work) for request in task.requests]
+        traceparents = task.traceparents or [""] * len(task.requests)
+        work.requests = [
+            RequestWork(request, work, traceparent=traceparent)
+            for request, traceparent in zip(task.requests, traceparents, strict=True)
+        ]
         return work
 
     @property
