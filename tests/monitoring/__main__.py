@@ -46,9 +46,9 @@ def _run(tools: Tools, folder: Path) -> int:
 
         with chain.worker_stopped():
             stopped = time.monotonic()
-            summary = chain.told("MillraceNoWorker")["annotations"]["summary"]
+            summary = chain.told("MillraceNoWorker", since=stopped)["annotations"]["summary"]
             _say(f"told {time.monotonic() - stopped:.1f} s after the worker stood still: {summary}")
-        chain.told("MillraceNoWorker", "resolved")
+        chain.told("MillraceNoWorker", "resolved", since=time.monotonic())
         _say("told that it is over")
         for alert, text in sorted(chain.told_of().items()):
             _say(f"  fired: {alert}: {text}")

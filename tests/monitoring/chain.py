@@ -122,13 +122,23 @@ class Chain:
     @contextmanager
     def worker_stopped(self) -> Iterator[None]:
         """The worker stands still, as one does that is swapped out or lost its network."""
+        wait_until(self._is_well, timeout_s=_PATIENCE_S, what="a worker, and no alert that there is none")
         stopped = self._service.part("workers")
         os.kill(stopped.pid, signal.SIGSTOP)
         yield
         os.kill(stopped.pid, signal.SIGCONT)
 
-    def told(self, alert: str, status: str = "firing") -> dict[str, Any]:
+    def _is_well(self) -> bool:
+        alerts = self._prometheus.query('ALERTS{alertname="MillraceNoWorker"}')
+        return not alerts and bool(self._prometheus.query("min(millrace_workers) > 0"))
+
+    def told(self, alert: str, status: str = "firing", *, since: float = 0.0) -> dict[str, Any]:
         """What the webhook was told of an alert.
+
+        Args:
+            alert: Its name.
+            status: `firing` or `resolved`.
+            since: Monotonic time before which it does not count.
 
         Raises:
             TimeoutError: Nothing.
@@ -136,15 +146,17 @@ class Chain:
         found: list[dict[str, Any]] = []
 
         def look() -> bool:
-            found[:] = [one for one in self.pages() if one["labels"]["alertname"] == alert and one["status"] == status]
+            pages = self.pages(since)
+            found[:] = [one for one in pages if one["labels"]["alertname"] == alert and one["status"] == status]
             return bool(found)
 
         wait_until(look, timeout_s=_PATIENCE_S, what=f"{alert} to be {status}; told of {self.told_of()}")
         return found[0]
 
-    def pages(self) -> list[dict[str, Any]]:
-        """All alerts that the webhook was told of."""
-        return [alert for received in self._pager.received for alert in json.loads(received.body)["alerts"]]
+    def pages(self, since: float = 0.0) -> list[dict[str, Any]]:
+        """All alerts that the webhook was told of since a monotonic time."""
+        received = [one for one in self._pager.received if one.at >= since]
+        return [alert for one in received for alert in json.loads(one.body)["alerts"]]
 
     def told_of(self) -> dict[str, str]:
         """The last summary of each alert that fired."""
