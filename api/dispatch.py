@@ -10,7 +10,7 @@ What waits is shared out: a GPU's batch may hold more than a whole request, and 
 
 import asyncio
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field, replace
 from itertools import chain, count
 
@@ -19,6 +19,7 @@ from api.aside import aside
 from api.fleet import Fleet
 from api.long_texts import read_tokens, shortened
 from api.replies import Outcome, PendingTask, Replies
+from api.stages import Stages, Trip
 from api.turns import Turns
 from shared import deadline as deadlines
 from shared.celery_message import encode_task
@@ -51,6 +52,10 @@ class _Waiting:
     request: Request
     reply: asyncio.Future[Reply]
     tokens: int
+    #: Monotonic time at which it began to wait.
+    since: float = field(default_factory=time.monotonic)
+    #: Its trace, see `shared.jobs.Task`.
+    traceparent: str = ""
 
     @property
     def is_given_up(self) -> bool:
@@ -79,14 +84,30 @@ class Dispatcher:
         fleet: Fleet,
         admission: Admission,
         metrics: Metrics,
+        stages: Stages,
         *,
         gateway_id: str,
         tasks_in_flight_per_worker: int,
+        traceparent: Callable[[], str] = str,
     ) -> None:
+        """Build it.
+
+        Args:
+            replies: Where tasks are published and answered.
+            fleet: The workers.
+            admission: Who may wait.
+            metrics: Of this process.
+            stages: Where the time goes.
+            gateway_id: What task ids begin with.
+            tasks_in_flight_per_worker: Before requests are gathered; 0 gathers none.
+            traceparent: The trace of the request under way; empty where there is none.
+        """
+        self._traceparent = traceparent
         self._replies = replies
         self._fleet = fleet
         self._admission = admission
         self._metrics = metrics
+        self._stages = stages
         self._gateway_id = gateway_id
         self._tasks_in_flight_per_worker = tasks_in_flight_per_worker
         self._streams: dict[tuple[str, Lane, Operation], _Stream] = {}
@@ -114,8 +135,10 @@ class Dispatcher:
         loop = asyncio.get_running_loop()
         stream = self._stream(model, lane, operation_of(request))
         parts: list[_Waiting] = []
+        traceparent = self._traceparent()
         for piece in _split(request, self._task_tokens(stream, _estimate_tokens(request))):
-            parts.append(_Waiting(piece, loop.create_future(), _estimate_tokens(piece)))
+            waiting = _Waiting(piece, loop.create_future(), _estimate_tokens(piece), traceparent=traceparent)
+            parts.append(waiting)
             if len(parts) % _PARTS_AT_ONCE == 0:
                 await asyncio.sleep(0)  # thousands would hold others up for a tenth of a second
         stream.waiting.add(parts)
@@ -161,17 +184,27 @@ class Dispatcher:
 
     def _publish(self, stream: _Stream, together: list[_Waiting]) -> None:
         task_id = f"{self._gateway_id}-{next(self._numbers)}"
+        published_at, published_at_unix = time.monotonic(), time.time()
+        traceparents = [waiting.traceparent for waiting in together]
         task = Task(
             model=stream.model,
             lane=stream.lane,
             operation=stream.operation,
             requests=[waiting.request for waiting in together],
+            traceparents=traceparents if any(traceparents) else (),
+            published_at=published_at_unix,
         )
 
         def on_outcome(outcome: Outcome | None) -> None:
             stream.tasks_in_flight -= 1
             _resolve(together, outcome)
             self._pump(stream)
+            if isinstance(outcome, list):
+                seconds = time.monotonic() - published_at
+                for waiting, reply in zip(together, outcome, strict=True):
+                    if isinstance(reply, Output):
+                        trip = Trip(published_at - waiting.since, published_at_unix, seconds)
+                        self._stages.observe_trip(stream.model, stream.lane, trip, reply.timings)
 
         pending = PendingTask(
             task_id=task_id,
@@ -180,7 +213,7 @@ class Dispatcher:
             message=encode_task(task_id, task, origin=self._gateway_id),
             deadline=max(waiting.request.deadline for waiting in together),
             on_outcome=on_outcome,
-            published_at=time.monotonic(),
+            published_at=published_at,
         )
         stream.tasks_in_flight += 1
         self._replies.publish(pending)

@@ -34,6 +34,10 @@ class Fleet:
         self.workers: dict[str, WorkerCard] = {}
         #: Workers that died or fell silent, ever.
         self.lost_workers = 0
+        #: Tasks given up because their workers died again and again, ever.
+        self.dead_letters = 0
+        #: Whether these two have been read.
+        self.has_counts = False
         #: False while Redis cannot be reached.
         self.reachable = False
         #: When Redis was last away or a worker died, by the monotonic clock: what waited then says nothing about speed.
@@ -93,11 +97,12 @@ class Fleet:
             pipe.time()
             pipe.zrange(keys.LEASES, 0, -1, withscores=True)
             pipe.hgetall(keys.BACKLOG)
-            pipe.get(keys.LOST_WORKERS)
-            (seconds, microseconds), entries, said, lost = await pipe.execute()
-        if int(lost or 0) != self.lost_workers:
-            self.troubled_at = time.monotonic()
-        self.lost_workers = int(lost or 0)
+            pipe.mget(keys.LOST_WORKERS, keys.DEAD_LETTERS_EVER)
+            (seconds, microseconds), entries, said, counts = await pipe.execute()
+        lost_workers, self.dead_letters = (int(count or 0) for count in counts)
+        if lost_workers != self.lost_workers:
+            self.lost_workers, self.troubled_at = lost_workers, time.monotonic()
+        self.has_counts = True
         server_now = seconds * 1000 + microseconds / 1000
         await self._tell_backlog(said, server_now / 1000)
         lease_ends = {worker.decode(): end for worker, end in entries}
@@ -135,4 +140,3 @@ class Fleet:
                 pipe.set(key, value, ex=self._result_ttl_s)
                 pipe.publish(key, value)
                 await pipe.execute()
-            self._metrics.counter("millrace_dead_letters_total").inc()

@@ -7,6 +7,7 @@ from pydantic_core import PydanticUndefined
 
 from api.settings import ApiSettings, RunnerSettings
 from docs.clients import clients
+from docs.dashboard.layout import dashboard
 from millrace.settings import ServeSettings
 from shared.bulk.settings import WebhookSettings
 from shared.metrics import METRICS, Owner
@@ -117,6 +118,7 @@ PAGES: Mapping[str, str] = {
     "configuration.md": configuration(),
     "metrics.md": metrics(),
     "../clients.md": clients(),
+    "../../helm/millrace/files/dashboards/millrace.json": dashboard(),
 }
 
 

@@ -12,6 +12,7 @@ from torch import Tensor
 
 from shared.model_config import ConfigurationError
 from workers import number_formats
+from workers.memory import Memory, host_memory
 
 #: Token budget of one forward pass. On CPU, with batches beside each other, 1,024 tokens measured best: MiniLM on two cores
 #: 8,500 tokens/s against 8,300 with 512, 7,400 with 2,048 and 6,900 with 4,096, which fall out of the cache.
@@ -72,6 +73,14 @@ def give_back_memory(device: torch.device) -> None:
 def name(device: torch.device) -> str:
     """What to call the device in cards and logs."""
     return f"{device} ({torch.cuda.get_device_name(device)})" if device.type == "cuda" else "cpu"
+
+
+def memory(device: torch.device) -> Memory:
+    """How much of the device's memory is whose."""
+    if device.type != "cuda":
+        return host_memory()
+    free, total = torch.cuda.mem_get_info(device)
+    return Memory(torch.cuda.memory_allocated(device), torch.cuda.memory_reserved(device), free, total)
 
 
 def batch_memory(device: torch.device) -> int:

@@ -20,6 +20,7 @@ from api.admission import Admission
 from api.backlog import Backlog
 from api.dispatch import Dispatcher, _chunks, _estimate_tokens, _merge, _resolve, _split, _Waiting, share
 from api.replies import PendingTask
+from api.stages import Stages
 from shared.errors import DeadlineExceeded, InferenceFailed, WorkerLost
 from shared.jobs import (
     ClassifyRequest,
@@ -377,12 +378,13 @@ def test_inputs_count_for_their_model_until_they_are_answered() -> None:
     async def counts() -> list[int]:
         published = asyncio.get_running_loop().create_future()
         replies = SimpleNamespace(publish=published.set_result)
-        fleet, backlog = fleet_of(card("m")), Backlog("gw")
+        fleet, backlog, metrics = fleet_of(card("m")), Backlog("gw"), Metrics(Owner.GATEWAY)
         dispatcher = Dispatcher(
             replies,  # type: ignore[arg-type]
             fleet,
             Admission(fleet, backlog, max_pending_items=10),
-            Metrics(Owner.GATEWAY),
+            metrics,
+            Stages(metrics),
             gateway_id="gw",
             tasks_in_flight_per_worker=1,
         )
