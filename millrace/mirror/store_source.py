@@ -100,10 +100,8 @@ class StoreSource:
     def _named_errors(self) -> Iterator[None]:
         try:
             yield
-        except FileNotFoundError as err:
-            raise CannotPull(f"{self.address} lacks {err.filename or first_line(err)}") from err
         except OSError as err:
-            raise CannotPull(f"{self.address} cannot be read: {err.strerror or first_line(err)}") from err
+            raise CannotPull(f"{self.address} cannot be read: {first_line(err)}") from err
         except Exception as err:
             if type(err).__module__.split(".")[0] in _CLIENTS:
                 raise CannotPull(f"{self.address} cannot be read: {first_line(err)}") from err
