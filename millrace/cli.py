@@ -29,6 +29,7 @@ def _run(arguments: Sequence[str] | None) -> int:
         case "serve":
             from millrace.serve import serve
             from millrace.settings import ServeSettings
+            from shared.settings import load_or_exit
 
             return serve(load_or_exit(ServeSettings))
         case "gateway":
@@ -55,10 +56,9 @@ def _run(arguments: Sequence[str] | None) -> int:
 
             return ingest(options)
         case "models":
-            from millrace.models import list_models
-            from workers.settings import WorkerSettings
+            from millrace.models import models
 
-            return list_models(load_or_exit(WorkerSettings))
+            return models(options)
         case "keys":
             from millrace.keys import create
 
@@ -72,6 +72,7 @@ def _run(arguments: Sequence[str] | None) -> int:
 
 
 def _parser() -> argparse.ArgumentParser:
+    from millrace import models
     from millrace.ingest.command import add_arguments
     from shared import __version__
 
@@ -88,7 +89,7 @@ def _parser() -> argparse.ArgumentParser:
     worker.add_argument("--callbacks", action="store_true", help="one that sends callbacks of bulk jobs, not a model's")
     commands.add_parser("jobs", help="run the bulk jobs' runner only")
     add_arguments(commands.add_parser("ingest", help="index files through a running deployment"))
-    commands.add_parser("models", help="list the configured models")
+    models.add_arguments(commands.add_parser("models", help="list the configured models, mirror one, check a mirror"))
     keys = commands.add_parser("keys", help="make API keys").add_subparsers(required=True, metavar="command")
     create = keys.add_parser("create", help="print a fresh key, and its hash for the keys file")
     create.add_argument("--tenant", default="somebody", help="whose it is (default: %(default)s)")

@@ -8,13 +8,9 @@ from typing import Any
 
 from shared.errors import first_line
 from shared.model_config import PACKAGE_SCHEME, ConfigurationError, ModelConfig
+from workers import hub
+from workers.manifest import BadManifest, read_manifest, wrong_sizes
 
-#: What a model needs. Of pickled files only bge-m3's two small heads are fetched, and they are loaded as weights only.
-#: `artifact.metadata` is Stanford's ColBERT's: without it the lengths of queries and documents are guessed.
-_HUB_FILES = [
-    *("*.json", "*.safetensors", "*.txt", "*.model", "*.jinja", "artifact.metadata"),
-    *("sparse_linear.pt", "colbert_linear.pt"),
-]
 #: sentence-transformers' class of models that are a table of tokens' vectors.
 STATIC_EMBEDDING = "StaticEmbedding"
 
@@ -103,6 +99,7 @@ def local_folder(config: ModelConfig, *, fetch: bool = True) -> Path:
             ) from err
         if not described:
             raise ConfigurationError(f"model {config.name}: folder {path} has no config.json")
+        _refuse_half_a_mirror(config, path)
         return path
     if source.startswith((".", "/", "~")):
         raise ConfigurationError(f"model {config.name}: there is no folder {path}")
@@ -125,16 +122,22 @@ def _package_folder(config: ModelConfig, package: str) -> Path:
     return folder
 
 
+def _refuse_half_a_mirror(config: ModelConfig, folder: Path) -> None:
+    """Compare sizes only, which costs nothing: `millrace models verify` compares contents."""
+    try:
+        manifest = read_manifest(folder)
+        fault = next(wrong_sizes(folder, manifest), "") if manifest else ""
+    except BadManifest as err:
+        raise ConfigurationError(f"model {config.name}: {err}") from err
+    if fault:
+        raise ConfigurationError(f"model {config.name}: folder {folder} is not what was mirrored: {fault}")
+
+
 def _hub_folder(config: ModelConfig, *, fetch: bool) -> Path:
-    from huggingface_hub import snapshot_download
     from huggingface_hub.errors import HfHubHTTPError, HFValidationError, LocalEntryNotFoundError
 
     try:
-        return Path(
-            snapshot_download(
-                config.source, revision=config.revision, allow_patterns=_HUB_FILES, local_files_only=not fetch
-            )
-        )
+        return hub.fetch(config.source, config.revision, local_files_only=not fetch)
     except (HfHubHTTPError, HFValidationError, LocalEntryNotFoundError, OSError) as err:
         reason = first_line(err)
         raise ConfigurationError(
