@@ -40,10 +40,16 @@ class Fleet:
         self.has_counts = False
         #: False while Redis cannot be reached.
         self.reachable = False
+        #: When Redis was last away or a worker died, by the monotonic clock: what waited then says nothing about speed.
+        self.troubled_at = time.monotonic()
 
     def workers_of(self, model: str) -> int:
         """Number of live workers that serve `model`."""
         return sum(any(card.name == model for card in worker.models) for worker in self.workers.values())
+
+    def devices_of(self, model: str) -> list[str]:
+        """What the live workers that serve `model` call their devices."""
+        return [worker.device for worker in self.workers.values() if any(card.name == model for card in worker.models)]
 
     def wedged_workers(self) -> int:
         """Number of workers that say of themselves that they do not get on."""
@@ -77,10 +83,12 @@ class Fleet:
                 if self.reachable:
                     log.warning("redis_lost", error=str(err))
                 self.reachable = False
+                self.troubled_at = time.monotonic()
                 self._watch.forget()
             else:
                 if not self.reachable:
                     log.info("redis_reached")
+                    self.troubled_at = time.monotonic()
                 self.reachable = True
             await asyncio.sleep(leases.WATCH_INTERVAL_S)
 
@@ -91,7 +99,10 @@ class Fleet:
             pipe.hgetall(keys.BACKLOG)
             pipe.mget(keys.LOST_WORKERS, keys.DEAD_LETTERS_EVER)
             (seconds, microseconds), entries, said, counts = await pipe.execute()
-        self.lost_workers, self.dead_letters = (int(count or 0) for count in counts)
+        lost, self.dead_letters = (int(count or 0) for count in counts)
+        if lost != self.lost_workers:
+            self.troubled_at = time.monotonic()
+        self.lost_workers = lost
         self.has_counts = True
         server_now = seconds * 1000 + microseconds / 1000
         await self._tell_backlog(said, server_now / 1000)

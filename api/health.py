@@ -67,6 +67,7 @@ class Stats(BaseModel):
     rejected_requests: int = Field(description="Requests refused because too much was waiting.")
     lost_workers: int = Field(description="Workers of the deployment that died or fell silent, ever.")
     hardware: str = Field(description="Devices of the live workers.")
+    placement: dict[str, list[str]] = Field(description="Devices that have run each model.")
 
 
 def add_health_routes(
@@ -110,6 +111,7 @@ def add_health_routes(
             "rejected_requests": _total(metrics, "millrace_requests_total", code="overloaded"),
             "lost_workers": fleet.lost_workers,
             "hardware": ", ".join(worker.device for worker in fleet.workers.values()) or "none",
+            "placement": {config.name: fleet.devices_of(config.name) for config in catalog.models},
         }
         return JSONResponse(stats)
 

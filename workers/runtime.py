@@ -127,7 +127,10 @@ class Runtime:
                 self._watchdog.trouble,
             )
         log.info(
-            "worker_ready", worker=self.worker, device=self._ready.device, models=[m.card.name for m in self._models]
+            "worker_ready",
+            worker=self.worker,
+            device=self._device(self._ready),
+            models=[model.card.name for model in self._models],
         )
         return self._pipeline
 
@@ -147,10 +150,13 @@ class Runtime:
             worker=self.worker,
             hostname=socket.gethostname(),
             pid=os.getpid(),
-            device=ready.device,
+            device=self._device(ready),
             state=state,
             models=[model.card_now() for model in self._models],
         )
+
+    def _device(self, ready: EngineReady) -> str:
+        return self.settings.device_label or ready.device
 
     def _activity(self) -> Activity:
         """What the watchdog looks at."""

@@ -108,7 +108,8 @@ def test_what_a_stanford_colbert_says_of_its_lengths_is_fetched_from_the_hub(
     # Given a hub that only tells what it was asked for
     patterns: list[str] = []
 
-    def download(source: str, *, revision: str | None, allow_patterns: list[str]) -> str:
+    def download(source: str, *, revision: str | None, allow_patterns: list[str], local_files_only: bool) -> str:
+        assert not local_files_only
         patterns.extend(allow_patterns)
         return str(tmp_path)
 
