@@ -316,12 +316,13 @@ def _dispatched(
             tasks.append(pending)
             published.set()
 
-        fleet = fleet_of(*[card("m", max_batch_tokens=batch_tokens)] * workers)
+        fleet, metrics = fleet_of(*[card("m", max_batch_tokens=batch_tokens)] * workers), Metrics(Owner.GATEWAY)
         dispatcher = Dispatcher(
             SimpleNamespace(publish=publish),  # type: ignore[arg-type]
             fleet,
             Admission(fleet, Backlog("gw"), max_pending_items=10_000),
-            Metrics(Owner.GATEWAY),
+            metrics,
+            Stages(metrics),
             gateway_id="gw",
             tasks_in_flight_per_worker=4,
         )
