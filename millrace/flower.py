@@ -14,7 +14,7 @@ _TASKS = 10_000
 
 
 def main() -> None:
-    """Serve Flower until SIGTERM. No secret stands on its command line: the broker's URL and the password are handed over."""
+    """Serve Flower until SIGTERM. No secret stands on a command line: URL and password are handed over."""
     settings = load_or_exit(FlowerSettings)
     if not settings.flower_port:
         raise SystemExit("millrace: MILLRACE_FLOWER_PORT is 0, which turns Flower off; set its port")
