@@ -203,7 +203,7 @@ def _ports(settings: ServeSettings, workers: Sequence[PinnedWorker]) -> list[tup
     """Where the parts will listen, and which settings say so."""
     return [
         (settings.host, settings.port, "PORT"),
-        ("127.0.0.1", settings.flower_port, "FLOWER_PORT"),
+        (settings.flower_host, settings.flower_port, "FLOWER_PORT"),
         (settings.runner_metrics_host, settings.runner_metrics_port, "RUNNER_METRICS_PORT"),
         (settings.callbacks_metrics_host, settings.callbacks_metrics_port, "CALLBACKS_METRICS_PORT"),
         *((settings.worker_metrics_host, worker.metrics_port, "WORKER_METRICS_PORT") for worker in workers),
