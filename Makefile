@@ -8,7 +8,7 @@ EXTRAS := worker,callbacks,ingest,flower,embedded
 CLIENT_SETS := $(notdir $(basename $(wildcard tests/conformance/requirements/*.txt)))
 
 .DEFAULT_GOAL := help
-.PHONY: help serve test check audit sbom format conformance conformance-pins fuzz chaos bundle install-bundle test-bundle bench bench-engine bench-peers bench-bulk bench-gpu docs constraints clean
+.PHONY: help serve test check audit sbom format conformance conformance-pins fuzz chaos test-monitoring bundle install-bundle test-bundle bench bench-engine bench-peers bench-bulk bench-gpu docs constraints clean
 
 help: ## Show this list
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-16s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -67,6 +67,10 @@ install-bundle: ## Install such an archive (BUNDLE=file, TO=folder)
 
 test-bundle: $(STAMPS)/dev ## Make a bundle and serve from it where no route leads out
 	$(BIN)/python -m tests.bundle
+
+# MONITORING="--rules-only" stops after promtool, within seconds.
+test-monitoring: $(STAMPS)/dev ## Try alerts and dashboard on a real Prometheus and Alertmanager
+	$(BIN)/python -m tests.monitoring $(MONITORING)
 
 bench: $(STAMPS)/dev ## Measure the service against the bare model on this machine
 	$(BIN)/python -m bench

@@ -22,12 +22,13 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
 def _run(arguments: Sequence[str] | None) -> int:
     # Modules are loaded here and below, so that nothing takes long before the interruption of it is dealt with.
+    from shared.settings import load_or_exit
+
     options = _parser().parse_args(arguments)
     match options.command:
         case "serve":
             from millrace.serve import serve
             from millrace.settings import ServeSettings
-            from shared.settings import load_or_exit
 
             return serve(load_or_exit(ServeSettings))
         case "gateway":
@@ -40,9 +41,10 @@ def _run(arguments: Sequence[str] | None) -> int:
                 from workers.callbacks.__main__ import main as callback_worker
 
                 return callback_worker()
-            from workers.__main__ import main as worker
+            from millrace.worker import run_workers
+            from workers.settings import WorkerSettings
 
-            return worker()
+            return run_workers(load_or_exit(WorkerSettings))
         case "jobs":
             from api.bulk.__main__ import main as run_jobs
 
@@ -53,7 +55,7 @@ def _run(arguments: Sequence[str] | None) -> int:
 
             return ingest(options)
         case "models":
-            from millrace.models import models
+            from millrace.mirror.command import models
 
             return models(options)
         case "keys":
@@ -69,8 +71,8 @@ def _run(arguments: Sequence[str] | None) -> int:
 
 
 def _parser() -> argparse.ArgumentParser:
-    from millrace import models
     from millrace.ingest.command import add_arguments
+    from millrace.mirror import command as models
     from shared import __version__
 
     parser = argparse.ArgumentParser(
@@ -82,7 +84,7 @@ def _parser() -> argparse.ArgumentParser:
     commands = parser.add_subparsers(dest="command", required=True, metavar="command")
     commands.add_parser("serve", help="run everything on this machine, in the foreground")
     commands.add_parser("gateway", help="run the HTTP gateway only")
-    worker = commands.add_parser("worker", help="run one worker only")
+    worker = commands.add_parser("worker", help="run the workers only, one on each GPU")
     worker.add_argument("--callbacks", action="store_true", help="one that sends callbacks of bulk jobs, not a model's")
     commands.add_parser("jobs", help="run the bulk jobs' runner only")
     add_arguments(commands.add_parser("ingest", help="index files through a running deployment"))

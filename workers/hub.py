@@ -49,13 +49,14 @@ def patiently(ask: Callable[[], T]) -> T:
     return _with_plain_errors(ask)
 
 
-def fetch(repository: str, revision: str | None, folder: Path | None = None) -> Path:
+def fetch(repository: str, revision: str | None, folder: Path | None = None, *, local_files_only: bool = False) -> Path:
     """Fetch what is needed of a repository.
 
     Args:
         repository: Its name.
         revision: Branch, tag or commit.
         folder: Where the files go; into the hub's cache when None.
+        local_files_only: Whether only what is in the cache already will do.
 
     Returns:
         The folder of the files.
@@ -70,6 +71,7 @@ def fetch(repository: str, revision: str | None, folder: Path | None = None) -> 
                 local_dir=folder,
                 allow_patterns=list(NEEDED),
                 ignore_patterns=list(NOT_NEEDED),
+                local_files_only=local_files_only,
             )
         )
     )
