@@ -29,7 +29,6 @@ def _run(arguments: Sequence[str] | None) -> int:
         case "serve":
             from millrace.serve import serve
             from millrace.settings import ServeSettings
-            from shared.settings import load_or_exit
 
             return serve(load_or_exit(ServeSettings))
         case "gateway":
@@ -61,7 +60,7 @@ def _run(arguments: Sequence[str] | None) -> int:
 
             return ingest(options)
         case "models":
-            from millrace.models import models
+            from millrace.mirror.command import models
 
             return models(options)
         case "keys":
@@ -77,8 +76,8 @@ def _run(arguments: Sequence[str] | None) -> int:
 
 
 def _parser() -> argparse.ArgumentParser:
-    from millrace import models
     from millrace.ingest.command import add_arguments
+    from millrace.mirror import command as models
     from shared import __version__
 
     parser = argparse.ArgumentParser(

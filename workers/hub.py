@@ -56,7 +56,7 @@ def fetch(repository: str, revision: str | None, folder: Path | None = None, *, 
         repository: Its name.
         revision: Branch, tag or commit.
         folder: Where the files go; into the hub's cache when None.
-        local_files_only: Whether to ask nobody, and be content with what was fetched before.
+        local_files_only: Whether only what is in the cache already will do.
 
     Returns:
         The folder of the files.
