@@ -12,9 +12,8 @@ ROOT = Path(__file__).parents[2]
 
 HEAVY = {"torch", "transformers", "sentence_transformers", "scipy", "sklearn", "pandas", "numba"}
 HTTP = {"fastapi", "starlette", "uvicorn"}
-#: What makes and sends traces, and ours that use it; redis-py loads OpenTelemetry's interfaces by itself.
-# The SDK itself is loaded by redis-py, wherever it is installed.
-TRACES = {"opentelemetry.exporter", "api.tracing", "workers.tracing"}
+#: What makes and sends traces, and ours that use it; redis-py loads what OpenTelemetry has for metrics by itself.
+TRACES = {"opentelemetry.sdk.trace", "opentelemetry.exporter", "api.tracing", "workers.tracing"}
 
 _PROBE = """
 import importlib, json, sys
