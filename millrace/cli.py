@@ -49,6 +49,11 @@ def _run(arguments: Sequence[str] | None) -> int:
 
             run_jobs()
             return 0
+        case "flower":
+            from millrace.flower import main as flower
+
+            flower()
+            return 0
         case "ingest":
             from millrace.ingest.run import ingest
 
@@ -85,6 +90,7 @@ def _parser() -> argparse.ArgumentParser:
     worker = commands.add_parser("worker", help="run one worker only")
     worker.add_argument("--callbacks", action="store_true", help="one that sends callbacks of bulk jobs, not a model's")
     commands.add_parser("jobs", help="run the bulk jobs' runner only")
+    commands.add_parser("flower", help="run Flower only: the tasks of the last minutes, in a browser")
     add_arguments(commands.add_parser("ingest", help="index files through a running deployment"))
     commands.add_parser("models", help="list the configured models")
     keys = commands.add_parser("keys", help="make API keys").add_subparsers(required=True, metavar="command")

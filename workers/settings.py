@@ -41,6 +41,9 @@ class WorkerSettings(Settings):
         120.0, gt=0, description="A batch that takes longer is a wedged device: the engine process is replaced."
     )
     engine_start_timeout_s: float = Field(600.0, gt=0, description="Time for loading and warming up the models.")
+    task_events: bool = Field(
+        True, description="Tell Flower of each task. Without Flower nobody listens, and this may be turned off."
+    )
     worker_name: str = Field("worker", description="Name of the worker in Flower and in logs.")
     worker_metrics_host: str = Field("127.0.0.1", description="Address of the worker's Prometheus endpoint.")
     worker_metrics_port: int = Field(
