@@ -80,14 +80,17 @@ class Admission:
         self.pending_requests += 1
         self.pending_items += request.items
         self._backlog.enter(model, lane, items=request.items, tokens=tokens)
+        ticket, tells = self._backlog.waits.begin(model, lane), False
         try:
             yield
+            tells = True
         except DeadlineExceeded:
-            self._learn(model, estimate_s, time.monotonic() - started)  # it would have taken at least so long
+            tells = True  # it would have taken at least so long
             raise
-        else:
-            self._learn(model, estimate_s, time.monotonic() - started)
         finally:
+            if tells:
+                self._learn(model, estimate_s, time.monotonic() - started)
+            self._backlog.waits.end(model, lane, ticket, counts=tells)
             self.pending_requests -= 1
             self.pending_items -= request.items
             self._backlog.leave(model, lane, items=request.items, tokens=tokens)
