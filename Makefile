@@ -8,7 +8,7 @@ EXTRAS := worker,callbacks,ingest,flower,embedded
 CLIENT_SETS := $(notdir $(basename $(wildcard tests/conformance/requirements/*.txt)))
 
 .DEFAULT_GOAL := help
-.PHONY: help serve test check audit sbom format conformance conformance-pins fuzz chaos test-monitoring bundle install-bundle test-bundle bench bench-engine bench-peers bench-bulk bench-gpu docs constraints clean test-ops
+.PHONY: help serve test check audit sbom format conformance conformance-pins fuzz chaos test-monitoring bundle install-bundle test-bundle bench bench-engine bench-peers bench-bulk bench-gpu docs constraints clean test-ops test-console
 
 help: ## Show this list
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-16s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -20,6 +20,9 @@ serve: $(STAMPS)/serve ## Run the whole service here, in the foreground (Ctrl-C 
 test: $(STAMPS)/dev ## Run all tests
 	OMP_NUM_THREADS=1 $(BIN)/python -m pytest --numprocesses auto --maxprocesses 8 --dist worksteal tests/unit tests/parity
 	$(BIN)/python -m pytest --ignore tests/unit --ignore tests/parity
+
+test-console: $(STAMPS)/dev $(STAMPS)/browser ## Try the console and Flower in Chromium, and take their pictures
+	$(BIN)/python -m tests.browser
 
 check: $(STAMPS)/dev ## Lint, format, types, import rules
 	$(BIN)/ruff format --check .
@@ -137,6 +140,11 @@ $(STAMPS)/clients-%: tests/conformance/requirements/%.txt $(STAMPS)/pip
 $(STAMPS)/fuzz: tests/fuzz/requirements.txt $(STAMPS)/pip
 	$(PYTHON) -m venv --clear $(VENV)/fuzz
 	$(VENV)/fuzz/bin/pip install --quiet --no-deps -r $<
+	@touch $@
+
+$(STAMPS)/browser: tests/browser/requirements.txt $(STAMPS)/pip
+	$(PYTHON) -m venv --clear $(VENV)/browser
+	$(VENV)/browser/bin/pip install --quiet --no-deps -r $<
 	@touch $@
 
 $(STAMPS)/audit: .ci/audit.txt $(STAMPS)/pip

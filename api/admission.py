@@ -11,7 +11,6 @@ it would answer to itself a whole queue later, and swing: at ten times the load 
 """
 
 import time
-from collections import defaultdict
 from collections.abc import Iterator
 from contextlib import contextmanager
 
@@ -61,7 +60,6 @@ class Admission:
         self._max_pending_items = max_pending_items
         self._corrections: dict[str, float] = {}
         #: When each request began to wait, by model and lane, oldest first.
-        self._since: dict[tuple[str, Lane], dict[object, float]] = defaultdict(dict)
         self.pending_requests = 0
         self.pending_items = 0
 
@@ -79,20 +77,21 @@ class Admission:
             Overloaded: It may not: too much waits already.
         """
         formula_s = self._admit(model, lane, request, tokens)
-        started, since, place = time.monotonic(), self._since[model, lane], object()
-        since[place] = started
+        started = time.monotonic()
         self.pending_requests += 1
         self.pending_items += request.items
         self._backlog.enter(model, lane, items=request.items, tokens=tokens)
+        ticket, tells = self._backlog.waits.begin(model, lane), False
         try:
             yield
+            tells = True
         except DeadlineExceeded:
-            self._learn(model, formula_s, started)  # it would have taken at least so long
+            tells = True  # it would have taken at least so long
             raise
-        else:
-            self._learn(model, formula_s, started)
         finally:
-            del since[place]
+            if tells:
+                self._learn(model, formula_s, started)
+            self._backlog.waits.end(model, lane, ticket, counts=tells)
             self.pending_requests -= 1
             self.pending_items -= request.items
             self._backlog.leave(model, lane, items=request.items, tokens=tokens)
@@ -100,12 +99,6 @@ class Admission:
     def backlog_s(self, model: str, lane: Lane) -> float:
         """Seconds of work that wait for a model's workers in a lane."""
         return self._correction(model) * self._formula_s(model, self._backlog.total(model, lane), 0)
-
-    def oldest_s(self, model: str, lane: Lane) -> float:
-        """How long the request waits that has waited longest, in seconds; called on any thread."""
-        # A copy in one step: the loop that adds and removes may be on another thread.
-        since = list(self._since[model, lane].values())
-        return time.monotonic() - since[0] if since else 0.0
 
     def _admit(self, model: str, lane: Lane, request: Request, tokens: int) -> float:
         """What the formula says of a request that may wait."""

@@ -13,6 +13,7 @@ from api.bulk.batch_routes import add_batch_routes
 from api.bulk.embedding import Embedding
 from api.bulk.job_routes import add_job_routes
 from api.bulk.webhook_routes import add_webhook_routes
+from api.console.page import add_console
 from api.core import Core
 from api.deep_check import add_deep_check
 from api.dialect_paths import DialectPaths
@@ -22,6 +23,7 @@ from api.middleware import RequestId
 from api.openapi import PATH, add_schema_route
 from api.routing import add_routes
 from api.settings import ApiSettings, names
+from api.status import add_status_route
 from api.usage_route import add_usage_route
 from shared import __version__
 from shared.bulk.store import Store
@@ -80,6 +82,8 @@ def create_app(settings: ApiSettings) -> FastAPI:
     add_webhook_routes(app, redis=core.redis, table=table, settings=settings)
     add_schema_route(app, public_paths(settings) if core.register.is_on else None)
     add_health_routes(app, core.catalog, core.fleet, core.admission, metrics, core.redis, settings)
+    add_status_route(app, core.catalog, core.fleet, core.admission, core.backlog, core.redis)
+    add_console(app)
     add_deep_check(app, core.catalog, core.dispatcher)
     if core.register.is_on:
         app.add_middleware(

@@ -11,6 +11,7 @@ from typing import Any
 
 import orjson
 
+from api.waits import Waits
 from shared.queues import Lane
 
 #: What a process has said is believed for so long, in seconds of the server's clock.
@@ -38,6 +39,10 @@ class Backlog:
         self._elsewhere: _Sizes = {}
         #: Inputs that wait here, by model; a live view.
         self.items: Counter[str] = Counter()
+        #: How long requests wait, here and elsewhere.
+        self.waits = Waits()
+        #: The processes that have said something of late, by id.
+        self.processes: list[str] = []
 
     def enter(self, model: str, lane: Lane, *, items: int, tokens: int) -> None:
         """Count a request that begins to wait."""
@@ -91,7 +96,7 @@ class Backlog:
             for (model, lane, size), waiting in self._here.items()
             if waiting.count
         ]
-        return self._process_id, orjson.dumps({"at": server_now_s, "waiting": waiting})
+        return self._process_id, orjson.dumps({"at": server_now_s, "waiting": waiting, "lanes": self.waits.mine()})
 
     def hear(self, said: Mapping[bytes, bytes], server_now_s: float) -> list[str]:
         """Take in what all processes said.
@@ -101,6 +106,7 @@ class Backlog:
         """
         self._elsewhere = defaultdict(_Waiting)
         silent: list[str] = []
+        lanes: list[Any] = []
         for field, value in said.items():
             process_id = field.decode()
             entry: dict[str, Any] = orjson.loads(value)
@@ -108,6 +114,9 @@ class Backlog:
                 silent.append(process_id)
             elif process_id != self._process_id:
                 self._add_elsewhere(entry["waiting"])
+                lanes += entry.get("lanes", [])  # processes of earlier versions do not say
+        self.waits.hear(lanes)
+        self.processes = [field.decode() for field in said if field.decode() not in silent]
         return silent
 
     def _add_elsewhere(self, said: Iterable[tuple[str, str, int, int, int]]) -> None:

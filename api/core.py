@@ -78,9 +78,9 @@ class Core:
         self.limits = TenantLimits(self._limits_redis)
         self.usage = Usage(self.redis, metrics, ttl_s=settings.usage_ttl_s)
         self._subscriber = connect_aio(url, socket_timeout=None, socket_connect_timeout=2.0)
-        self._backlog = Backlog(process_id)
-        self.fleet = Fleet(self.redis, self._backlog, metrics, result_ttl_s=settings.result_ttl_s)
-        self.admission = Admission(self.fleet, self._backlog, max_pending_items=max_pending_items)
+        self.backlog = Backlog(process_id)
+        self.fleet = Fleet(self.redis, self.backlog, metrics, result_ttl_s=settings.result_ttl_s)
+        self.admission = Admission(self.fleet, self.backlog, max_pending_items=max_pending_items)
         self.replies = Replies(self.redis, self._subscriber, metrics, process_id)
         stages = Stages(metrics)
         self.dispatcher = Dispatcher(
@@ -98,7 +98,7 @@ class Core:
         self.catalog = Catalog(
             models,
             self.fleet,
-            self._backlog.items,
+            self.backlog.items,
             any_name=settings.any_model_name,
             cl100k=Cl100k.load() if any(config.token_input == "cl100k" for config in models) else None,  # noqa: S105
         )
@@ -132,7 +132,7 @@ class Core:
         for model in models:
             for lane in Lane:
                 oldest = metrics.gauge("millrace_oldest_request_seconds", model=model, lane=str(lane))
-                oldest.set_function(partial(self.admission.oldest_s, model, lane))
+                oldest.set_function(partial(self.backlog.waits.oldest_here_s, model, lane))
 
     @asynccontextmanager
     async def running(self, *more: Awaitable[None]) -> AsyncIterator[None]:

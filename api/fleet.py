@@ -32,6 +32,8 @@ class Fleet:
         self._watch = leases.LeaseWatch()
         self._recover = redis.register_script(lua.script("recover"))
         self.workers: dict[str, WorkerCard] = {}
+        #: Live callback workers, which have no cards.
+        self.callback_workers = 0
         #: Workers that died or fell silent, ever.
         self.lost_workers = 0
         #: Tasks given up because their workers died again and again, ever.
@@ -106,7 +108,11 @@ class Fleet:
         server_now = seconds * 1000 + microseconds / 1000
         await self._tell_backlog(said, server_now / 1000)
         lease_ends = {worker.decode(): end for worker, end in entries}
-        await self._read_cards([worker for worker, end in lease_ends.items() if end > server_now])
+        live = [worker for worker, end in lease_ends.items() if end > server_now]
+        await self._read_cards(live)
+        self.callback_workers = sum(
+            worker.startswith(leases.CALLBACK_WORKERS) and worker not in self.workers for worker in live
+        )
         for worker in self._watch.observe(lease_ends, server_now, time.monotonic()):
             await self._take_back(worker)
 

@@ -1,12 +1,13 @@
 """Probes and metrics: is this process alive, is the service ready, what has it done.
 
-Alive means that this process answers (`/livez`; `/health`, `/ping` and `/` are what TEI, Infinity and SageMaker say); ready
+Alive means that this process answers (`/livez`; `/health`, `/ping` and `/` are what TEI, Infinity and SageMaker say, and at
+`/` browsers get the console); ready
 (`/readyz`, `/ready`) that Redis does too and every configured model has a worker that ran it. A gateway that is not ready is
 not to be restarted: it holds requests until their deadline.
 """
 
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from typing import Any
 
 from fastapi import FastAPI
@@ -16,6 +17,7 @@ from starlette.responses import JSONResponse, PlainTextResponse, Response
 
 from api.admission import Admission
 from api.catalog import Catalog
+from api.console.page import CONSOLE_PATHS, front
 from api.fleet import Fleet
 from api.redis_gauges import measure_redis
 from api.settings import ApiSettings
@@ -23,17 +25,17 @@ from shared import __version__
 from shared.metrics import Metrics
 from shared.queues import Lane
 
-LIVENESS_PATHS = ("/livez", "/health", "/ping", "/")
+LIVENESS_PATHS = ("/livez", "/health", "/ping")
 READINESS_PATHS = ("/readyz", "/ready")
 #: The probes of all dialects.
-PROBES = frozenset({*LIVENESS_PATHS, *READINESS_PATHS, "/.well-known/live", "/.well-known/ready"})
+PROBES = frozenset({"/", *LIVENESS_PATHS, *READINESS_PATHS, "/.well-known/live", "/.well-known/ready"})
 _TAGS: list[str] = ["operations"]
 
 
 def public_paths(settings: ApiSettings) -> frozenset[str]:
-    """The paths that need no key: probes, and the metrics if the deployment says so."""
+    """The paths that need no key: probes, the console's files, and the metrics if the deployment says so."""
     more = [] if settings.metrics_need_key else ["/metrics"]
-    return frozenset({*PROBES, *filter(None, [settings.vertex_health_route]), *more})
+    return frozenset({*PROBES, *CONSOLE_PATHS, *filter(None, [settings.vertex_health_route]), *more})
 
 
 class Liveness(BaseModel):
@@ -127,6 +129,8 @@ def add_health_routes(
 
     ready_paths = [*READINESS_PATHS, *filter(None, [settings.vertex_health_route])]
     _add(app, LIVENESS_PATHS, is_alive, "Is this process alive?", Liveness)
+    summary = "The console for browsers; is this process alive?"
+    _add(app, ["/"], front(is_alive), summary, Liveness, content={"text/html": {"schema": {"type": "string"}}})
     _add(app, ready_paths, is_ready, "Has every configured model a worker that ran it?", Readiness)
     _add(app, ["/stats"], show_stats, "What this gateway has done (Smart-Embedder)", Stats)
     _add(app, ["/metrics"], show_metrics, "Prometheus metrics", str, PlainTextResponse)
@@ -135,10 +139,11 @@ def add_health_routes(
 def _add(
     app: FastAPI,
     paths: Any,
-    show: Callable[[], Any],
+    show: Callable[..., Any],
     summary: str,
     response: Any,
     response_class: type[Response] = JSONResponse,
+    content: Mapping[str, Any] | None = None,
 ) -> None:
     for path in paths:
         app.add_api_route(
@@ -147,7 +152,7 @@ def _add(
             summary=summary,
             tags=[*_TAGS],
             response_model=None,
-            responses={200: {"model": response}},
+            responses={200: {"model": response, **({"content": dict(content)} if content else {})}},
             response_class=response_class,
         )
         for other in {path, f"{path.rstrip('/')}/"}:

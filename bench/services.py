@@ -72,6 +72,12 @@ class Service:
         process = psutil.Process(self._process.pid)
         return sum(one.memory_info().rss for one in (process, *process.children(recursive=True))) / 1e6
 
+    def cpu_s(self) -> float:
+        """CPU time of the process and its live children since they started, in seconds."""
+        process = psutil.Process(self._process.pid)
+        times = [one.cpu_times() for one in (process, *process.children(recursive=True))]
+        return sum(used.user + used.system for used in times)
+
     def stop(self) -> None:
         """SIGTERM, then SIGKILL."""
         self._process.terminate()

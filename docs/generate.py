@@ -8,7 +8,7 @@ from pydantic_core import PydanticUndefined
 from api.settings import ApiSettings, RunnerSettings
 from docs.clients import clients
 from docs.dashboard.layout import dashboard
-from millrace.settings import ServeSettings
+from millrace.settings import FlowerSettings, ServeSettings
 from shared.bulk.settings import WebhookSettings
 from shared.metrics import METRICS, Owner
 from shared.settings import PREFIX, Settings
@@ -31,7 +31,10 @@ def configuration() -> str:
         _settings_table("Job runner, beside those of the gateway", RunnerSettings, (ApiSettings,)),
         _settings_table("Callback worker", CallbackSettings, (WebhookSettings,)),
         _settings_table("Worker", WorkerSettings, (Settings,)),
-        _settings_table("`millrace serve`", ServeSettings, (RunnerSettings, CallbackSettings, WorkerSettings)),
+        _settings_table("Flower", FlowerSettings, (Settings,)),
+        _settings_table(
+            "`millrace serve`", ServeSettings, (RunnerSettings, CallbackSettings, WorkerSettings, FlowerSettings)
+        ),
         _MODELS,
         _HEADERS,
     ]

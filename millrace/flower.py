@@ -1,6 +1,7 @@
 """`millrace flower`: Flower on the service's own Celery application."""
 
 import os
+from typing import Any
 
 from flower.options import options
 
@@ -14,7 +15,7 @@ _TASKS = 10_000
 
 
 def main() -> None:
-    """Serve Flower until SIGTERM. No secret stands on a command line: URL and password are handed over."""
+    """Serve Flower until SIGTERM. Its command line has no secret: the broker's URL and the password are handed over."""
     settings = load_or_exit(FlowerSettings)
     if not settings.flower_port:
         raise SystemExit("millrace: MILLRACE_FLOWER_PORT is 0, which turns Flower off; set its port")
@@ -22,12 +23,13 @@ def main() -> None:
     if password := settings.flower_password.get_secret_value():
         os.environ.pop("FLOWER_BASIC_AUTH", None)  # Flower's own variable would win, and splits at commas
         options.basic_auth = [password]
+    options.format_task = _shown
     arguments = [
         "flower",
         f"--address={settings.flower_host}",
         f"--port={settings.flower_port}",
         f"--max_tasks={_TASKS}",
-        # The arguments say model, lane and requests, the result says items and tokens: what an operator looks for.
+        # The arguments say lane, model, requests and items, the result says tokens: what an operator looks for.
         "--tasks_columns=name,args,result,state,received,runtime,worker",
     ]
     if settings.flower_url_prefix:
@@ -39,6 +41,15 @@ def main() -> None:
         status = ended.code if isinstance(ended.code, int) else 1
     # Its threads may be waiting for a broker that is away, and Python would wait for them. It has nothing to save.
     os._exit(status)
+
+
+def _shown(task: Any) -> Any:
+    """A task as the list has it, where some forty letters of the arguments are seen: lane and model's short name first."""
+    lane, _, rest = (task.args or "").partition(" ")
+    _, _, model = rest.rpartition("model=")
+    if lane.startswith("lane=") and model:
+        task.args = f"{lane.removeprefix('lane=')} {model.rsplit('/', 1)[-1]} {rest}"
+    return task
 
 
 if __name__ == "__main__":

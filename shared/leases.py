@@ -19,6 +19,8 @@ WATCH_INTERVAL_S = 0.5
 GRACE_S = 1.0
 #: Worker deaths after which a task is a dead letter.
 MAX_DELIVERIES = 3
+#: What the ids of callback workers begin with; they have leases and no cards.
+CALLBACK_WORKERS = "callbacks@"
 #: `missing.lua` searches queues of at most this many messages.
 SEARCH_LIMIT = 5000
 

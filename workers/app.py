@@ -27,6 +27,7 @@ def make_worker_app(runtime: Runtime) -> Celery:
         task_default_queue=names[0],
         worker_prefetch_multiplier=_PREFETCH,
         worker_consumer="workers.consumer:Consumer",
+        worker_send_task_events=runtime.settings.task_events,
     )
     app.conf.broker_transport_options.update(
         queue_order_strategy="workers.transport:OpenLanes",

@@ -48,6 +48,9 @@ class WorkerSettings(Settings):
         120.0, gt=0, description="A batch that takes longer is a wedged device: the engine process is replaced."
     )
     engine_start_timeout_s: float = Field(600.0, gt=0, description="Time for loading and warming up the models.")
+    task_events: bool = Field(
+        True, description="Tell Flower of each task. Without Flower nobody listens, and this may be turned off."
+    )
     only_models: str = Field(
         "",
         description="Names of the configured models that are served here, separated by commas; all when empty. Each worker "

@@ -39,6 +39,27 @@ def test_info_tells_the_model_and_its_limits(service: Service) -> None:
     assert info["max_input_length"] == 256
 
 
+def test_the_status_tells_models_lanes_workers_and_the_other_parts(service: Service) -> None:
+    with service.client() as client:
+        client.post("/embed", json={"inputs": "one"}).raise_for_status()
+        wait_until(
+            lambda: client.get("/v1/status").json()["parts"]["job_runners"], what="the job runner to be heard of"
+        )
+        status = client.get("/v1/status").json()
+
+    assert status["problems"] == []
+    assert status["parts"] == {"gateways": 1, "job_runners": 1, "callback_workers": 1}
+    (model,) = status["models"]
+    assert (model["ready"], model["workers"], model["dimensions"]) == (True, 1, 384)
+    interactive = model["lanes"][0]
+    assert (interactive["lane"], interactive["queued_tasks"]) == ("interactive", 0)
+    assert interactive["answered_per_s"] > 0
+    assert 0 < interactive["p50_ms"] <= interactive["p95_ms"]
+    (worker,) = status["workers"]
+    assert (worker["state"], worker["models"][0]["dtype"]) == ("ready", "float32")
+    assert worker["models"][0]["tokens_per_s"] > 0
+
+
 def test_every_process_exposes_its_metrics(service: Service) -> None:
     with service.client() as client:
         client.post("/embed", json={"inputs": ["one", "two"]})

@@ -14,6 +14,7 @@ from redis.exceptions import RedisError
 import workers.sinks
 from shared.bulk.sinks import configured_sinks
 from shared.errors import StorageUnavailable
+from shared.leases import CALLBACK_WORKERS
 from shared.logging import configure_logging, get_logger
 from shared.metrics import Metrics, Owner
 from shared.model_config import ConfigurationError
@@ -39,7 +40,7 @@ def main() -> int:
     configure_logging(settings.log_level, settings.log_format)
     # Celery warns root against pickle, which this worker does not accept; in a container root is the usual user.
     warnings.simplefilter("ignore", SecurityWarning)
-    worker = f"callbacks@{socket.gethostname()}-{uuid4().hex[:8]}"
+    worker = f"{CALLBACK_WORKERS}{socket.gethostname()}-{uuid4().hex[:8]}"
     metrics = Metrics(Owner.CALLBACKS)
     # Once more on a fresh connection: what is postponed waits for its lease to end.
     redis = connect_aio(

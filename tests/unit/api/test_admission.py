@@ -182,16 +182,20 @@ def test_what_was_not_answered_is_not_counted_any_more(
     assert backlog.items["m"] == 0
 
 
-def test_the_age_of_the_oldest_request_is_told_by_model_and_lane(admission: Admission) -> None:
+def test_the_age_of_the_oldest_request_is_told_by_model_and_lane(admission: Admission, backlog: Backlog) -> None:
     def oldest() -> float:
-        return admission.oldest_s("m", Lane.INTERACTIVE)
+        return backlog.waits.oldest_here_s("m", Lane.INTERACTIVE)
 
     # Given two requests, one of which has waited for a while
     with admission.admitted("m", Lane.INTERACTIVE, _request(), 10):
         time.sleep(0.05)
         with admission.admitted("m", Lane.INTERACTIVE, _request(), 10):
             assert 0.05 <= oldest() < 5
-            assert admission.oldest_s("m", Lane.BULK) == admission.oldest_s("other", Lane.INTERACTIVE) == 0
+            assert (
+                backlog.waits.oldest_here_s("m", Lane.BULK)
+                == backlog.waits.oldest_here_s("other", Lane.INTERACTIVE)
+                == 0
+            )
 
         # When the younger one is answered, Then the other is still the oldest
         assert oldest() >= 0.05
