@@ -19,6 +19,8 @@ from tests.helpers.waiting import wait_until
 USER, PASSWORD = "ada", "never,say:this"
 TEXT = "Nobody may read this sentence."
 PREFIX = "/operators/flower"
+#: Within this time Flower has asked its workers to tell of their tasks, and a thread of it waits for the broker. In seconds.
+_ASKS_AGAIN_S = 6.0
 
 
 @pytest.fixture(scope="module")
@@ -116,7 +118,7 @@ def test_it_stops_when_it_is_told_to_though_its_broker_is_away(own_valkey: Valke
         probe = f"http://127.0.0.1:{port}/healthcheck"
         wait_until(lambda: _answers(probe), timeout_s=60, what=f"Flower to answer; {log.read_text()}")
         own_valkey.stop()
-        wait_until(lambda: "Failed to capture events" in log.read_text(), timeout_s=30, what="Flower to notice")
+        time.sleep(_ASKS_AGAIN_S)
 
         # When
         told = time.monotonic()
