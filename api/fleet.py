@@ -32,6 +32,8 @@ class Fleet:
         self._watch = leases.LeaseWatch()
         self._recover = redis.register_script(lua.script("recover"))
         self.workers: dict[str, WorkerCard] = {}
+        #: The last card of each model, from whatever worker, which may be long gone.
+        self.known: dict[str, ModelCard] = {}
         #: Workers that died or fell silent, ever.
         self.lost_workers = 0
         #: False while Redis cannot be reached.
@@ -52,7 +54,14 @@ class Fleet:
         )
 
     def card(self, model: str) -> ModelCard | None:
-        """A live worker's card of `model`, or None while no worker has run it."""
+        """What `model` is: by a live worker that is ready, else by the last one there was; None if there never was any."""
+        return self._live_card(model) or self.known.get(model)
+
+    def is_served(self, model: str) -> bool:
+        """Whether a live worker is ready that has run `model`."""
+        return self._live_card(model) is not None
+
+    def _live_card(self, model: str) -> ModelCard | None:
         for worker in self.workers.values():
             for card in worker.models:
                 if card.name == model and worker.state == "ready":
@@ -86,7 +95,9 @@ class Fleet:
             pipe.zrange(keys.LEASES, 0, -1, withscores=True)
             pipe.hgetall(keys.BACKLOG)
             pipe.get(keys.LOST_WORKERS)
-            (seconds, microseconds), entries, said, lost = await pipe.execute()
+            pipe.hgetall(keys.MODEL_CARDS)
+            (seconds, microseconds), entries, said, lost, shown = await pipe.execute()
+        self.known = {model.decode(): ModelCard.model_validate_json(card) for model, card in shown.items()}
         self.lost_workers = int(lost or 0)
         server_now = seconds * 1000 + microseconds / 1000
         await self._tell_backlog(said, server_now / 1000)

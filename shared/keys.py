@@ -5,6 +5,7 @@
 | `celery-task-meta-<task>` | string, channel | until received, or `result_ttl_s` | worker, as Celery does | gateway |
 | `millrace:leases` | sorted set, worker to lease end (ms, server's clock) | until recovered | worker | both |
 | `millrace:worker:<worker>` | string, JSON `WorkerCard` | 10 s, renewed | worker | gateway |
+| `millrace:cards` | hash, model to JSON `ModelCard`, the last that a worker showed | kept | worker | gateway, runner |
 | `millrace:backlog` | hash, process to JSON, see `api.backlog` | fields 5 s, renewed | gateway, runner | the same |
 | `millrace:unacked:<worker>` | hash, delivery tag to message | until acknowledged or recovered | worker | both |
 | `millrace:deliveries:<task>` | counter of worker deaths | 1 h | `recover.lua` | `recover.lua` |
@@ -42,6 +43,7 @@
 """
 
 LEASES = "millrace:leases"
+MODEL_CARDS = "millrace:cards"
 BACKLOG = "millrace:backlog"
 LOST_WORKERS = "millrace:lost"
 DEAD_LETTERS = "millrace:dead"
