@@ -18,7 +18,7 @@ def print_ready(settings: ServeSettings, workers: int, seconds: float) -> None:
     if settings.worker_metrics_port:
         lines.append(f"            http://127.0.0.1:{settings.worker_metrics_port}/metrics (worker)")
     if settings.flower_port:
-        lines.append(f"  Flower    http://127.0.0.1:{settings.flower_port}")
+        lines.append(f"  Flower    http://{settings.flower_host}:{settings.flower_port}")
     lines += [
         "  try       " + f'curl {base}/embed -d \'{{"inputs": "The weather is lovely today."}}\'',
         "  stop      Ctrl-C",

@@ -292,7 +292,7 @@ def _ping(url: str) -> None:
 def _check_ports(settings: ServeSettings) -> None:
     wanted = [(settings.host, settings.port, "PORT")]
     if settings.flower_port:
-        wanted.append(("127.0.0.1", settings.flower_port, "FLOWER_PORT"))
+        wanted.append((settings.flower_host, settings.flower_port, "FLOWER_PORT"))
     if settings.runner_metrics_port:
         wanted.append((settings.runner_metrics_host, settings.runner_metrics_port, "RUNNER_METRICS_PORT"))
     if settings.callbacks_metrics_port:

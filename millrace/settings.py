@@ -16,7 +16,12 @@ class ServeSettings(RunnerSettings, CallbackSettings):
         default_factory=default_state_dir,
         description="Folder of the embedded server's append-only file; `~/.local/state/millrace` when not set.",
     )
-    flower_port: int = Field(5555, ge=0, le=65535, description="Port of Flower on 127.0.0.1; 0 turns it off.")
+    flower_host: str = Field(
+        "127.0.0.1",
+        description="Address that Flower listens on. Elsewhere than on loopback it wants a password: "
+        "`FLOWER_BASIC_AUTH=user:password`.",
+    )
+    flower_port: int = Field(5555, ge=0, le=65535, description="Port of Flower; 0 turns it off.")
     worker_metrics_host: str = Field("127.0.0.1", description="Address of the workers' Prometheus endpoints.")
     worker_metrics_port: int = Field(
         9808, ge=0, le=65535, description="Port of the first worker's Prometheus endpoint; the next ones follow."
