@@ -54,6 +54,10 @@ def _run(arguments: Sequence[str] | None) -> int:
 
             return ingest(options)
         case "models":
+            if options.fetch:
+                from millrace.fetch import fetch_models
+
+                return fetch_models(load_or_exit(Settings), patience_s=options.patience)
             from millrace.models import list_models
 
             return list_models(load_or_exit(Settings))
@@ -86,7 +90,14 @@ def _parser() -> argparse.ArgumentParser:
     worker.add_argument("--callbacks", action="store_true", help="one that sends callbacks of bulk jobs, not a model's")
     commands.add_parser("jobs", help="run the bulk jobs' runner only")
     add_arguments(commands.add_parser("ingest", help="index files through a running deployment"))
-    commands.add_parser("models", help="list the configured models")
+    models = commands.add_parser("models", help="list the configured models, or fetch their files")
+    models.add_argument("--fetch", action="store_true", help="fetch what is not here yet from the hub")
+    models.add_argument(
+        "--patience",
+        type=float,
+        default=3600.0,
+        help="how long to ask again while the hub refuses or is away, in seconds (default: %(default)g)",
+    )
     keys = commands.add_parser("keys", help="make API keys").add_subparsers(required=True, metavar="command")
     create = keys.add_parser("create", help="print a fresh key, and its hash for the keys file")
     create.add_argument("--tenant", default="somebody", help="whose it is (default: %(default)s)")
