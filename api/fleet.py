@@ -109,7 +109,11 @@ class Fleet:
     async def _tell_backlog(self, said: Mapping[bytes, bytes], server_now_s: float) -> None:
         silent = self._backlog.hear(said, server_now_s)
         async with self._redis.pipeline(transaction=False) as pipe:
-            pipe.hset(keys.BACKLOG, *self._backlog.mine(server_now_s))
+            process_id, waiting = self._backlog.mine(server_now_s)
+            pipe.hset(keys.BACKLOG, process_id, waiting)
+            for model in self._backlog.take_asked():
+                pipe.sadd(keys.awake(model), process_id)
+                pipe.expire(keys.awake(model), keys.AWAKE_TTL_S)
             if silent:
                 pipe.hdel(keys.BACKLOG, *silent)
             await pipe.execute()

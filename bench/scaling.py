@@ -22,6 +22,7 @@ import numpy as np
 
 from bench.autoscaler import Autoscaler, Scaling, scaling_of
 from bench.saved import path_for, save
+from shared.keys import AWAKE_TTL_S
 from tests.helpers.chart import find, merged, rendered
 
 #: The simulation's step, in seconds.
@@ -117,6 +118,7 @@ class Simulation:
         self._busy: deque[float] = deque(maxlen=int(60 / TICK_S))
         self._waits: list[tuple[float, float]] = []
         self._arrived = self._refused = 0.0
+        self._asked_at = -math.inf
 
     def run(self, triggers: str) -> Run:
         """Everything that happens."""
@@ -154,6 +156,7 @@ class Simulation:
         if not tokens:
             return
         self._arrived += tokens
+        self._asked_at = now
         # Where workers are on their way, requests wait so much longer.
         if self._ready and self._wait() > SHARE * (self._plant.timeout_s + self._plant.cold_start_budget_s):
             self._refused += tokens
@@ -193,7 +196,7 @@ class Simulation:
         self._starting = [at for at in self._starting if at > now]
         if not self._autoscaler.is_due(now):
             return
-        wanted = self._autoscaler.replicas(self._values(), self._replicas, now)
+        wanted = self._autoscaler.replicas(self._values(now), self._replicas, now)
         for _ in range(wanted - self._replicas):
             self._starting.append(now + self._plant.cold_start_s)
         for _ in range(self._replicas - wanted):
@@ -202,10 +205,12 @@ class Simulation:
             else:
                 self._ready -= 1
 
-    def _values(self) -> dict[str, float]:
+    def _values(self, now: float) -> dict[str, float]:
         values = {}
         for trigger in self._scaling.triggers:
-            if trigger.kind == "redis":
+            if trigger.key.startswith("millrace:awake:"):
+                values[trigger.key] = float(bool(self._waiting) or self._asked_at > now - AWAKE_TTL_S)
+            elif trigger.kind == "redis":
                 values[trigger.key] = self._listed() if trigger.key.endswith(".interactive") else 0.0
             elif "millrace_backlog_seconds" in trigger.key:
                 values[trigger.key] = self._wait() * self._ready

@@ -6,6 +6,7 @@
 | `millrace:leases` | sorted set, worker to lease end (ms, server's clock) | until recovered | worker | both |
 | `millrace:worker:<worker>` | string, JSON `WorkerCard` | 10 s, renewed | worker | gateway |
 | `millrace:cards` | hash, model to JSON `ModelCard`, the last that a worker showed | kept | worker | gateway, runner |
+| `millrace:awake:<model>` | set of processes that were asked for it | 60 s after a request | gateway, runner | KEDA |
 | `millrace:backlog` | hash, process to JSON, see `api.backlog` | fields 5 s, renewed | gateway, runner | the same |
 | `millrace:unacked:<worker>` | hash, delivery tag to message | until acknowledged or recovered | worker | both |
 | `millrace:deliveries:<task>` | counter of worker deaths | 1 h | `recover.lua` | `recover.lua` |
@@ -50,6 +51,9 @@ DEAD_LETTERS = "millrace:dead"
 #: How many dead letters are kept.
 DEAD_LETTERS_KEPT = 1000
 
+#: How long a model is awake after its last request, in seconds: longer than any scaler's polling interval.
+AWAKE_TTL_S = 60
+
 UNACKED_PREFIX = "millrace:unacked:"
 DELIVERIES_PREFIX = "millrace:deliveries:"
 
@@ -67,6 +71,11 @@ def unacked_index(worker: str) -> str:
 def worker_card(worker: str) -> str:
     """The worker's heartbeat."""
     return f"millrace:worker:{worker}"
+
+
+def awake(model: str) -> str:
+    """There while a model is asked for anything: its queue may be empty whenever a scaler looks."""
+    return f"millrace:awake:{model}"
 
 
 def result(task_id: str) -> str:

@@ -10,6 +10,7 @@ import pytest
 import yaml
 from redis import Redis
 
+from shared.keys import AWAKE_TTL_S, awake
 from shared.queues import Lane, queue_name
 from tests.helpers.gateway_process import GatewayProcess, gateway_process
 from tests.helpers.pods import WorkerPods
@@ -80,6 +81,10 @@ def test_a_request_wakes_its_model_and_is_answered(deployment: Deployment) -> No
     wait_until(lambda: deployment.redis.llen(waiting) == 1, what="the task to be queued")
     time.sleep(2 * REQUEST_TIMEOUT_S)
     assert not answers
+    # And so does what tells that the model is asked for, when a worker has emptied the list
+    assert deployment.redis.scard(awake(EMBEDDER)) == 1
+    assert 0 < deployment.redis.ttl(awake(EMBEDDER)) <= AWAKE_TTL_S
+    assert not deployment.redis.exists(awake(RERANKER))
 
     # And a worker that is started answers it
     deployment.workers.scale_to(1)

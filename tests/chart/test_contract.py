@@ -1,6 +1,7 @@
 """What the chart names is what the code has: settings, commands, ports, probes, queues, metrics, addresses, models."""
 
 import re
+from itertools import chain
 from typing import Any
 
 import pytest
@@ -11,6 +12,7 @@ from api.health import LIVENESS_PATHS, READINESS_PATHS
 from api.settings import ApiSettings, RunnerSettings
 from millrace.cli import _parser
 from millrace.settings import ServeSettings
+from shared.keys import AWAKE_TTL_S, awake
 from shared.metrics import METRICS
 from shared.model_config import configured_models
 from shared.operations import LIVENESS_PATH
@@ -212,7 +214,10 @@ def test_keda_looks_at_each_queue_of_a_pools_models_and_at_no_other(
         triggers = _triggers(releases[name], pool["name"])
         lists = [trigger["metadata"]["listName"] for trigger in triggers if trigger["type"].startswith("redis")]
 
-        assert lists == [queue_name(model["name"], lane) for model in pool["models"] for lane in Lane]
+        expected = [
+            [*(queue_name(model["name"], lane) for lane in Lane), awake(model["name"])] for model in pool["models"]
+        ]
+        assert lists == list(chain.from_iterable(expected))
 
 
 @pytest.mark.parametrize("only_prometheus", [False, True])
@@ -238,7 +243,7 @@ def test_keda_asks_prometheus_for_metrics_and_labels_that_there_are(only_prometh
 def test_keda_reaches_redis_from_its_own_namespace() -> None:
     values = merged(example("laptop"), {"poolDefaults": {"autoscaling": {"enabled": True}}})
     objects = rendered(values)
-    (trigger, _) = _triggers(objects, "default")
+    (trigger, *_) = _triggers(objects, "default")
 
     assert trigger["metadata"]["address"] == "m-millrace-redis.search.svc:6379"
     (secret,) = find(objects, "TriggerAuthentication", trigger["authenticationRef"]["name"])["spec"]["secretTargetRef"]
@@ -270,10 +275,8 @@ def test_only_what_is_scaled_leaves_its_replicas_to_the_scaler(releases: dict[st
     assert find(releases["closed-network"], "Deployment", "-worker-embed")["spec"]["replicas"] == 2
 
 
-def test_what_is_at_work_outlives_the_cooldown_never(releases: dict[str, list[Object]]) -> None:
-    # The list does not show what workers hold: it may look empty for as long as a batch, or an engine's replacement, takes.
-    longest_s = float(WorkerSettings.model_fields["engine_timeout_s"].default)
+def test_a_scaler_hears_of_every_request(releases: dict[str, list[Object]]) -> None:
     for objects in releases.values():
         for each in objects:
             if each["kind"] == "ScaledObject":
-                assert each["spec"]["cooldownPeriod"] > longest_s
+                assert each["spec"]["pollingInterval"] * 4 <= AWAKE_TTL_S

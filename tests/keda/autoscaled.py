@@ -87,11 +87,13 @@ class Autoscaled:
 
 
 def _ask_redis(redis: Redis, scaling: Scaling) -> dict[str, float]:
-    """The lengths of the lists of all triggers, as KEDA's redis scaler asks for them."""
+    """The lengths of what all triggers name, as KEDA's redis scaler asks for them."""
     values: dict[str, float] = {}
     for trigger in scaling.triggers:
         if trigger.kind == "redis":
-            length: Any = redis.llen(trigger.metadata["listName"])
+            name = trigger.metadata["listName"]
+            # As KEDA's script does, which looks at the type first.
+            length: Any = redis.scard(name) if redis.type(name) == b"set" else redis.llen(name)
             values[trigger.key] = float(length)
     return values
 

@@ -12,6 +12,7 @@ from pathlib import Path
 import httpx
 import pytest
 
+from shared.keys import AWAKE_TTL_S
 from tests.helpers.waiting import wait_until
 from tests.keda.autoscaled import MODEL, TOKENS_PER_S, VALUES, Autoscaled, autoscaled
 from tests.keda.load import Answer, steady
@@ -40,7 +41,9 @@ def _assert_answered(answers: list[Answer], deployment: Autoscaled) -> None:
 
 
 def _wait_for_zero(deployment: Autoscaled) -> None:
-    wait_until(lambda: deployment.pods.replicas == 0, timeout_s=SCALING["cooldownPeriod"] + 45, what="no workers")
+    wait_until(
+        lambda: deployment.pods.replicas == 0, timeout_s=SCALING["cooldownPeriod"] + AWAKE_TTL_S + 60, what="no workers"
+    )
     wait_until(lambda: len(deployment.pods.ended) > 0, timeout_s=30, what="workers to end")
 
 

@@ -45,19 +45,26 @@ enableTLS: "true"
 {{- end }}
 {{- end }}
 
-{{/* Triggers on the length of each queue: a model's lanes, named as in shared/queues.py. Takes (dict "root" $ "pool" pool). */}}
+{{/* Triggers on the length of each queue (a model's lanes, named as in shared/queues.py), and on whether a model is asked for at
+all (shared/keys.py): that one keeps a pool awake whose queues are always empty when KEDA looks, and wants no more workers.
+Takes (dict "root" $ "pool" pool). */}}
 {{- define "millrace.queueTriggers" -}}
 {{- $root := .root }}
 {{- $scaling := .pool.autoscaling }}
 {{- range .pool.models }}
 {{- $model := .name }}
+{{- $lists := list }}
 {{- range $lane := list "interactive" "bulk" }}
+{{- $lists = append $lists (dict "name" (printf "millrace.%s.%s" $model $lane) "length" (get $scaling.listLength $lane)) }}
+{{- end }}
+{{- $lists = append $lists (dict "name" (printf "millrace:awake:%s" $model) "length" 1000000) }}
+{{- range $list := $lists }}
 - type: {{ ternary "redis-sentinel" "redis" (and (not $root.Values.redis.bundled.enabled) (not (empty $root.Values.redis.external.sentinel.hosts))) }}
   metricType: AverageValue
   metadata:
     {{- include "millrace.kedaRedis" $root | nindent 4 }}
-    listName: {{ printf "millrace.%s.%s" $model $lane | quote }}
-    listLength: {{ include "millrace.value" (get $scaling.listLength $lane) | quote }}
+    listName: {{ $list.name | quote }}
+    listLength: {{ include "millrace.value" $list.length | quote }}
     activationListLength: "0"
   {{- if include "millrace.kedaAuth" $root }}
   authenticationRef:
