@@ -9,7 +9,7 @@ EXTRAS := worker,callbacks,ingest,flower,embedded
 CLIENT_SETS := $(notdir $(basename $(wildcard tests/conformance/requirements/*.txt)))
 
 .DEFAULT_GOAL := help
-.PHONY: help serve test test-chart test-keda check audit sbom format conformance conformance-pins fuzz chaos bench bench-engine bench-peers bench-bulk bench-scaling bench-gpu docs constraints clean
+.PHONY: help serve test test-chart test-keda check audit sbom format conformance conformance-pins fuzz chaos test-monitoring bundle install-bundle test-bundle bench bench-engine bench-peers bench-bulk bench-scaling bench-gpu docs constraints clean
 
 help: ## Show this list
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-16s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -64,6 +64,21 @@ fuzz: $(STAMPS)/dev $(STAMPS)/fuzz ## Try every route with thousands of requests
 # CHAOS="--minutes 30" is the long form, CHAOS="--seed 7" another schedule.
 chaos: $(STAMPS)/dev ## Kill and stop every part and Redis at random, and prove that nothing is lost
 	$(BIN)/python -m tests.chaos $(CHAOS)
+
+# MONITORING="--rules-only" stops after promtool, within seconds.
+test-monitoring: $(STAMPS)/dev ## Try alerts and dashboard on a real Prometheus and Alertmanager
+	$(BIN)/python -m tests.monitoring $(MONITORING)
+
+# Of whatever is served, or of MODELS=org/name,/some/folder; with IMAGES=1 the images of compose.yaml too.
+bundle: $(STAMPS)/serve ## Make one archive that installs and serves without a network
+	$(BIN)/python -m bundle --extras $(EXTRAS) $(if $(MODELS),--models "$(MODELS)") $(if $(IMAGES),--images)
+
+# SHA256= is the archive's checksum, if it came by another way than the archive.
+install-bundle: ## Install such an archive (BUNDLE=file, TO=folder)
+	$(PYTHON) -m bundle.installer "$(BUNDLE)" $(if $(TO),--to "$(TO)") $(if $(SHA256),--sha256 $(SHA256))
+
+test-bundle: $(STAMPS)/dev ## Make a bundle and serve from it where no route leads out
+	$(BIN)/python -m tests.bundle
 
 bench: $(STAMPS)/dev ## Measure the service against the bare model on this machine
 	$(BIN)/python -m bench

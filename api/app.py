@@ -1,6 +1,8 @@
 """The gateway's composition root: settings in, ASGI application out."""
 
-from collections.abc import AsyncIterator
+import asyncio
+import socket
+from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
 
 from fastapi import FastAPI
@@ -25,21 +27,25 @@ from shared import __version__
 from shared.bulk.store import Store
 from shared.bulk.table import JobTable
 from shared.metrics import Metrics, Owner
+from shared.tracing import Tracing
 
 
 def create_app(settings: ApiSettings) -> FastAPI:
     """Build the gateway. Connects when the application starts, not before.
 
     Raises:
-        ConfigurationError: The keys file is missing or wrong.
+        ConfigurationError: The keys file is missing or wrong, or traces are on and their packages are missing.
     """
     metrics = Metrics(Owner.GATEWAY)
-    core = Core(settings, metrics, name="gw", max_pending_items=settings.max_pending_items)
+    tracing, traceparent = _tracing(settings)
+    core = Core(settings, metrics, name="gw", max_pending_items=settings.max_pending_items, traceparent=traceparent)
 
     @asynccontextmanager
     async def lifespan(_: FastAPI) -> AsyncIterator[None]:
         async with core.running():
             yield
+        if tracing is not None:
+            await asyncio.to_thread(tracing.close)
 
     app = FastAPIOffline(
         title="Millrace",
@@ -96,4 +102,18 @@ def create_app(settings: ApiSettings) -> FastAPI:
             allow_headers=["*"],
             expose_headers=["*"],
         )
+    if tracing is not None:
+        from api.tracing import Traced
+
+        app.add_middleware(Traced, tracing=tracing)
     return app
+
+
+def _tracing(settings: ApiSettings) -> tuple[Tracing | None, Callable[[], str]]:
+    """Where spans are sent, and the trace of the request under way; None and empty where traces are off."""
+    if not settings.otlp_endpoint:
+        return None, str
+    tracing = Tracing(settings.otlp_endpoint, "millrace-gateway", socket.gethostname(), chooses=True)
+    from api.tracing import current_traceparent  # OpenTelemetry, which need not be installed otherwise
+
+    return tracing, current_traceparent

@@ -1,10 +1,12 @@
 """What answers requests, without HTTP around it: the gateway and the job runner are both built on it."""
 
 import asyncio
+import math
 import os
 import signal
-from collections.abc import AsyncIterator, Awaitable
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterable
 from contextlib import asynccontextmanager
+from functools import partial
 from uuid import uuid4
 
 from redis.asyncio.retry import Retry
@@ -22,12 +24,15 @@ from api.dispatch import Dispatcher
 from api.endpoint import Endpoint
 from api.fleet import Fleet
 from api.images import ImageFetcher
+from api.redis_gauges import ASKED_OF_REDIS
 from api.replies import Replies
 from api.routing import contenders_by_path
 from api.settings import ApiSettings
+from api.stages import Stages
 from shared.logging import get_logger
 from shared.metrics import Metrics
 from shared.plugins import discover
+from shared.queues import Lane
 from shared.redis_address import connect_aio, connect_aio_waiting
 
 log = get_logger("millrace.core")
@@ -39,7 +44,15 @@ _SOCKET_TIMEOUT_S = 5.0
 class Core:
     """Connections, the fleet, the dispatcher and the dialects of one process. Connects when it runs, not before."""
 
-    def __init__(self, settings: ApiSettings, metrics: Metrics, *, name: str, max_pending_items: int) -> None:
+    def __init__(
+        self,
+        settings: ApiSettings,
+        metrics: Metrics,
+        *,
+        name: str,
+        max_pending_items: int,
+        traceparent: Callable[[], str] = str,
+    ) -> None:
         """Build it.
 
         Args:
@@ -47,6 +60,7 @@ class Core:
             metrics: Of this process.
             name: What the process's task ids begin with.
             max_pending_items: Inputs that may wait for their answers.
+            traceparent: See `Dispatcher`.
 
         Raises:
             ConfigurationError: The keys file is wrong, or the table of token ids that a model takes cannot be had.
@@ -68,15 +82,19 @@ class Core:
         self.fleet = Fleet(self.redis, self._backlog, metrics, result_ttl_s=settings.result_ttl_s)
         self.admission = Admission(self.fleet, self._backlog, max_pending_items=max_pending_items)
         self.replies = Replies(self.redis, self._subscriber, metrics, process_id)
+        stages = Stages(metrics)
         self.dispatcher = Dispatcher(
             self.replies,
             self.fleet,
             self.admission,
             metrics,
+            stages,
             gateway_id=process_id,
             tasks_in_flight_per_worker=settings.tasks_in_flight_per_worker,
+            traceparent=traceparent,
         )
         models = settings.models()
+        self._show(metrics, [config.name for config in models])
         self.catalog = Catalog(
             models,
             self.fleet,
@@ -90,10 +108,31 @@ class Core:
             allowed_hosts=[host.strip() for host in settings.image_hosts.split(",") if host.strip()],
             enabled=settings.image_urls,
         )
-        self.endpoint = Endpoint(self.catalog, self.dispatcher, self._images, metrics, self.usage, settings)
+        self.endpoint = Endpoint(self.catalog, self.dispatcher, self._images, metrics, stages, self.usage, settings)
         self.dialects = discover(api.dialects)
         #: Their routes by path.
         self.contenders = contenders_by_path(self.dialects, settings)
+
+    def _show(self, metrics: Metrics, models: Iterable[str]) -> None:
+        """Have metrics that are looked up whenever somebody asks for them."""
+        metrics.gauge("millrace_redis_reachable").set_function(lambda: float(self.fleet.reachable))
+        # Not 0 before they are known: what follows would look like a rise.
+        fleet = self.fleet
+        metrics.gauge("millrace_lost_workers").set_function(
+            lambda: fleet.lost_workers if fleet.has_counts else math.nan
+        )
+        metrics.gauge("millrace_dead_letters").set_function(
+            lambda: fleet.dead_letters if fleet.has_counts else math.nan
+        )
+        metrics.gauge("millrace_wedged_workers").set_function(fleet.wedged_workers)
+        for gauge in ASKED_OF_REDIS:
+            metrics.gauge(gauge).set(math.nan)
+        metrics.gauge("millrace_pending_requests").set_function(lambda: self.admission.pending_requests)
+        metrics.gauge("millrace_pending_items").set_function(lambda: self.admission.pending_items)
+        for model in models:
+            for lane in Lane:
+                oldest = metrics.gauge("millrace_oldest_request_seconds", model=model, lane=str(lane))
+                oldest.set_function(partial(self.admission.oldest_s, model, lane))
 
     @asynccontextmanager
     async def running(self, *more: Awaitable[None]) -> AsyncIterator[None]:

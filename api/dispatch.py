@@ -4,11 +4,13 @@ Gathering is adaptive and has no timer (Nagle's idea): with fewer than W tasks o
 once; otherwise it waits for the next reply and leaves with all others that wait. W is `tasks_in_flight_per_worker` times
 the live workers of the model: while a worker computes two, the next two are on their way. Through HTTP with a null
 engine this turned 919 requests/s into 7,177 at concurrency 64, at no cost when idle.
+
+What waits is shared out: a GPU's batch may hold more than a whole request, and others of its kind would stand idle.
 """
 
 import asyncio
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field, replace
 from itertools import chain, count
 
@@ -17,6 +19,7 @@ from api.aside import aside
 from api.fleet import Fleet
 from api.long_texts import read_tokens, shortened
 from api.replies import Outcome, PendingTask, Replies
+from api.stages import Stages, Trip
 from api.turns import Turns
 from shared import deadline as deadlines
 from shared.celery_message import encode_task
@@ -38,6 +41,8 @@ from shared.results import QUERY, Output, Ragged, Reply, Timings, Truncation
 
 #: Parts of a request that are cut before others have a turn.
 _PARTS_AT_ONCE = 64
+#: Smallest share of a worker, in tokens: a GPU is hardly faster with less, and each task costs a worker a millisecond.
+_LEAST_SHARE_TOKENS = 1024
 #: How long after its deadline a request still waits for the worker's own answer, in seconds.
 GRACE_S = 0.25
 
@@ -47,6 +52,10 @@ class _Waiting:
     request: Request
     reply: asyncio.Future[Reply]
     tokens: int
+    #: Monotonic time at which it began to wait.
+    since: float = field(default_factory=time.monotonic)
+    #: Its trace, see `shared.jobs.Task`.
+    traceparent: str = ""
 
     @property
     def is_given_up(self) -> bool:
@@ -75,14 +84,30 @@ class Dispatcher:
         fleet: Fleet,
         admission: Admission,
         metrics: Metrics,
+        stages: Stages,
         *,
         gateway_id: str,
         tasks_in_flight_per_worker: int,
+        traceparent: Callable[[], str] = str,
     ) -> None:
+        """Build it.
+
+        Args:
+            replies: Where tasks are published and answered.
+            fleet: The workers.
+            admission: Who may wait.
+            metrics: Of this process.
+            stages: Where the time goes.
+            gateway_id: What task ids begin with.
+            tasks_in_flight_per_worker: Before requests are gathered; 0 gathers none.
+            traceparent: The trace of the request under way; empty where there is none.
+        """
+        self._traceparent = traceparent
         self._replies = replies
         self._fleet = fleet
         self._admission = admission
         self._metrics = metrics
+        self._stages = stages
         self._gateway_id = gateway_id
         self._tasks_in_flight_per_worker = tasks_in_flight_per_worker
         self._streams: dict[tuple[str, Lane, Operation], _Stream] = {}
@@ -110,8 +135,10 @@ class Dispatcher:
         loop = asyncio.get_running_loop()
         stream = self._stream(model, lane, operation_of(request))
         parts: list[_Waiting] = []
-        for piece in _split(request, self._fleet.batch_tokens(model)):
-            parts.append(_Waiting(piece, loop.create_future(), _estimate_tokens(piece)))
+        traceparent = self._traceparent()
+        for piece in _split(request, self._task_tokens(stream, _estimate_tokens(request))):
+            waiting = _Waiting(piece, loop.create_future(), _estimate_tokens(piece), traceparent=traceparent)
+            parts.append(waiting)
             if len(parts) % _PARTS_AT_ONCE == 0:
                 await asyncio.sleep(0)  # thousands would hold others up for a tenth of a second
         stream.waiting.add(parts)
@@ -147,25 +174,41 @@ class Dispatcher:
         stream.pump_scheduled = False
         gather = self._tasks_in_flight_per_worker > 0
         window = self._tasks_in_flight_per_worker * max(1, self._fleet.workers_of(stream.model))
-        budget = self._fleet.batch_tokens(stream.model) if gather else 0
+        budget = self._task_tokens(stream, stream.waiting.tokens) if gather else 0
         while stream.waiting and (stream.tasks_in_flight < window or not gather):
             together = stream.waiting.take(budget)
             if together:
                 self._publish(stream, together)
 
+    def _task_tokens(self, stream: _Stream, tokens: int) -> int:
+        """Most tokens of a task when there are so many to be done: a worker's share of them, and no more than its batch."""
+        # Bulk work comes in many requests at a time, which go to different workers by themselves.
+        workers = self._fleet.workers_of(stream.model) if stream.lane is Lane.INTERACTIVE else 1
+        return share(tokens, self._fleet.batch_tokens(stream.model), workers)
+
     def _publish(self, stream: _Stream, together: list[_Waiting]) -> None:
         task_id = f"{self._gateway_id}-{next(self._numbers)}"
+        published_at, published_at_unix = time.monotonic(), time.time()
+        traceparents = [waiting.traceparent for waiting in together]
         task = Task(
             model=stream.model,
             lane=stream.lane,
             operation=stream.operation,
             requests=[waiting.request for waiting in together],
+            traceparents=traceparents if any(traceparents) else (),
+            published_at=published_at_unix,
         )
 
         def on_outcome(outcome: Outcome | None) -> None:
             stream.tasks_in_flight -= 1
             _resolve(together, outcome)
             self._pump(stream)
+            if isinstance(outcome, list):
+                seconds = time.monotonic() - published_at
+                for waiting, reply in zip(together, outcome, strict=True):
+                    if isinstance(reply, Output):
+                        trip = Trip(published_at - waiting.since, published_at_unix, seconds)
+                        self._stages.observe_trip(stream.model, stream.lane, trip, reply.timings)
 
         pending = PendingTask(
             task_id=task_id,
@@ -174,13 +217,24 @@ class Dispatcher:
             message=encode_task(task_id, task, origin=self._gateway_id),
             deadline=max(waiting.request.deadline for waiting in together),
             on_outcome=on_outcome,
-            published_at=time.monotonic(),
+            published_at=published_at,
         )
         stream.tasks_in_flight += 1
         self._replies.publish(pending)
         labels = {"model": stream.model, "lane": str(stream.lane)}
         self._metrics.counter("millrace_tasks_published_total", **labels).inc()
         self._metrics.histogram("millrace_task_requests", **labels).observe(len(together))
+
+
+def share(tokens: int, batch_tokens: int, workers: int) -> int:
+    """Tokens of a task, so that what there is to do goes to all workers at once.
+
+    Args:
+        tokens: What there is to do.
+        batch_tokens: Token budget of a worker's batch.
+        workers: How many there are.
+    """
+    return min(batch_tokens, max(_LEAST_SHARE_TOKENS, -(-tokens // max(1, workers))))
 
 
 def _resolve(together: Sequence[_Waiting], outcome: Outcome | None) -> None:

@@ -23,6 +23,7 @@ from api.dialect import Answer, Context, Dialect, Job, Route
 from api.dispatch import Dispatcher
 from api.images import ImageFetcher
 from api.settings import ApiSettings
+from api.stages import Stages
 from shared import deadline as deadlines
 from shared.access import group_of
 from shared.errors import (
@@ -67,6 +68,8 @@ class Exchange:
     route: Route
     operation: Operation
     answer: Answer | None = None
+    #: How long it was with the workers, waiting for them included, in seconds.
+    dispatched_s: float = 0.0
 
 
 class Endpoint:
@@ -78,6 +81,7 @@ class Endpoint:
         dispatcher: Dispatcher,
         images: ImageFetcher,
         metrics: Metrics,
+        stages: Stages,
         usage: Usage,
         settings: ApiSettings,
     ) -> None:
@@ -86,6 +90,7 @@ class Endpoint:
         self._catalog = catalog
         self._dispatcher = dispatcher
         self._metrics = metrics
+        self._stages = stages
         self._settings = settings
 
     async def __call__(self, request: HttpRequest, contenders: Sequence[tuple[Dialect, Route]]) -> Response:
@@ -197,23 +202,26 @@ class Endpoint:
         exchange.operation = operation_of(job.requests[0])
         context.caller.require(group_of(exchange.operation))
         if charge is None:
-            models, outputs = await self._run(job, lane, context)
+            models, outputs = await self._run(exchange, job, lane, context)
         else:
-            models, outputs = await self._charged(charge, job, lane, context)
+            models, outputs = await self._charged(charge, exchange, job, lane, context)
         answer = Answer(context.request_id, models[0], outputs, time.perf_counter() - started, models)
         exchange.answer = answer
         if sum(output.size for output in outputs) > _AT_ONCE_BYTES:
             content = await aside(lambda: json_answer.pieces(route.render(body, answer)))
         else:
             content = [wire.dumps(route.render(body, answer))]
+        self._stages.observe_gateway(models[0], lane, time.perf_counter() - started - exchange.dispatched_s)
         return content, _headers(job, answer)
 
-    async def _charged(self, charge: Charge, job: Job, lane: Lane, context: Context) -> tuple[list[str], list[Output]]:
+    async def _charged(
+        self, charge: Charge, exchange: Exchange, job: Job, lane: Lane, context: Context
+    ) -> tuple[list[str], list[Output]]:
         """The same as `_run`, for a tenant with limits: what fails costs no tokens."""
         await charge.take_tokens(sum(estimated_tokens(request.characters, request.items) for request in job.requests))
         real = 0
         try:
-            models, outputs = await self._run(job, lane, context)
+            models, outputs = await self._run(exchange, job, lane, context)
             real = sum(output.tokens for output in outputs)
         finally:
             charge.correct_tokens(real)
@@ -239,7 +247,7 @@ class Endpoint:
             is_patient=given is None,
         )
 
-    async def _run(self, job: Job, lane: Lane, context: Context) -> tuple[list[str], list[Output]]:
+    async def _run(self, exchange: Exchange, job: Job, lane: Lane, context: Context) -> tuple[list[str], list[Output]]:
         """The own names of the models that answered the requests, and their outputs."""
         operation = operation_of(job.requests[0])
         items, most = sum(request.items for request in job.requests), self._settings.max_client_batch_size
@@ -260,7 +268,10 @@ class Endpoint:
         ]
         if context.is_patient:
             job = self._with_time_to_start(job, models, lane, context.catalog)
-        outputs = await self._dispatch(models, lane, await self._with_images(job))
+        requests = await self._with_images(job)
+        dispatched = time.perf_counter()
+        outputs = await self._dispatch(models, lane, requests)
+        exchange.dispatched_s = time.perf_counter() - dispatched
         if counted is not None:
             self._metrics.gauge(f"{counted}_success").inc(items)
         self._metrics.gauge("te_request_success", method=method).inc()

@@ -36,12 +36,22 @@ class Fleet:
         self.known: dict[str, ModelCard] = {}
         #: Workers that died or fell silent, ever.
         self.lost_workers = 0
+        #: Tasks given up because their workers died again and again, ever.
+        self.dead_letters = 0
+        #: Whether these two have been read.
+        self.has_counts = False
         #: False while Redis cannot be reached.
         self.reachable = False
+        #: When Redis was last away or a worker died, by the monotonic clock: what waited then says nothing about speed.
+        self.troubled_at = time.monotonic()
 
     def workers_of(self, model: str) -> int:
         """Number of live workers that serve `model`."""
         return sum(any(card.name == model for card in worker.models) for worker in self.workers.values())
+
+    def devices_of(self, model: str) -> list[str]:
+        """What the live workers that serve `model` call their devices."""
+        return [worker.device for worker in self.workers.values() if any(card.name == model for card in worker.models)]
 
     def wedged_workers(self) -> int:
         """Number of workers that say of themselves that they do not get on."""
@@ -82,10 +92,12 @@ class Fleet:
                 if self.reachable:
                     log.warning("redis_lost", error=str(err))
                 self.reachable = False
+                self.troubled_at = time.monotonic()
                 self._watch.forget()
             else:
                 if not self.reachable:
                     log.info("redis_reached")
+                    self.troubled_at = time.monotonic()
                 self.reachable = True
             await asyncio.sleep(leases.WATCH_INTERVAL_S)
 
@@ -94,11 +106,14 @@ class Fleet:
             pipe.time()
             pipe.zrange(keys.LEASES, 0, -1, withscores=True)
             pipe.hgetall(keys.BACKLOG)
-            pipe.get(keys.LOST_WORKERS)
+            pipe.mget(keys.LOST_WORKERS, keys.DEAD_LETTERS_EVER)
             pipe.hgetall(keys.MODEL_CARDS)
-            (seconds, microseconds), entries, said, lost, shown = await pipe.execute()
+            (seconds, microseconds), entries, said, counts, shown = await pipe.execute()
         self.known = {model.decode(): ModelCard.model_validate_json(card) for model, card in shown.items()}
-        self.lost_workers = int(lost or 0)
+        lost_workers, self.dead_letters = (int(count or 0) for count in counts)
+        if lost_workers != self.lost_workers:
+            self.lost_workers, self.troubled_at = lost_workers, time.monotonic()
+        self.has_counts = True
         server_now = seconds * 1000 + microseconds / 1000
         await self._tell_backlog(said, server_now / 1000)
         lease_ends = {worker.decode(): end for worker, end in entries}
@@ -140,4 +155,3 @@ class Fleet:
                 pipe.set(key, value, ex=self._result_ttl_s)
                 pipe.publish(key, value)
                 await pipe.execute()
-            self._metrics.counter("millrace_dead_letters_total").inc()

@@ -12,16 +12,16 @@ from typing import Any
 from fastapi import FastAPI
 from pydantic import BaseModel, Field
 from redis.asyncio import Redis
-from redis.exceptions import RedisError
 from starlette.responses import JSONResponse, PlainTextResponse, Response
 
 from api.admission import Admission
 from api.catalog import Catalog
 from api.fleet import Fleet
+from api.redis_gauges import measure_redis
 from api.settings import ApiSettings
 from shared import __version__
 from shared.metrics import Metrics
-from shared.queues import Lane, queue_name
+from shared.queues import Lane
 
 LIVENESS_PATHS = ("/livez", "/health", "/ping", "/")
 READINESS_PATHS = ("/readyz", "/ready")
@@ -68,6 +68,7 @@ class Stats(BaseModel):
     rejected_requests: int = Field(description="Requests refused because too much was waiting.")
     lost_workers: int = Field(description="Workers of the deployment that died or fell silent, ever.")
     hardware: str = Field(description="Devices of the live workers.")
+    placement: dict[str, list[str]] = Field(description="Devices that have run each model.")
 
 
 def add_health_routes(
@@ -112,20 +113,18 @@ def add_health_routes(
             "rejected_requests": _total(metrics, "millrace_requests_total", code="overloaded"),
             "lost_workers": fleet.lost_workers,
             "hardware": ", ".join(worker.device for worker in fleet.workers.values()) or "none",
+            "placement": {config.name: fleet.devices_of(config.name) for config in catalog.models},
         }
         return JSONResponse(stats)
 
     async def show_metrics() -> Response:
-        metrics.gauge("millrace_pending_requests").set(admission.pending_requests)
-        metrics.gauge("millrace_pending_items").set(admission.pending_items)
-        metrics.gauge("millrace_wedged_workers").set(fleet.wedged_workers())
-        metrics.gauge("millrace_lost_workers").set(fleet.lost_workers)
         metrics.gauge("te_queue_size").set(admission.pending_items)
         for config in catalog.models:
+            metrics.gauge("millrace_workers", model=config.name).set(fleet.workers_of(config.name))
             for lane in Lane:
                 backlog = metrics.gauge("millrace_backlog_seconds", model=config.name, lane=str(lane))
                 backlog.set(admission.backlog_s(config.name, lane))
-        await _measure_queues(catalog, fleet, metrics, redis)
+        await measure_redis(redis, metrics, [config.name for config in catalog.models])
         return Response(metrics.exposition(), media_type="text/plain; version=0.0.4; charset=utf-8")
 
     ready_paths = [*READINESS_PATHS, *filter(None, [settings.vertex_health_route])]
@@ -161,18 +160,3 @@ def _total(metrics: Metrics, name: str, **labels: str) -> int:
     """The sum of a metric's samples that have these labels."""
     samples = [sample for family in metrics.registry.collect() for sample in family.samples if sample.name == name]
     return int(sum(sample.value for sample in samples if labels.items() <= sample.labels.items()))
-
-
-async def _measure_queues(catalog: Catalog, fleet: Fleet, metrics: Metrics, redis: Redis) -> None:
-    lanes = [(config.name, lane) for config in catalog.models for lane in Lane]
-    for config in catalog.models:
-        metrics.gauge("millrace_workers", model=config.name).set(fleet.workers_of(config.name))
-    try:
-        async with redis.pipeline(transaction=False) as pipe:
-            for model, lane in lanes:
-                pipe.llen(queue_name(model, lane))
-            lengths = await pipe.execute()
-    except (RedisError, OSError):
-        return  # the last known lengths stand; `/readyz` and the fleet's log tell that Redis is away
-    for (model, lane), length in zip(lanes, lengths, strict=True):
-        metrics.gauge("millrace_queue_length", model=model, lane=str(lane)).set(length)

@@ -9,8 +9,10 @@ from api.long_strings import LongString, after_open_quote, quotes_in, whole_char
 from api.nesting import DEEPEST
 from shared.errors import BatchTooLarge, InvalidJson
 
-#: What the parser is given at a time.
-_PIECE_BYTES = 64 * 1024
+#: What the parser is given at a time: so much, and less while it finds many small values, such as token ids, in it.
+_PIECE_BYTES, _DENSE_PIECE_BYTES = 64 * 1024, 16 * 1024
+#: Values in a piece from which on they are many.
+_MANY = 1024
 #: Most values and keys, token ids mostly: each costs memory and time, also to be looked at by the collector and freed again.
 _MOST_ENTRIES = 1 << 20
 #: Most keys, and most lists and objects, for each of the inputs that may be in the value: they cost more.
@@ -39,6 +41,7 @@ class JsonPieces:
         self._keys: list[str | None] = [None]
         self._whole: list[Any] = self._open[0]
         self._entries = self._keys_read = self._containers = 0
+        self._is_dense = False
         #: What has arrived and was not given to the parser: the beginning of a character.
         self._kept = b""
         self._inside_string = False
@@ -54,8 +57,11 @@ class JsonPieces:
             BodyTooLarge: It has a string that takes too much memory.
             BatchTooLarge: It has too many parts.
         """
-        for start in range(0, len(chunk), _PIECE_BYTES):
-            self._take(self._kept + chunk[start : start + _PIECE_BYTES])
+        start = 0
+        while start < len(chunk):
+            end = start + (_DENSE_PIECE_BYTES if self._is_dense else _PIECE_BYTES)
+            self._take(self._kept + chunk[start:end])
+            start = end
             await asyncio.sleep(0)
 
     def value(self) -> Any:
@@ -145,4 +151,5 @@ class JsonPieces:
                 opened.append(value)
                 keys.append("" if event == "start_map" else None)
         self._entries += len(self._events)
+        self._is_dense = len(self._events) > _MANY
         del self._events[:]

@@ -49,12 +49,12 @@ class PostRoutes(BaseRoute):
     def __init__(self) -> None:
         self._responds: dict[str, Respond] = {}
         #: Of paths with parameters, which are few.
-        self._patterns: list[tuple[re.Pattern[str], Respond]] = []
+        self._patterns: list[tuple[str, re.Pattern[str], Respond]] = []
 
     def add(self, path: str, respond: Respond) -> None:
         """Serve a path, with and without a trailing slash."""
         if "{" in path:
-            self._patterns.append((re.compile(_PARAMETER.sub(r"(?P<\1>.+)", path) + "/?"), respond))
+            self._patterns.append((path, re.compile(_PARAMETER.sub(r"(?P<\1>.+)", path) + "/?"), respond))
         else:
             self._responds[path] = self._responds[path.rstrip("/") + "/"] = respond
 
@@ -63,10 +63,10 @@ class PostRoutes(BaseRoute):
             return Match.NONE, {}
         match = Match.FULL if scope["method"] == "POST" else Match.PARTIAL
         if (respond := self._responds.get(scope["path"])) is not None:
-            return match, {"respond": respond}
-        for pattern, respond in self._patterns:
+            return match, {"respond": respond, "template": scope["path"]}
+        for template, pattern, respond in self._patterns:
             if (found := pattern.fullmatch(scope["path"])) is not None:
-                return match, {"respond": respond, "path_params": found.groupdict()}
+                return match, {"respond": respond, "template": template, "path_params": found.groupdict()}
         return Match.NONE, {}
 
     async def handle(self, scope: Scope, receive: Receive, send: Send) -> None:  # noqa: D102 - Starlette's

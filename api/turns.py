@@ -31,10 +31,14 @@ class Turns(Generic[PartT]):
 
     def __init__(self) -> None:
         self._requests: deque[deque[PartT]] = deque()
+        #: What waits, in tokens; with what has been given up and has not had its turn.
+        self.tokens = 0
 
     def add(self, parts: Iterable[PartT]) -> None:
         """Let a request wait: its first part behind everybody else's next one."""
-        self._requests.append(deque(parts))
+        waiting = deque(parts)
+        self._requests.append(waiting)
+        self.tokens += sum(part.tokens for part in waiting)
 
     def __bool__(self) -> bool:
         return bool(self._requests)
@@ -46,7 +50,7 @@ class Turns(Generic[PartT]):
         while self._requests:
             parts = self._requests[0]
             while parts and parts[0].is_given_up:
-                parts.popleft()
+                self.tokens -= parts.popleft().tokens
             if not parts:
                 self._requests.popleft()
                 continue
@@ -54,6 +58,7 @@ class Turns(Generic[PartT]):
             if together and tokens > budget:
                 break
             together.append(parts.popleft())
+            self.tokens -= together[-1].tokens
             self._requests.popleft()
             if parts:
                 self._requests.append(parts)

@@ -2,9 +2,13 @@
 
 First what it can do: requests of 32 texts on a few connections that wait for their answers. Then the flood. Goodput is
 what was answered in time, as a share of what it can do; memory is every process's, before and at its most.
+
+The flood itself takes time of the cores, and so does its refusal. With `--split-cores` the worker has one half of them for
+itself, as one with a GPU would, and everything else the other half: then it is told how well the refusing is done.
 """
 
 import argparse
+import os
 import signal
 import sys
 import tempfile
@@ -31,6 +35,9 @@ def main() -> int:
     parser.add_argument("--times", type=float, default=10.0, help="of what the service can do")
     parser.add_argument("--seconds", type=float, default=300.0)
     parser.add_argument("--timeout", type=float, default=5.0, help="deadline of each request, in seconds")
+    parser.add_argument(
+        "--split-cores", action="store_true", help="half of the cores for the worker, half for the rest"
+    )
     parser.add_argument("--json", type=Path)
     arguments = parser.parse_args()
     signal.signal(signal.SIGTERM, lambda *_: sys.exit(128 + signal.SIGTERM))
@@ -38,7 +45,15 @@ def main() -> int:
     try:
         with ExitStack() as stack, tempfile.TemporaryDirectory(prefix="millrace-bench-") as name:
             folder = Path(name)
-            service = stack.enter_context(running_stack(folder / "stack", engine=None))
+            cores = _split() if arguments.split_cores else ()
+            service = stack.enter_context(
+                running_stack(
+                    folder / "stack",
+                    engine=None,
+                    settings={"MILLRACE_THREADS": str(len(cores))},
+                    worker_cores=cores,
+                )
+            )
             load = stack.enter_context(Child("bench.load", folder / "load.log"))
             patience_s = arguments.seconds + 120
             flood = stack.enter_context(Child("bench.flood", folder / "flood.log", answer_timeout_s=patience_s))
@@ -48,10 +63,20 @@ def main() -> int:
         print(f"bench: {err}", file=sys.stderr)
         return 1
     path = saved.path_for(arguments.json, "overload-")
-    saved.save({"machine": where, **found}, path)
+    saved.save({"machine": where, "split_cores": arguments.split_cores, **found}, path)
     print(_table(found, where))
     print(f"written to {path}", file=sys.stderr)
     return 0
+
+
+def _split() -> list[int]:
+    """The worker's half of the cores; this process, and what it starts, keep to the others from now on."""
+    cores = sorted(os.sched_getaffinity(0))
+    half = len(cores) // 2
+    if not half:
+        raise BenchFailed("one core cannot be split")
+    os.sched_setaffinity(0, cores[half:])
+    return cores[:half]
 
 
 def _measure(stack: Stack, load: Child, flood: Child, times: float, seconds: float, timeout_s: float) -> dict[str, Any]:

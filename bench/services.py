@@ -63,6 +63,10 @@ class Service:
                 raise BenchFailed(f"{self.name} was not ready in {_READY_TIMEOUT_S:.0f} s:\n{log_tail(self._log_path)}")
             time.sleep(_POLL_S)
 
+    def keep_to(self, cores: Sequence[int]) -> None:
+        """Run on these cores only, and what it starts from now on too."""
+        psutil.Process(self._process.pid).cpu_affinity(list(cores))
+
     def memory_mb(self) -> float:
         """Resident memory of the process and its children, in MB."""
         process = psutil.Process(self._process.pid)
@@ -127,6 +131,7 @@ def running_stack(
     gateway: str = "api",
     jobs: bool = False,
     settings: Mapping[str, str] | None = None,
+    worker_cores: Sequence[int] = (),
 ) -> Iterator[Stack]:
     """Start a server of its own, a worker, and gateways; stop them at the end.
 
@@ -137,6 +142,7 @@ def running_stack(
         gateway: Module to run as a gateway.
         jobs: Whether to start a job runner too.
         settings: More environment variables.
+        worker_cores: Cores that the worker keeps to; all when empty.
     """
     folder.mkdir()
     with ExitStack() as running:
@@ -163,6 +169,8 @@ def running_stack(
         server = start("server", embedded_redis.command(embedded_redis.server_binary(), redis_port, folder))
         server.wait(lambda: _answers_ping(redis_url))
         worker = start("worker", [sys.executable, "-m", "workers"])
+        if worker_cores:
+            worker.keep_to(worker_cores)  # long before it starts its engine
         for number, port in enumerate(ports):
             start(f"gateway-{number}", [sys.executable, "-m", gateway], {"MILLRACE_PORT": str(port)})
         if jobs:

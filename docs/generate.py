@@ -8,6 +8,7 @@ from pydantic_core import PydanticUndefined
 from api.settings import ApiSettings, RunnerSettings
 from docs.chart_values import readme
 from docs.clients import clients
+from docs.dashboard.layout import dashboard
 from millrace.settings import ServeSettings
 from shared.bulk.settings import WebhookSettings
 from shared.metrics import METRICS, Owner
@@ -31,12 +32,7 @@ def configuration() -> str:
         _settings_table("Job runner, beside those of the gateway", RunnerSettings, (ApiSettings,)),
         _settings_table("Callback worker", CallbackSettings, (WebhookSettings,)),
         _settings_table("Worker", WorkerSettings, (Settings,)),
-        _settings_table(
-            "`millrace serve`",
-            ServeSettings,
-            (RunnerSettings, CallbackSettings),
-            but=("device", "worker_metrics_port"),
-        ),
+        _settings_table("`millrace serve`", ServeSettings, (RunnerSettings, CallbackSettings, WorkerSettings)),
         _MODELS,
         _HEADERS,
     ]
@@ -68,13 +64,11 @@ def metrics() -> str:
     return "\n".join(parts)
 
 
-def _settings_table(
-    title: str, settings: type[Settings], bases: tuple[type[Settings], ...], but: tuple[str, ...] = ()
-) -> str:
+def _settings_table(title: str, settings: type[Settings], bases: tuple[type[Settings], ...]) -> str:
     inherited = {name for base in bases for name in base.model_fields}
     lines = [f"## {title}\n", "| variable | default | meaning |", "|---|---|---|"]
     for name, field in settings.model_fields.items():
-        if name in inherited or name in but:
+        if name in inherited:
             continue
         default = "" if field.default in (None, PydanticUndefined, "") else f"`{_plain(field.default)}`"
         lines.append(f"| `{PREFIX}{name.upper()}` | {default} | {field.description} |")
@@ -99,6 +93,7 @@ models:
     source: /models/bge-reranker-base
     dtype: float32            # overrides MILLRACE_DTYPE
     max_batch_tokens: 8192    # overrides MILLRACE_MAX_BATCH_TOKENS
+    placement: spread         # on one GPU instead of each; see "GPUs"
   - name: BAAI/bge-base-en-v1.5
     source: BAAI/bge-base-en-v1.5
     revision: a5beb1e3e68b9ab74eb54cfd186867f64f240e1a
@@ -109,7 +104,8 @@ Without either, the default model is all-MiniLM-L6-v2, carried by a Python packa
 is (embedder, reranker, classifier, sparse or multi-vector encoder) is told by its own files: [models](../models.md);
 `family` overrules them. A model with `cold_start_s` does not have to have a worker: without one the gateway is ready all
 the same, and what it is asked for that model waits for so much longer than `MILLRACE_REQUEST_TIMEOUT_S`, unless the request
-brings its own deadline. Remote code is never run and only safetensors weights are loaded.
+brings its own deadline. Remote code is never run and only safetensors weights are loaded. Where several GPUs have which
+models: [GPUs](../howto/gpus.md).
 """
 
 _HEADERS = """## Request headers
@@ -127,6 +123,7 @@ PAGES: Mapping[str, str] = {
     "metrics.md": metrics(),
     "../clients.md": clients(),
     "../../helm/millrace/README.md": readme(),
+    "../../helm/millrace/files/dashboards/millrace.json": dashboard(),
 }
 
 

@@ -22,13 +22,14 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
 def _run(arguments: Sequence[str] | None) -> int:
     # Modules are loaded here and below, so that nothing takes long before the interruption of it is dealt with.
-    from shared.settings import Settings, load_or_exit
+    from shared.settings import load_or_exit
 
     options = _parser().parse_args(arguments)
     match options.command:
         case "serve":
             from millrace.serve import serve
             from millrace.settings import ServeSettings
+            from shared.settings import load_or_exit
 
             return serve(load_or_exit(ServeSettings))
         case "gateway":
@@ -41,9 +42,10 @@ def _run(arguments: Sequence[str] | None) -> int:
                 from workers.callbacks.__main__ import main as callback_worker
 
                 return callback_worker()
-            from workers.__main__ import main as worker
+            from millrace.worker import run_workers
+            from workers.settings import WorkerSettings
 
-            return worker()
+            return run_workers(load_or_exit(WorkerSettings))
         case "jobs":
             from api.bulk.__main__ import main as run_jobs
 
@@ -54,13 +56,9 @@ def _run(arguments: Sequence[str] | None) -> int:
 
             return ingest(options)
         case "models":
-            if options.fetch:
-                from millrace.fetch import fetch_models
+            from millrace.models import models
 
-                return fetch_models(load_or_exit(Settings), patience_s=options.patience)
-            from millrace.models import list_models
-
-            return list_models(load_or_exit(Settings))
+            return models(options)
         case "keys":
             from millrace.keys import create
 
@@ -74,6 +72,7 @@ def _run(arguments: Sequence[str] | None) -> int:
 
 
 def _parser() -> argparse.ArgumentParser:
+    from millrace import models
     from millrace.ingest.command import add_arguments
     from shared import __version__
 
@@ -86,18 +85,11 @@ def _parser() -> argparse.ArgumentParser:
     commands = parser.add_subparsers(dest="command", required=True, metavar="command")
     commands.add_parser("serve", help="run everything on this machine, in the foreground")
     commands.add_parser("gateway", help="run the HTTP gateway only")
-    worker = commands.add_parser("worker", help="run one worker only")
+    worker = commands.add_parser("worker", help="run the workers only, one on each GPU")
     worker.add_argument("--callbacks", action="store_true", help="one that sends callbacks of bulk jobs, not a model's")
     commands.add_parser("jobs", help="run the bulk jobs' runner only")
     add_arguments(commands.add_parser("ingest", help="index files through a running deployment"))
-    models = commands.add_parser("models", help="list the configured models, or fetch their files")
-    models.add_argument("--fetch", action="store_true", help="fetch what is not here yet from the hub")
-    models.add_argument(
-        "--patience",
-        type=float,
-        default=3600.0,
-        help="how long to ask again while the hub refuses or is away, in seconds (default: %(default)g)",
-    )
+    models.add_arguments(commands.add_parser("models", help="list the configured models, mirror one, check a mirror"))
     keys = commands.add_parser("keys", help="make API keys").add_subparsers(required=True, metavar="command")
     create = keys.add_parser("create", help="print a fresh key, and its hash for the keys file")
     create.add_argument("--tenant", default="somebody", help="whose it is (default: %(default)s)")

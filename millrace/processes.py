@@ -5,14 +5,14 @@ import os
 import signal
 import sys
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping, Sequence, Set
 from contextlib import suppress
 from functools import partial
 
 from shared.logging import get_logger
 from shared.parent_death import die_with_parent
 
-log = get_logger("millrace.serve")
+log = get_logger("millrace.supervisor")
 
 #: Pauses before a part is started again, in seconds; a part that ran longer than the last of them starts over.
 _RESTART_PAUSES_S = (0.0, 1.0, 2.0, 5.0, 10.0)
@@ -33,6 +33,7 @@ class Part:
         plain_log: bool,
         orphaned: signal.Signals = signal.SIGKILL,
         liveness_url: str = "",
+        cpus: Set[int] = frozenset(),
     ) -> None:
         """Describe a process.
 
@@ -44,13 +45,17 @@ class Part:
             orphaned: What it gets when this process is killed. Draining would hold its port against the next start, for
                 requests that nobody answers any more; what was not finished is recovered as after any death.
             liveness_url: Where it says whether it is well, once it has started; nowhere if empty.
+            cpus: Those that it and its children may use; all of this process's own if empty.
         """
         self.name = name
+        #: Whether it has ever said that it is well.
+        self.was_well = False
         self.liveness_url = liveness_url
         self._command = list(command)
         self._environment = {**os.environ, **environment}
         self._plain_log = plain_log
         self._orphaned = orphaned
+        self._cpus = cpus
         self._process: asyncio.subprocess.Process | None = None
         self._readers: list[asyncio.Task[None]] = []
         self._deaths = 0
@@ -71,7 +76,7 @@ class Part:
             stdout=asyncio.subprocess.PIPE,
             stderr=asyncio.subprocess.STDOUT,
             start_new_session=True,  # Ctrl-C reaches the supervisor only, which stops the parts in order
-            preexec_fn=partial(die_with_parent, self._orphaned),  # a killed supervisor leaves no orphans
+            preexec_fn=partial(_prepare, self._orphaned, self._cpus),
             limit=1 << 20,
         )
         if self._process.stdout is None:
@@ -131,3 +136,10 @@ class Part:
         if not sys.stdout.isatty():
             return text
         return f"\x1b[{_COLOURS[sum(self.name.encode()) % len(_COLOURS)]}m{text}\x1b[0m"
+
+
+def _prepare(orphaned: signal.Signals, cpus: Set[int]) -> None:
+    """Called in the child before it becomes its command."""
+    die_with_parent(orphaned)  # a killed supervisor leaves no orphans
+    if cpus:
+        os.sched_setaffinity(0, cpus)

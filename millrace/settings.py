@@ -7,9 +7,10 @@ from pydantic import Field
 from api.settings import RunnerSettings
 from shared.settings import default_state_dir
 from workers.callbacks.settings import CallbackSettings
+from workers.settings import WorkerSettings
 
 
-class ServeSettings(RunnerSettings, CallbackSettings):
+class ServeSettings(RunnerSettings, CallbackSettings, WorkerSettings):
     """What the supervisor reads from the environment, beside what it hands on to the parts."""
 
     state_dir: Path = Field(
@@ -22,9 +23,4 @@ class ServeSettings(RunnerSettings, CallbackSettings):
         "`FLOWER_BASIC_AUTH=user:password`.",
     )
     flower_port: int = Field(5555, ge=0, le=65535, description="Port of Flower; 0 turns it off.")
-    worker_metrics_host: str = Field("127.0.0.1", description="Address of the workers' Prometheus endpoints.")
-    worker_metrics_port: int = Field(
-        9808, ge=0, le=65535, description="Port of the first worker's Prometheus endpoint; the next ones follow."
-    )
-    device: str = Field("auto", description="`cpu` keeps `serve` from starting one worker per GPU.")
     start_timeout_s: float = Field(900.0, gt=0, description="Time for the first real answer after the start.")

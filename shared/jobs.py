@@ -236,6 +236,16 @@ def operation_of(request: Request) -> Operation:
     return _OPERATIONS[type(request)]
 
 
+def _traced(data: Mapping[str, Any], requests: int) -> dict[str, Any]:
+    """What a task says of its traces; nothing where that is not what it should be, because nobody's answer depends on it."""
+    parents, published_at = data.get("traceparents"), data.get("published_at")
+    if not isinstance(parents, list) or len(parents) != requests or not isinstance(published_at, float):
+        return {}
+    if not all(isinstance(parent, str) for parent in parents):
+        return {}
+    return {"traceparents": parents, "published_at": published_at}
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Task:
     """One Celery message. Its requests share an operation, a model and a lane; each is answered on its own."""
@@ -244,9 +254,14 @@ class Task:
     lane: Lane
     operation: Operation
     requests: Sequence[Request]
+    #: The trace of each request, as W3C's `traceparent` says it; empty for one that is not traced. Nothing where none is.
+    traceparents: Sequence[str] = ()
+    #: Unix seconds, for traces; 0 where there are none.
+    published_at: float = 0.0
 
     def to_wire(self) -> dict[str, Any]:
         """Keyword arguments of the Celery task."""
+        traced = {"traceparents": list(self.traceparents), "published_at": self.published_at}
         return {
             "v": CONTRACT_VERSION,
             "model": self.model,
@@ -254,6 +269,7 @@ class Task:
             "operation": str(self.operation),
             # By hand: `asdict` copies deeply, and was an eighth of the gateway's time per task.
             "requests": [{name: getattr(request, name) for name in request.__slots__} for request in self.requests],
+            **(traced if self.traceparents else {}),
         }
 
     @classmethod
@@ -272,7 +288,13 @@ class Task:
         for request in requests:
             if (name := wrong_field(request, _CHECKS[operation])) is not None:
                 raise ContractMismatch(f"`{name}` of a request is of another type than it should be")
-        return cls(model=data["model"], lane=Lane(data["lane"]), operation=operation, requests=requests)
+        return cls(
+            model=data["model"],
+            lane=Lane(data["lane"]),
+            operation=operation,
+            requests=requests,
+            **_traced(data, len(requests)),
+        )
 
     def estimated_tokens(self) -> int:
         """Tokens of all its requests, roughly."""

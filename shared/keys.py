@@ -11,6 +11,7 @@
 | `millrace:unacked:<worker>` | hash, delivery tag to message | until acknowledged or recovered | worker | both |
 | `millrace:deliveries:<task>` | counter of worker deaths | 1 h | `recover.lua` | `recover.lua` |
 | `millrace:lost` | counter of workers whose lease ended | kept | `recover.lua` | gateway |
+| `millrace:dead:count` | counter of dead letters | kept | `recover.lua` | gateway |
 | `millrace:dead` | list of JSON, the newest 1,000 | kept | `recover.lua` | operator |
 | `millrace:job:<job>` | hash, see `shared.bulk.table` | until the job is deleted | gateway, runner | both |
 | `millrace:job:<job>:segments` | string, 16 bytes a segment | as the job | gateway, runner | both |
@@ -48,6 +49,7 @@ MODEL_CARDS = "millrace:cards"
 BACKLOG = "millrace:backlog"
 LOST_WORKERS = "millrace:lost"
 DEAD_LETTERS = "millrace:dead"
+DEAD_LETTERS_EVER = "millrace:dead:count"
 #: How many dead letters are kept.
 DEAD_LETTERS_KEPT = 1000
 

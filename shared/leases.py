@@ -31,7 +31,10 @@ def renew_call(worker: str) -> tuple[list[str], list[str | int]]:
 def recover_call(worker: str) -> tuple[list[str], list[str | int]]:
     """Keys and arguments of `recover.lua`."""
     arguments: list[str | int] = [worker, keys.UNACKED_PREFIX, keys.DELIVERIES_PREFIX]
-    return [keys.LEASES, keys.DEAD_LETTERS, keys.LOST_WORKERS], [*arguments, MAX_DELIVERIES, keys.DEAD_LETTERS_KEPT]
+    return (
+        [keys.LEASES, keys.DEAD_LETTERS, keys.LOST_WORKERS, keys.DEAD_LETTERS_EVER],
+        [*arguments, MAX_DELIVERIES, keys.DEAD_LETTERS_KEPT],
+    )
 
 
 def missing_call(queue: str, task_ids: list[str]) -> tuple[list[str], list[str | int]]:

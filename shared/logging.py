@@ -19,7 +19,17 @@ _SHARED_PROCESSORS: list[Any] = [
 ]
 
 #: Loggers that are chatty at INFO about what our own events already say.
-_QUIET = ("kombu", "celery", "uvicorn", "uvicorn.error", "httpx", "asyncio", "sentence_transformers", "transformers")
+_QUIET = (
+    "kombu",
+    "celery",
+    "uvicorn",
+    "uvicorn.error",
+    "httpx",
+    "httpx2",
+    "asyncio",
+    "sentence_transformers",
+    "transformers",
+)
 
 
 def configure_logging(level: str, log_format: str) -> None:

@@ -4,10 +4,10 @@ import re
 from collections import Counter
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Literal
+from typing import Any, Literal, Self
 
 import yaml
-from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator
+from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator, model_validator
 
 #: Letters that are safe in a Redis key, a Celery queue, a metric label and the Lua scripts' patterns.
 _NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._/:@+-]*")
@@ -16,6 +16,7 @@ PACKAGE_SCHEME = "package:"
 
 
 TokenInput = Literal["reject", "native", "cl100k"]
+Placement = Literal["replicate", "spread", "pin"]
 
 
 class ConfigurationError(Exception):
@@ -41,6 +42,13 @@ class ModelConfig(BaseModel):
     family: str | None = None
     #: Token budget of one forward pass; overrides MILLRACE_MAX_BATCH_TOKENS.
     max_batch_tokens: int | None = Field(default=None, gt=0)
+    #: Where a machine with several devices has it: on each of them; on one, so that the models that are spread share the
+    #: devices out; or on those of `devices`.
+    placement: Placement = "replicate"
+    #: With `placement: pin`: names (`gpu-0`), indices or UUIDs.
+    devices: tuple[str, ...] = ()
+    #: What it needs on a GPU, weights and batches together, in GiB; otherwise estimated from its files.
+    memory_gib: float | None = Field(default=None, gt=0)
     #: Calibrates int8 and uint8: a `.npy` file with each dimension's least and greatest value, shape (2, dimensions).
     int8_ranges: Path | None = None
     #: What lists of token ids in the place of texts are: refused, because most clients send another vocabulary's; or the
@@ -55,6 +63,17 @@ class ModelConfig(BaseModel):
         if not _NAME.fullmatch(name):
             raise ValueError(f"model name {name!r} may hold letters, digits and . _ / : @ + - only")
         return name
+
+    @field_validator("devices", mode="before")
+    @classmethod
+    def _indices_are_names_too(cls, devices: Any) -> Any:
+        return [str(device) for device in devices] if isinstance(devices, list | tuple) else devices
+
+    @model_validator(mode="after")
+    def _is_pinned_to_something(self) -> Self:
+        if bool(self.devices) != (self.placement == "pin"):
+            raise ValueError("`placement: pin` and a list of `devices` go together")
+        return self
 
 
 class _ModelsFile(BaseModel):

@@ -1,5 +1,6 @@
 """The port of a process that serves no requests: `/metrics` for Prometheus, `/livez` for whoever may restart it."""
 
+import os
 import socket
 import threading
 from collections.abc import Callable, Iterable
@@ -10,6 +11,8 @@ from wsgiref.simple_server import WSGIRequestHandler, WSGIServer, make_server
 from prometheus_client import CollectorRegistry, make_wsgi_app
 
 LIVENESS_PATH = "/livez"
+#: Header of its answer that says whose it is: another process may have the port.
+PROCESS_HEADER = "x-process-id"
 #: How long a client may take to send its request, in seconds.
 _CLIENT_TIMEOUT_S = 10
 
@@ -48,7 +51,8 @@ def serve_operations(
             return found
         reason = trouble()
         start_response(
-            "503 Service Unavailable" if reason else "200 OK", [("content-type", "text/plain; charset=utf-8")]
+            "503 Service Unavailable" if reason else "200 OK",
+            [("content-type", "text/plain; charset=utf-8"), (PROCESS_HEADER, str(os.getpid()))],
         )
         return [f"{reason or 'ok'}\n".encode()]
 

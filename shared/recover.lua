@@ -1,7 +1,7 @@
 -- Puts the unacknowledged messages of a worker whose lease has ended back at the head of their queues.
 -- Atomic: whoever calls it, and however often, each message is moved once.
 -- KEYS[1] sorted set of leases     KEYS[2] list of dead letters (JSON, newest first)
--- KEYS[3] counter of lost workers
+-- KEYS[3] counter of lost workers  KEYS[4] counter of dead letters
 -- ARGV[1] worker id                ARGV[2] prefix of the unacked hashes (delivery tag -> kombu's entry)
 -- ARGV[3] prefix of the delivery counters
 -- ARGV[4] deaths after which a message is a dead letter   ARGV[5] dead letters kept
@@ -38,6 +38,9 @@ for i = 1, #entries, 2 do
   end
 end
 redis.call('INCR', KEYS[3])
+if #dead > 0 then
+  redis.call('INCRBY', KEYS[4], #dead)
+end
 redis.call('DEL', unacked)
 redis.call('ZREM', KEYS[1], worker)
 return {restored, dead}

@@ -16,6 +16,10 @@ class Timings:
     queue_s: float = 0.0  # in the worker's lane, tokenised, waiting for the device
     tokenization_s: float = 0.0
     inference_s: float = 0.0  # forward passes of the batches that it was part of
+    received_at: float = (
+        0.0  # when the worker had its task, Unix seconds by the worker's clock; 0 where it does not say
+    )
+    held_s: float = 0.0  # from then until its reply was made
 
 
 class Kind(StrEnum):
@@ -145,7 +149,9 @@ def _reply_to_wire(reply: Reply) -> dict[str, Any]:
         "data": reply.data,
         "tokens": reply.tokens,
         "truncated": reply.truncated,
+        # Apart, because gateways of before know three timings and no more.
         "timings": (timings.queue_s, timings.tokenization_s, timings.inference_s),
+        "held": (timings.received_at, timings.held_s),
         "labels": list(reply.labels),
         "quantized": dict(reply.quantized),
         "truncations": [(cut.index, cut.original_tokens, cut.tokens) for cut in reply.truncations],
@@ -173,7 +179,7 @@ def _reply_from_wire(entry: Mapping[str, Any]) -> Reply:
         data=entry["data"],
         tokens=entry["tokens"],
         truncated=entry.get("truncated", 0),
-        timings=Timings(*entry.get("timings", ())),
+        timings=Timings(*entry.get("timings", (0.0, 0.0, 0.0)), *entry.get("held", ())),
         labels=tuple(entry.get("labels", ())),
         quantized=entry.get("quantized", {}),
         truncations=tuple(Truncation(*cut) for cut in entry.get("truncations", ())),

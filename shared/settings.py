@@ -49,6 +49,12 @@ class Settings(BaseSettings):
         description="How long work may wait without anything moving before a worker is called wedged, in seconds: its "
         "`/livez` then says so, and `millrace serve` starts another.",
     )
+    otlp_endpoint: str = Field(
+        "",
+        pattern=r"^(https?://[^\s]+)?$",
+        description="Where gateways and workers send traces: an OTLP collector's address over HTTP, such as "
+        "`http://collector:4318`; needs the extra `otel`. No traces when not set.",
+    )
     log_level: Literal["debug", "info", "warning", "error"] = Field("info", description="Least severe log level shown.")
     log_format: Literal["text", "json"] = Field("text", description="Log lines for people or for machines.")
 

@@ -8,6 +8,7 @@ from celery.exceptions import SecurityWarning
 from redis.exceptions import RedisError
 
 from shared.logging import configure_logging, get_logger
+from shared.model_config import ConfigurationError
 from shared.redis_address import without_password
 from shared.settings import load_or_exit
 from workers.app import make_worker_app
@@ -27,7 +28,11 @@ def main() -> int:
     warnings.simplefilter("ignore", SecurityWarning)
     # A tokenizer with a thread pool would take the cores that the forward pass is using.
     os.environ.setdefault("TOKENIZERS_PARALLELISM", "false")
-    runtime = Runtime(settings)
+    try:
+        runtime = Runtime(settings)
+    except ConfigurationError as err:
+        log.error("worker_not_started", reason=str(err))  # noqa: TRY400 - the sentence says it all
+        return os.EX_CONFIG
     # The engine imports torch and loads the weights while this process connects and sets Celery up.
     runtime.engine.launch()
     try:

@@ -1,6 +1,7 @@
 """Delivery: the results of finished tasks, stored and acknowledged in one round trip."""
 
 import threading
+import time
 from collections.abc import Sequence
 from dataclasses import dataclass
 
@@ -10,6 +11,7 @@ from redis.exceptions import RedisError
 from shared import keys
 from shared.celery_message import encode_result
 from shared.logging import get_logger
+from shared.metrics import Metrics
 from shared.results import Reply
 
 log = get_logger("millrace.delivery")
@@ -30,8 +32,9 @@ class Finished:
 class Delivery:
     """Writes results. Its client outlives the consumer's connection."""
 
-    def __init__(self, redis: Redis, worker: str, *, result_ttl_s: int) -> None:
+    def __init__(self, redis: Redis, worker: str, metrics: Metrics, *, result_ttl_s: int) -> None:
         self._redis = redis
+        self._duration = metrics.histogram("millrace_delivery_duration_seconds")
         self._unacked = keys.unacked(worker)
         self._result_ttl_s = result_ttl_s
         #: Ends the wait for a Redis that does not come back.
@@ -45,6 +48,7 @@ class Delivery:
         """
         entries = [(keys.result(task.task_id), encode_result(task.task_id, task.replies)) for task in finished]
         tags = [task.delivery_tag for task in finished]
+        started = time.perf_counter()
         warned = False
         while True:
             try:
@@ -62,4 +66,5 @@ class Delivery:
                 if self.give_up.wait(_RETRY_S):
                     return False
             else:
+                self._duration.observe(time.perf_counter() - started)
                 return True

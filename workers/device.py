@@ -11,6 +11,8 @@ import torch
 from torch import Tensor
 
 from shared.model_config import ConfigurationError
+from workers import number_formats
+from workers.memory import Memory, host_memory
 
 #: Token budget of one forward pass. On CPU, with batches beside each other, 1,024 tokens measured best: MiniLM on two cores
 #: 8,500 tokens/s against 8,300 with 512, 7,400 with 2,048 and 6,900 with 4,096, which fall out of the cache.
@@ -19,8 +21,6 @@ CPU_BATCH_TOKENS = 1024
 CUDA_BATCH_S = 0.025
 #: Part of the memory that is free after loading which all models' batches together may take.
 _MEMORY_SHARE = 0.85
-#: Beginnings of the model types that do not fit into float16.
-_OVERFLOWS_FLOAT16 = ("gemma", "qwen", "t5", "mt5", "umt5", "embedding_gemma")
 
 
 def choose_device(wanted: str) -> torch.device:
@@ -43,25 +43,10 @@ def choose_device(wanted: str) -> torch.device:
 
 
 def choose_dtype(wanted: str, device: torch.device, model_type: str = "") -> torch.dtype:
-    """The number format that a setting means; `auto` is float32 on CPU and `half_precision` on CUDA."""
-    if wanted != "auto":
-        dtype: torch.dtype = getattr(torch, wanted)
-        return dtype
-    if device.type == "cpu":
-        return torch.float32
-    return half_precision(torch.cuda.get_device_capability(device), model_type)
-
-
-def half_precision(capability: tuple[int, int], model_type: str) -> torch.dtype:
-    """bfloat16 where the card has it (compute capability 8.0), else float16 if the model can bear it, else float32.
-
-    Activations of Gemma, Qwen and T5 leave float16's range and come out as NaN. Pascal (6.x) runs float16 at a sixty-fourth
-    of its float32 speed, so below 7.0 everything stays float32.
-    """
-    if capability >= (8, 0):
-        return torch.bfloat16
-    overflows = model_type.startswith(_OVERFLOWS_FLOAT16)
-    return torch.float16 if capability >= (7, 0) and not overflows else torch.float32
+    """The number format that a setting means on a device."""
+    capability = torch.cuda.get_device_capability(device) if device.type == "cuda" else None
+    dtype: torch.dtype = getattr(torch, number_formats.chosen(wanted, capability, model_type))
+    return dtype
 
 
 def cpu_threads(wanted: int) -> int:
@@ -88,6 +73,14 @@ def give_back_memory(device: torch.device) -> None:
 def name(device: torch.device) -> str:
     """What to call the device in cards and logs."""
     return f"{device} ({torch.cuda.get_device_name(device)})" if device.type == "cuda" else "cpu"
+
+
+def memory(device: torch.device) -> Memory:
+    """How much of the device's memory is whose."""
+    if device.type != "cuda":
+        return host_memory()
+    free, total = torch.cuda.mem_get_info(device)
+    return Memory(torch.cuda.memory_allocated(device), torch.cuda.memory_reserved(device), free, total)
 
 
 def batch_memory(device: torch.device) -> int:

@@ -58,6 +58,8 @@ _CPU_WARM_UP_TOKENS = 1024
 _LONGEST_REASON = 200
 #: Length of the inputs by which the speed is stated.
 _WARM_UP_LENGTH = 64
+#: How often the device's memory is looked at, in seconds.
+_LOOK_AT_MEMORY_S = 1.0
 
 
 class Engine:
@@ -289,6 +291,7 @@ class _Server:
         self._engine = engine
         self._sending = threading.Lock()
         self._finished_at = 0.0
+        self._looked_at = 0.0
 
     def serve(self) -> None:
         """Run batches one after the other, or beside each other where the engine can.
@@ -347,6 +350,10 @@ class _Server:
 
     def _send(self, result: BatchResult) -> None:
         with self._sending:
+            now = time.monotonic()
+            if now - self._looked_at > _LOOK_AT_MEMORY_S:
+                self._looked_at = now
+                result = replace(result, memory=devices.memory(self._engine.device))
             send_result(self._connection, result)
 
 

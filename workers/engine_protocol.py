@@ -1,7 +1,7 @@
 """What worker and engine process say to each other: msgpack messages over a socket pair, arrays as little-endian bytes."""
 
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, astuple, dataclass
 from multiprocessing.connection import Connection
 from typing import Any
 
@@ -13,6 +13,7 @@ from shared.model_card import ModelCard
 from shared.model_config import ModelConfig
 from shared.results import Kind
 from workers.input_format import InputFormat
+from workers.memory import Memory
 from workers.rows import BatchRows, Float32Array, Rows
 from workers.sequences import Sequences
 
@@ -88,6 +89,8 @@ class BatchResult:
     error: str | None = None
     #: Whether it failed because the device's memory was full: smaller batches may fit.
     out_of_memory: bool = False
+    #: Of the device, now and then.
+    memory: Memory | None = None
 
 
 def send_options(connection: Connection, options: EngineOptions) -> None:
@@ -145,14 +148,16 @@ def receive_batch(connection: Connection) -> Batch:
 def send_result(connection: Connection, result: BatchResult) -> None:
     """Engine to worker."""
     rows = None if result.rows is None else {str(kind): _to_wire(rows) for kind, rows in result.rows.items()}
-    connection.send_bytes(msgpack.packb((result.batch, rows, result.seconds, result.error, result.out_of_memory)))
+    memory = None if result.memory is None else astuple(result.memory)
+    message = (result.batch, rows, result.seconds, result.error, result.out_of_memory, memory)
+    connection.send_bytes(msgpack.packb(message))
 
 
 def receive_result(connection: Connection) -> BatchResult:
     """The other end of `send_result`."""
-    batch, data, seconds, error, out_of_memory = msgpack.unpackb(connection.recv_bytes())
+    batch, data, seconds, error, out_of_memory, memory = msgpack.unpackb(connection.recv_bytes())
     rows = None if data is None else {Kind(kind): Rows(**_from_wire(arrays)) for kind, arrays in data.items()}
-    return BatchResult(batch, rows, seconds, error, out_of_memory)
+    return BatchResult(batch, rows, seconds, error, out_of_memory, None if memory is None else Memory(*memory))
 
 
 def _to_wire(record: Sequences | Rows) -> dict[str, Any]:

@@ -15,7 +15,7 @@ from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from functools import partial
 from itertools import accumulate, chain, count
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import numpy.typing as npt
@@ -29,10 +29,14 @@ from shared.results import Reply
 from workers.delivery import Delivery, Finished
 from workers.engine_process import EngineLost, EngineProcess, EngineStartError
 from workers.engine_protocol import Batch, BatchResult
+from workers.memory import show
 from workers.sequences import Sequences
 from workers.served_model import ServedModel
 from workers.tokenization import Tokens
 from workers.work import Item, RequestWork, TaskWork
+
+if TYPE_CHECKING:  # imported where traces are on, and nowhere else
+    from workers.tracing import WorkSpans
 
 log = get_logger("millrace.pipeline")
 
@@ -58,6 +62,7 @@ class Pipeline:
         models: Sequence[ServedModel],
         delivery: Delivery,
         metrics: Metrics,
+        spans: "WorkSpans | None" = None,
         *,
         batches_in_flight: int,
         parallel: bool,
@@ -72,6 +77,7 @@ class Pipeline:
             models: Its models, in its order.
             delivery: Where results go.
             metrics: The worker's metrics.
+            spans: Told of forward passes and answers where traces are on.
             batches_in_flight: Batches that the engine is given at a time.
             parallel: Whether it runs them at the same time, so that work should be shared out among them.
             on_started: Called when a task's first item enters a batch.
@@ -83,6 +89,7 @@ class Pipeline:
         self._by_name = {model.card.name: model for model in models}
         self._delivery = delivery
         self._metrics = metrics
+        self._spans = spans
         self._depth = batches_in_flight
         self._parallel = batches_in_flight if parallel else 1
         self._on_started, self._on_finished, self._on_flow = on_started, on_finished, on_flow
@@ -114,6 +121,8 @@ class Pipeline:
     def start(self) -> None:
         """Start the threads."""
         self._metrics.gauge("millrace_engine_ready").set_function(lambda: float(self.engine_ready))
+        # There from the beginning, so that the first one counts as a rise.
+        self._metrics.counter("millrace_engine_restarts_total", reason="lost")
         for model in self._models:
             budget = self._metrics.gauge("millrace_max_batch_tokens", model=model.card.name)
             budget.set_function(partial(getattr, model.lanes, "max_batch_tokens"))
@@ -304,11 +313,15 @@ class Pipeline:
         batch = self._in_flight.pop(result.batch)
         with self._delivered:
             self.moves += 1
+        if result.memory is not None:
+            show(self._metrics, result.memory)
         model, items = batch.model, batch.items
         rows, error = result.rows, result.error
         for kind, of_kind in (rows or {}).items():
             if len(of_kind) != len(items):
                 error = f"the model returned {len(of_kind)} {kind} rows for {len(items)} inputs"
+        if self._spans is not None:
+            self._spans.ran(model.card.name, items, batch.submitted_at, error)
         outcome = "failed" if rows is None or error else "ok"
         self._metrics.counter("millrace_batches_total", model=model.card.name, outcome=outcome).inc()
         if rows is None or error:
@@ -333,6 +346,8 @@ class Pipeline:
         self._metrics.histogram("millrace_batch_duration_seconds", model=name).observe(seconds)
         self._metrics.histogram("millrace_batch_items", model=name).observe(len(items))
         self._metrics.histogram("millrace_batch_tokens", model=name).observe(tokens)
+        self._metrics.histogram("te_batch_inference_duration").observe(seconds)
+        self._metrics.histogram("te_batch_inference_size").observe(len(items))
         self._metrics.histogram("te_batch_next_size").observe(len(items))
         self._metrics.histogram("te_batch_next_tokens").observe(tokens)
         for work in {item.work for item in items}:
@@ -369,6 +384,8 @@ class Pipeline:
         self.engine_ready = False
         lost, self._in_flight = list(self._in_flight.values()), {}
         for batch in lost:
+            if self._spans is not None:
+                self._spans.ran(batch.model.card.name, batch.items, batch.submitted_at, reason)
             for item in batch.items:
                 item.failures += 1
             if len(batch.items) == 1 and batch.items[0].failures < _FATAL_FAILURES:
@@ -433,6 +450,8 @@ class Pipeline:
             if not self._delivery.deliver(finished):
                 return
             self._on_finished(tasks)
+            if self._spans is not None:
+                self._spans.answered(tasks)
             with self._delivered:
                 self.unfinished -= len(tasks)
                 self.moves += 1

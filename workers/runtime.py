@@ -3,6 +3,7 @@
 import os
 import socket
 from collections.abc import Callable, Sequence
+from typing import TYPE_CHECKING
 from uuid import uuid4
 
 from redis import Redis
@@ -13,6 +14,7 @@ from shared.model_card import State, WorkerCard
 from shared.operations import serve_operations
 from shared.queues import Lane, queue_name
 from shared.redis_address import connect
+from shared.tracing import Tracing
 from workers.delivery import Delivery
 from workers.engine_process import EngineProcess
 from workers.engine_protocol import EngineOptions, EngineReady
@@ -22,6 +24,9 @@ from workers.served_model import ServedModel
 from workers.settings import WorkerSettings
 from workers.watchdog import Activity, Watchdog
 from workers.work import TaskWork
+
+if TYPE_CHECKING:  # imported where traces are on, and nowhere else
+    from workers.tracing import WorkSpans
 
 log = get_logger("millrace.worker")
 
@@ -57,6 +62,7 @@ class Runtime:
         self._ready: EngineReady | None = None
         self._pipeline: Pipeline | None = None
         self._models: list[ServedModel] = []
+        self._spans = work_spans(settings.otlp_endpoint, self.worker)
         self._heartbeat: Heartbeat | None = None
         self._watchdog: Watchdog | None = None
 
@@ -96,8 +102,9 @@ class Runtime:
         self._pipeline = Pipeline(
             self.engine,
             self._models,
-            Delivery(self.redis(), self.worker, result_ttl_s=settings.result_ttl_s),
+            Delivery(self.redis(), self.worker, self.metrics, result_ttl_s=settings.result_ttl_s),
             self.metrics,
+            self._spans,
             batches_in_flight=self._ready.batches_in_flight,
             parallel=self._ready.parallel,
             on_started=on_started,
@@ -120,7 +127,10 @@ class Runtime:
                 self._watchdog.trouble,
             )
         log.info(
-            "worker_ready", worker=self.worker, device=self._ready.device, models=[m.card.name for m in self._models]
+            "worker_ready",
+            worker=self.worker,
+            device=self._device(self._ready),
+            models=[model.card.name for model in self._models],
         )
         return self._pipeline
 
@@ -140,10 +150,13 @@ class Runtime:
             worker=self.worker,
             hostname=socket.gethostname(),
             pid=os.getpid(),
-            device=ready.device,
+            device=self._device(ready),
             state=state,
             models=[model.card_now() for model in self._models],
         )
+
+    def _device(self, ready: EngineReady) -> str:
+        return self.settings.device_label or ready.device
 
     def _activity(self) -> Activity:
         """What the watchdog looks at."""
@@ -167,3 +180,19 @@ class Runtime:
         if self._heartbeat is not None:
             self._heartbeat.stop()
         self.engine.stop()
+        if self._spans is not None:
+            self._spans.close()
+
+
+def work_spans(endpoint: str, worker: str) -> "WorkSpans | None":
+    """Who is told of the worker's spans; None where traces are off.
+
+    Raises:
+        ConfigurationError: The packages for them are not installed.
+    """
+    if not endpoint:
+        return None
+    tracing = Tracing(endpoint, "millrace-worker", worker, chooses=False)
+    from workers.tracing import WorkSpans
+
+    return WorkSpans(tracing)

@@ -4,13 +4,20 @@ from typing import Literal
 
 from pydantic import Field
 
-from shared.settings import Settings
+from shared.model_config import ConfigurationError, ModelConfig
+from shared.settings import PREFIX, Settings
 
 
 class WorkerSettings(Settings):
     """What a worker reads from the environment."""
 
-    device: str = Field("auto", description="`cpu`, `cuda`, `cuda:N`, or `auto`: the first GPU if there is one.")
+    device: str = Field(
+        "auto",
+        description="Where models run. `auto`: on each GPU and MIG slice, in a worker process pinned to it, or on the CPU "
+        "if there is none. A list of indices and UUIDs as `nvidia-smi -L` tells them (`0,2`): on those. `cpu`, `cuda`, "
+        "`cuda:N`: in a single worker process. `simulated:8x24GiB`: eight worker processes on the CPU that are placed on as "
+        "eight GPUs of 24 GiB.",
+    )
     dtype: Literal["auto", "float32", "bfloat16", "float16"] = Field(
         "auto", description="Number format of the weights; `auto` is float32 on CPU, bfloat16 or float16 on CUDA."
     )
@@ -41,11 +48,40 @@ class WorkerSettings(Settings):
         120.0, gt=0, description="A batch that takes longer is a wedged device: the engine process is replaced."
     )
     engine_start_timeout_s: float = Field(600.0, gt=0, description="Time for loading and warming up the models.")
-    worker_name: str = Field("worker", description="Name of the worker in Flower and in logs.")
-    worker_metrics_host: str = Field("127.0.0.1", description="Address of the worker's Prometheus endpoint.")
+    only_models: str = Field(
+        "",
+        description="Names of the configured models that are served here, separated by commas; all when empty. Each worker "
+        "process is told its own by `placement` in the models file.",
+    )
+    worker_name: str = Field(
+        "worker",
+        description="Name of the worker in Flower and in logs; the device's name is added where there are several.",
+    )
+    device_label: str = Field(
+        "", description="What the worker calls its device in `/stats` and in logs; set by `millrace worker`."
+    )
+    worker_metrics_host: str = Field("127.0.0.1", description="Address of the workers' Prometheus endpoints.")
     worker_metrics_port: int = Field(
-        9808, ge=0, le=65535, description="Port of the worker's Prometheus endpoint; 0 turns it off."
+        9808,
+        ge=0,
+        le=65535,
+        description="Port of the worker's Prometheus endpoint; the next ones are those of the next devices. 0 turns it off.",
     )
     engine: str = Field(
         "workers.engine", description="Python module that is run as the engine process; for benchmarks and tests."
     )
+
+    def models(self) -> list[ModelConfig]:
+        """The configured models that are to be served here.
+
+        Raises:
+            ConfigurationError: The declaration is wrong, or one that is to be served is not in it.
+        """
+        models = super().models()
+        wanted = {name.strip() for name in self.only_models.split(",") if name.strip()}
+        if unknown := wanted - {model.name for model in models}:
+            known = ", ".join(model.name for model in models)
+            raise ConfigurationError(
+                f"{PREFIX}ONLY_MODELS names {min(unknown)}, which is not among the configured models: {known}"
+            )
+        return [model for model in models if not wanted or model.name in wanted]

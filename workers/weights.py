@@ -1,19 +1,16 @@
 """Model source to local folder: a package, a folder, or the hub (revision pinned, safetensors only)."""
 
 import json
+from collections.abc import Iterable
 from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
 from shared.errors import first_line
 from shared.model_config import PACKAGE_SCHEME, ConfigurationError, ModelConfig
+from workers import hub
+from workers.manifest import BadManifest, read_manifest, wrong_sizes
 
-#: What a model needs. Of pickled files only bge-m3's two small heads are fetched, and they are loaded as weights only.
-#: `artifact.metadata` is Stanford's ColBERT's: without it the lengths of queries and documents are guessed.
-_HUB_FILES = [
-    *("*.json", "*.safetensors", "*.txt", "*.model", "*.jinja", "artifact.metadata"),
-    *("sparse_linear.pt", "colbert_linear.pt"),
-]
 #: sentence-transformers' class of models that are a table of tokens' vectors.
 STATIC_EMBEDDING = "StaticEmbedding"
 
@@ -34,16 +31,34 @@ def architecture(folder: Path) -> dict[str, Any]:
 
 def first_module_type(folder: Path) -> str:
     """Class name of the module that reads the inputs, by sentence-transformers' list; empty where there is none."""
-    modules = folder / "modules.json"
-    listed = json.loads(modules.read_text()) if modules.exists() else []
+    listed = _modules(folder)
     return str(listed[0]["type"]).rpartition(".")[2] if listed else ""
 
 
 def weights_folders(folder: Path) -> list[Path]:
     """Where the weights of the model that reads the inputs may lie."""
-    modules = folder / "modules.json"
-    listed = json.loads(modules.read_text()) if modules.exists() else []
-    return [_config_file(folder).parent, *(folder / module["path"] for module in listed[:1])]
+    return [_config_file(folder).parent, *(folder / module["path"] for module in _modules(folder)[:1])]
+
+
+def weights_files(folder: Path) -> list[Path]:
+    """The safetensors files of a model and of all its modules, each once."""
+    places = {*weights_folders(folder), *(folder / module["path"] for module in _modules(folder))}
+    return sorted({path for place in places for path in _safetensors_in(place)})
+
+
+def _safetensors_in(place: Path) -> Iterable[Path]:
+    index = place / "model.safetensors.index.json"
+    if not index.exists():
+        return place.glob("*.safetensors")
+    parts: dict[str, str] = json.loads(index.read_text())["weight_map"]
+    return (place / name for name in parts.values())
+
+
+def _modules(folder: Path) -> list[dict[str, Any]]:
+    """sentence-transformers' list of a model's modules; empty where there is none."""
+    path = folder / "modules.json"
+    listed: list[dict[str, Any]] = json.loads(path.read_text()) if path.exists() else []
+    return listed
 
 
 def _config_file(folder: Path) -> Path:
@@ -51,18 +66,22 @@ def _config_file(folder: Path) -> Path:
 
     That of a router is the one of its transformer.
     """
-    at_top, modules = folder / "config.json", folder / "modules.json"
-    if at_top.exists() or not modules.exists():
+    at_top = folder / "config.json"
+    if at_top.exists() or not (folder / "modules.json").exists():
         return at_top
-    first: Path = folder / json.loads(modules.read_text())[0]["path"]
+    first: Path = folder / _modules(folder)[0]["path"]
     if (routes := first / "router_config.json").exists():
         types: dict[str, str] = json.loads(routes.read_text())["types"]
         first /= next((module for module, kind in types.items() if kind.endswith("Transformer")), "")
     return first / "config.json"
 
 
-def local_folder(config: ModelConfig) -> Path:
-    """The folder that holds a model's files, fetching them from the hub if need be.
+def local_folder(config: ModelConfig, *, fetch: bool = True) -> Path:
+    """The folder that holds a model's files.
+
+    Args:
+        config: The model.
+        fetch: Whether to fetch from the hub what is not here yet.
 
     Raises:
         ConfigurationError: The model cannot be had; one sentence that says where it was looked for.
@@ -80,10 +99,11 @@ def local_folder(config: ModelConfig) -> Path:
             ) from err
         if not described:
             raise ConfigurationError(f"model {config.name}: folder {path} has no config.json")
+        _refuse_half_a_mirror(config, path)
         return path
     if source.startswith((".", "/", "~")):
         raise ConfigurationError(f"model {config.name}: there is no folder {path}")
-    return _hub_folder(config)
+    return _hub_folder(config, fetch=fetch)
 
 
 def _package_folder(config: ModelConfig, package: str) -> Path:
@@ -102,12 +122,22 @@ def _package_folder(config: ModelConfig, package: str) -> Path:
     return folder
 
 
-def _hub_folder(config: ModelConfig) -> Path:
-    from huggingface_hub import snapshot_download
+def _refuse_half_a_mirror(config: ModelConfig, folder: Path) -> None:
+    """Compare sizes only, which costs nothing: `millrace models verify` compares contents."""
+    try:
+        manifest = read_manifest(folder)
+        fault = next(wrong_sizes(folder, manifest), "") if manifest else ""
+    except BadManifest as err:
+        raise ConfigurationError(f"model {config.name}: {err}") from err
+    if fault:
+        raise ConfigurationError(f"model {config.name}: folder {folder} is not what was mirrored: {fault}")
+
+
+def _hub_folder(config: ModelConfig, *, fetch: bool) -> Path:
     from huggingface_hub.errors import HfHubHTTPError, HFValidationError, LocalEntryNotFoundError
 
     try:
-        return Path(snapshot_download(config.source, revision=config.revision, allow_patterns=_HUB_FILES))
+        return hub.fetch(config.source, config.revision, local_files_only=not fetch)
     except (HfHubHTTPError, HFValidationError, LocalEntryNotFoundError, OSError) as err:
         reason = first_line(err)
         raise ConfigurationError(

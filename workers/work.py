@@ -1,5 +1,6 @@
 """Work in the worker: a task's requests, their items, and how rows of numbers become replies."""
 
+import time
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 
@@ -47,6 +48,8 @@ class RequestWork:
     tokens: int = 0
     truncations: Sequence[Truncation] = ()
     error: MillraceError | None = None
+    #: Its trace, see `shared.jobs.Task`.
+    traceparent: str = ""
     #: The answer of a request for the tokenizer alone.
     output: Output | None = None
     #: Its images, read, in the places of its inputs.
@@ -71,7 +74,7 @@ class RequestWork:
         if self.error is not None:
             return self.error
         if self.output is not None:
-            return replace(self.output, timings=Timings(tokenization_s=self.tokenization_s))
+            return replace(self.output, timings=self._timings())
         kinds = self.kinds(card)
         pieces = {kind: [row[kind] for row in self.rows if row is not None] for kind in kinds}
         flat = [piece.values.ravel() for of_kind in pieces.values() for piece in of_kind]
@@ -103,11 +106,15 @@ class RequestWork:
             truncated=len(self.truncations),
             truncations=tuple(self.truncations),
             labels=tuple(card.labels) if isinstance(self.request, ClassifyRequest) else (),
-            timings=Timings(self.queue_s, self.tokenization_s, self.inference_s),
+            timings=self._timings(),
             sparse=_ragged(pieces.get(Kind.SPARSE)),
             multivector=_ragged(pieces.get(Kind.MULTIVECTOR)),
             quantized=quantized,
         )
+
+    def _timings(self) -> Timings:
+        held_s = time.monotonic() - self.task.accepted_at
+        return Timings(self.queue_s, self.tokenization_s, self.inference_s, self.task.received_at, held_s)
 
 
 @dataclass(slots=True, eq=False)
@@ -119,12 +126,19 @@ class TaskWork:
     task: Task
     requests: list[RequestWork] = field(default_factory=list)
     started: bool = False
+    #: When it came, by the clock on the wall (Unix seconds) and by the monotonic one.
+    received_at: float = field(default_factory=time.time)
+    accepted_at: float = field(default_factory=time.monotonic)
 
     @classmethod
     def of(cls, task_id: str, delivery_tag: str, task: Task) -> "TaskWork":
         """Work for a task that has just been received."""
         work = cls(task_id, delivery_tag, task)
-        work.requests = [RequestWork(request, work) for request in task.requests]
+        traceparents = task.traceparents or [""] * len(task.requests)
+        work.requests = [
+            RequestWork(request, work, traceparent=traceparent)
+            for request, traceparent in zip(task.requests, traceparents, strict=True)
+        ]
         return work
 
     @property

@@ -14,6 +14,7 @@ from dataclasses import dataclass, field
 from redis.exceptions import RedisError
 
 from api.bulk.finishing import Finishing
+from api.bulk.progress import stalled_s
 from api.bulk.segment_runs import JobCannotRun, Outcome, SegmentRuns
 from api.bulk.validation import validate
 from api.core import Core
@@ -128,6 +129,7 @@ class Runner:
         """Move every job on by what can be done for it now."""
         jobs = [job for job_id in await self._table.active() if (job := await self._going_on(job_id)) is not None]
         self._metrics.gauge("millrace_active_jobs").set(len(jobs))
+        self._metrics.gauge("millrace_stalled_job_seconds").set(stalled_s(jobs, time.time()))
         if not self._draining:
             await self._feed([job for job in jobs if job.state.runs])
 

@@ -12,6 +12,8 @@ ROOT = Path(__file__).parents[2]
 
 HEAVY = {"torch", "transformers", "sentence_transformers", "scipy", "sklearn", "pandas", "numba"}
 HTTP = {"fastapi", "starlette", "uvicorn"}
+#: What makes and sends traces, and ours that use it; redis-py loads OpenTelemetry's interfaces by itself.
+TRACES = {"opentelemetry.sdk", "opentelemetry.exporter", "api.tracing", "workers.tracing"}
 
 _PROBE = """
 import importlib, json, sys
@@ -24,6 +26,12 @@ print(json.dumps([sorted(sys.modules), int(status.split("VmRSS:")[1].split()[0])
 
 def _fresh(*modules: str) -> tuple[set[str], float]:
     """Top-level names that are loaded after importing these modules, and the process's memory in MB."""
+    loaded, megabytes = _loaded(*modules)
+    return {name.split(".")[0] for name in loaded}, megabytes
+
+
+def _loaded(*modules: str) -> tuple[set[str], float]:
+    """The same with all names."""
     environment = {name: value for name, value in os.environ.items() if not name.startswith(("MILLRACE_", "PYTHON"))}
     done = subprocess.run(
         [sys.executable, "-c", _PROBE.format(modules=modules)],
@@ -36,7 +44,7 @@ def _fresh(*modules: str) -> tuple[set[str], float]:
     )
     assert done.returncode == 0, done.stderr
     loaded, megabytes = json.loads(done.stdout.splitlines()[-1])
-    return {name.split(".")[0] for name in loaded}, megabytes
+    return set(loaded), megabytes
 
 
 def _modules_of(package: str) -> list[str]:
@@ -71,6 +79,12 @@ def test_the_callback_worker_loads_neither_model_code_nor_an_http_framework_nor_
 
     assert not loaded & (HEAVY | HTTP | {"qdrant_client", "psycopg", "pgvector"})
     assert megabytes < 150
+
+
+def test_what_makes_traces_is_loaded_by_nobody_who_makes_none() -> None:
+    loaded, _ = _loaded("api.app", "workers.__main__")
+
+    assert not loaded & TRACES
 
 
 def test_the_engine_process_loads_neither_an_http_framework_nor_celery() -> None:

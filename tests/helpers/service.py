@@ -4,7 +4,7 @@ import os
 import signal
 import subprocess
 import sys
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 
 import httpx
@@ -19,7 +19,19 @@ START_TIMEOUT_S = 120.0
 class Service:
     """One `millrace serve` on free ports, with a state folder of its own."""
 
-    def __init__(self, folder: Path, environment: Mapping[str, str] | None = None) -> None:
+    def __init__(
+        self, folder: Path, environment: Mapping[str, str] | None = None, program: Sequence[str] | None = None
+    ) -> None:
+        """Describe a service; nothing runs yet.
+
+        Args:
+            folder: Where its state and its log go.
+            environment: Settings beside those of the ports.
+            program: The command of an installation elsewhere; this tree's when None.
+        """
+        self._program = program or (sys.executable, "-m", "millrace.cli")
+        # A tree's own modules would come first where the command runs in it.
+        self._runs_in = folder if program else Path(__file__).parents[2]
         self.port = free_port()
         self.flower_port = free_port()
         self.metrics_port = free_port()
@@ -43,11 +55,11 @@ class Service:
         """Start it; the caller waits."""
         with self.log_file.open("ab") as log:
             self.process = subprocess.Popen(
-                [sys.executable, "-m", "millrace.cli", "serve"],
+                [*self._program, "serve"],
                 env={**os.environ, **self.environment},
                 stdout=log,
                 stderr=subprocess.STDOUT,
-                cwd=Path(__file__).parents[2],
+                cwd=self._runs_in,
             )
 
     def start(self) -> None:

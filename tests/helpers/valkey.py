@@ -35,6 +35,20 @@ def free_port() -> int:
             return port
 
 
+def free_ports(count: int) -> int:
+    """The first of so many ports in a row that nobody listens on right now."""
+    while True:
+        first = free_port()
+        wanted = range(first, first + count)
+        if first + count <= 65536 and not _TAKEN.intersection(wanted) and all(map(_is_free, wanted)):
+            return first
+
+
+def _is_free(port: int) -> bool:
+    with socket.socket() as probe:
+        return probe.connect_ex(("127.0.0.1", port)) != 0
+
+
 class ValkeyServer:
     """One server. Its append-only file survives `stop` and `kill`, its port stays the same."""
 

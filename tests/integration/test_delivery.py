@@ -8,6 +8,7 @@ from redis import Redis
 
 from shared import keys
 from shared.celery_message import decode_result
+from shared.metrics import Metrics, Owner
 from shared.results import Output, Reply
 from tests.helpers.valkey import ValkeyServer
 from tests.helpers.waiting import wait_until
@@ -30,7 +31,7 @@ def _hold(redis: Redis, *numbers: int) -> None:
 @pytest.fixture
 def delivery(redis_url: str) -> Iterator[Delivery]:
     with Redis.from_url(redis_url) as client:
-        yield Delivery(client, WORKER, result_ttl_s=TTL_S)
+        yield Delivery(client, WORKER, Metrics(Owner.WORKER), result_ttl_s=TTL_S)
 
 
 def test_a_result_is_stored_published_and_acknowledged(redis: Redis, delivery: Delivery) -> None:
@@ -87,7 +88,7 @@ def test_every_result_arrives_although_redis_restarts_in_the_middle(own_valkey: 
     with Redis.from_url(own_valkey.url()) as redis:
         _hold(redis, *range(count))
     client = Redis.from_url(own_valkey.url(), socket_timeout=5.0, socket_connect_timeout=2.0)
-    delivery = Delivery(client, WORKER, result_ttl_s=600)
+    delivery = Delivery(client, WORKER, Metrics(Owner.WORKER), result_ttl_s=600)
     delivered: list[bool] = []
     middle, go_on = threading.Event(), threading.Event()
 
@@ -121,7 +122,7 @@ def test_every_result_arrives_although_redis_restarts_in_the_middle(own_valkey: 
 def test_delivery_is_given_up_when_the_worker_must_end_and_redis_does_not_come_back(own_valkey: ValkeyServer) -> None:
     # Given
     client = Redis.from_url(own_valkey.url(), socket_timeout=1.0, socket_connect_timeout=1.0)
-    delivery = Delivery(client, WORKER, result_ttl_s=TTL_S)
+    delivery = Delivery(client, WORKER, Metrics(Owner.WORKER), result_ttl_s=TTL_S)
     _hold(client, 1)
     own_valkey.stop()
     results: list[bool] = []

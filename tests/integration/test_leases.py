@@ -249,6 +249,7 @@ def test_the_third_death_makes_a_dead_letter_of_a_task_and_says_which(redis: Red
     # Then
     assert _recover(redis, "w3") == (0, [b"gw-1"])
     assert redis.exists(QUEUE, keys.unacked("w3")) == 0
+    assert redis.get(keys.DEAD_LETTERS_EVER) == b"1"
     (letter,) = [json.loads(entry) for entry in redis.lrange(keys.DEAD_LETTERS, 0, -1)]
     assert (letter["task"], letter["queue"], letter["worker"], letter["deaths"]) == ("gw-1", QUEUE, "w3", 3)
     assert "text" not in json.dumps(letter)

@@ -140,6 +140,23 @@ def test_a_connection_that_closes_while_the_worker_works_gives_nothing_back(redi
     assert redis.hexists(keys.unacked("w1"), "gw-1")
 
 
+@pytest.mark.parametrize("settle", ["ack", "reject", "requeue"])
+def test_what_is_settled_after_its_connection_has_closed_ends_no_worker(
+    redis_url: str, redis: Redis, settle: str
+) -> None:
+    # Given
+    redis.lpush(QUEUE, _message("gw-1"))
+    taker = Taker(redis_url, "w1", [QUEUE])
+    (message,) = taker.take()
+    taker.close()
+
+    # When
+    getattr(message, settle)()
+
+    # Then it is recovered with whatever else this worker holds, when its lease ends
+    assert redis.hexists(keys.unacked("w1"), "gw-1")
+
+
 def test_a_worker_that_stops_gives_back_what_it_has_not_finished(redis_url: str, redis: Redis) -> None:
     # Given
     redis.lpush(QUEUE, _message("gw-1"))

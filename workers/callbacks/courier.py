@@ -36,6 +36,9 @@ log = get_logger("millrace.callbacks")
 #: sent once more.
 _RECORD_PAUSES_S = (0.5, 1.0, 2.0, 4.0)
 _GONE = "it answered 410"
+#: How attempts end.
+_RETRIED = "retried"
+_OUTCOMES = (str(EventState.DELIVERED), _RETRIED, str(EventState.DEAD))
 
 
 class Courier:
@@ -75,6 +78,10 @@ class Courier:
         self._sender = Sender(allowed, timeout_s=settings.webhook_timeout_s)
         self._tools = Tools(self._post, settings.webhook_body_bytes, settings.public_url)
         self._delays = settings.retry_delays()
+        # There from the beginning, so that the first one counts as a rise.
+        for kind in TargetKind:
+            for outcome in _OUTCOMES:
+                metrics.counter("millrace_callbacks_total", target=str(kind), outcome=outcome)
 
     def carry(self, event_id: str, token: int) -> str:
         """Deliver an event that was given out under a lease; how that ended, for Celery's tools."""
@@ -99,7 +106,7 @@ class Courier:
             return "postponed"
         seconds = time.time() - started
         self._record(event, outcome, attempt.model_copy(update={"ms": round(seconds * 1000)}), stopped)
-        verdict = "retried" if outcome.state is EventState.PENDING else str(outcome.state)
+        verdict = _RETRIED if outcome.state is EventState.PENDING else str(outcome.state)
         self._metrics.counter("millrace_callbacks_total", target=str(target.kind), outcome=verdict).inc()
         self._metrics.histogram("millrace_callback_duration_seconds", target=str(target.kind)).observe(seconds)
         facts = {"event_id": event.id, "type": str(event.type), "status": attempt.status, "seconds": round(seconds, 3)}

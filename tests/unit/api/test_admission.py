@@ -2,6 +2,7 @@
 
 import time
 from collections.abc import Callable
+from contextlib import suppress
 
 import pytest
 from hypothesis import given
@@ -137,23 +138,36 @@ def test_ones_own_word_is_not_counted_twice(backlog: Backlog) -> None:
     assert backlog.total("m", Lane.INTERACTIVE) == 500
 
 
-@given(st.floats(0.5, 4.0))
-def test_estimates_come_to_what_requests_really_take(truth: float) -> None:
-    # Given workers that are slower or faster than they say
+@given(st.floats(0.5, 4.0), st.integers(0, 200))
+def test_estimates_come_to_what_requests_really_take_and_stay_there(truth: float, answered_later: int) -> None:
+    # Given workers that are slower or faster than they say, and requests that are answered long after they were let in
     correction = 1.0
 
-    # When a hundred requests have been answered
-    for _ in range(100):
-        estimate_s = wait_s(10_000, 0, 2000, correction)
-        correction = corrected(correction, estimate_s, truth * 5.0)
+    # When hundreds of requests have been answered
+    for _ in range(150 + answered_later):
+        correction = corrected(correction, wait_s(10_000, 0, 2000), truth * 5.0)
 
     # Then
-    assert wait_s(10_000, 0, 2000, correction) == pytest.approx(truth * 5.0, rel=0.05)
+    assert correction * wait_s(10_000, 0, 2000) == pytest.approx(truth * 5.0, rel=0.05)
 
 
 def test_one_strange_request_changes_little_and_short_ones_nothing() -> None:
     assert corrected(1.0, 1.0, 1000.0) <= 8.0
     assert corrected(1.0, 0.1, 30.0) == 1.0
+
+
+def test_who_waited_while_redis_was_away_does_not_make_others_be_refused(backlog: Backlog) -> None:
+    # Given a request for which a second is estimated, and which falls due while Redis is away
+    fleet = fleet_of(card("m"))
+    admission = Admission(fleet, backlog, max_pending_items=100)
+    for _ in range(20):
+        with suppress(DeadlineExceeded), admission.admitted("m", Lane.INTERACTIVE, _request(), 1000):
+            fleet.troubled_at = time.monotonic()
+            raise DeadlineExceeded()
+
+    # When five seconds of work wait, then the estimate of the next is what it was before
+    _wait(backlog, 5)
+    assert admission.backlog_s("m", Lane.INTERACTIVE) == pytest.approx(10)
 
 
 @pytest.mark.parametrize("error", [DeadlineExceeded, ValueError])
@@ -166,3 +180,19 @@ def test_what_was_not_answered_is_not_counted_any_more(
     assert admission.pending_requests == 0
     assert backlog.total("m", Lane.INTERACTIVE) == 0
     assert backlog.items["m"] == 0
+
+
+def test_the_age_of_the_oldest_request_is_told_by_model_and_lane(admission: Admission) -> None:
+    def oldest() -> float:
+        return admission.oldest_s("m", Lane.INTERACTIVE)
+
+    # Given two requests, one of which has waited for a while
+    with admission.admitted("m", Lane.INTERACTIVE, _request(), 10):
+        time.sleep(0.05)
+        with admission.admitted("m", Lane.INTERACTIVE, _request(), 10):
+            assert 0.05 <= oldest() < 5
+            assert admission.oldest_s("m", Lane.BULK) == admission.oldest_s("other", Lane.INTERACTIVE) == 0
+
+        # When the younger one is answered, Then the other is still the oldest
+        assert oldest() >= 0.05
+    assert oldest() == 0

@@ -1,6 +1,7 @@
 """Dispatch, its pure parts: requests are cut, gathered and put together again, and nothing is lost on the way."""
 
 import asyncio
+import base64
 import math
 import time
 from collections.abc import Callable, Iterator
@@ -8,17 +9,28 @@ from dataclasses import replace
 from itertools import pairwise
 from types import SimpleNamespace
 
+import msgpack
 import numpy as np
+import orjson
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
 from api.admission import Admission
 from api.backlog import Backlog
-from api.dispatch import Dispatcher, _chunks, _estimate_tokens, _merge, _resolve, _split, _Waiting
+from api.dispatch import Dispatcher, _chunks, _estimate_tokens, _merge, _resolve, _split, _Waiting, share
 from api.replies import PendingTask
+from api.stages import Stages
 from shared.errors import DeadlineExceeded, InferenceFailed, WorkerLost
-from shared.jobs import ClassifyRequest, DecodeRequest, EmbedRequest, RerankRequest, TokenizeRequest, estimated_tokens
+from shared.jobs import (
+    ClassifyRequest,
+    DecodeRequest,
+    EmbedRequest,
+    RerankRequest,
+    Task,
+    TokenizeRequest,
+    estimated_tokens,
+)
 from shared.metrics import Metrics, Owner
 from shared.queues import Lane
 from shared.results import QUERY, Output, Ragged, Timings, Token, Truncation
@@ -282,16 +294,98 @@ def test_sparse_and_token_vectors_of_a_split_request_are_joined_in_order() -> No
     assert (whole.shape, whole.tokens) == ((3, 0), 3)
 
 
+def _texts_of(pending: PendingTask) -> list[list[str]]:
+    """The texts of each request of a task, as a worker reads them."""
+    _, arguments, _ = msgpack.unpackb(base64.b64decode(orjson.loads(pending.message)["body"]))
+    return [request.texts for request in Task.from_wire(arguments).requests if isinstance(request, EmbedRequest)]
+
+
+def _dispatched(
+    workers: int, lane: Lane, texts: list[str], *, batch_tokens: int
+) -> tuple[list[list[str]], list[float]]:
+    """A request of these texts to so many idle workers: the texts of each task that leaves at once, and the answer.
+
+    The workers answer each text with its length, the last task first.
+    """
+
+    async def run() -> tuple[list[list[str]], list[float]]:
+        tasks: list[PendingTask] = []
+        published = asyncio.Event()
+
+        def publish(pending: PendingTask) -> None:
+            tasks.append(pending)
+            published.set()
+
+        fleet, metrics = fleet_of(*[card("m", max_batch_tokens=batch_tokens)] * workers), Metrics(Owner.GATEWAY)
+        dispatcher = Dispatcher(
+            SimpleNamespace(publish=publish),  # type: ignore[arg-type]
+            fleet,
+            Admission(fleet, Backlog("gw"), max_pending_items=10_000),
+            metrics,
+            Stages(metrics),
+            gateway_id="gw",
+            tasks_in_flight_per_worker=4,
+        )
+        request = replace(_embed(texts), deadline=time.time() + 60)
+        running = asyncio.create_task(dispatcher.run("m", lane, request))
+        await published.wait()
+        at_once = [[text for part in _texts_of(task) for text in part] for task in tasks]
+        for task in reversed(list(tasks)):
+            task.on_outcome([output([[float(len(text))] for text in part]) for part in _texts_of(task)])
+        merged = await running
+        return at_once, np.frombuffer(merged.data, "<f4").tolist()
+
+    return asyncio.run(run())
+
+
+def test_a_large_request_goes_to_all_workers_at_once_and_is_answered_in_order() -> None:
+    # Given eight GPUs, each of which could take the whole request in one batch
+    texts = ["x" * (n % 90) for n in range(2048)]
+
+    # When
+    tasks, answer = _dispatched(8, Lane.INTERACTIVE, texts, batch_tokens=131_072)
+
+    # Then each has about as much to do, in one task or two
+    sizes = sorted((sum(estimated_tokens(len(text), 1) for text in task) for task in tasks), reverse=True)
+    assert len(tasks) in (8, 9)
+    assert sizes[7] > 0.75 * sizes[0]
+    assert [text for task in tasks for text in task] == texts
+    assert answer == [len(text) for text in texts]
+
+
+def test_a_small_request_is_one_task_however_many_workers_there_are() -> None:
+    tasks, _ = _dispatched(8, Lane.INTERACTIVE, ["some text"] * 32, batch_tokens=131_072)
+
+    assert [len(task) for task in tasks] == [32]
+
+
+def test_bulk_work_is_cut_by_batches_only() -> None:
+    tasks, _ = _dispatched(8, Lane.BULK, ["x" * 40] * 2048, batch_tokens=131_072)
+
+    assert [len(task) for task in tasks] == [2048]
+
+
+@given(st.integers(0, 10**6), st.integers(1, 131_072), st.integers(0, 64))
+def test_a_share_is_no_more_than_a_batch_and_enough_that_all_workers_do_it_together(
+    tokens: int, batch_tokens: int, workers: int
+) -> None:
+    part = share(tokens, batch_tokens, workers)
+
+    assert 1 <= part <= batch_tokens
+    assert part == batch_tokens or part * max(1, workers) >= tokens
+
+
 def test_inputs_count_for_their_model_until_they_are_answered() -> None:
     async def counts() -> list[int]:
         published = asyncio.get_running_loop().create_future()
         replies = SimpleNamespace(publish=published.set_result)
-        fleet, backlog = fleet_of(card("m")), Backlog("gw")
+        fleet, backlog, metrics = fleet_of(card("m")), Backlog("gw"), Metrics(Owner.GATEWAY)
         dispatcher = Dispatcher(
             replies,  # type: ignore[arg-type]
             fleet,
             Admission(fleet, backlog, max_pending_items=10),
-            Metrics(Owner.GATEWAY),
+            metrics,
+            Stages(metrics),
             gateway_id="gw",
             tasks_in_flight_per_worker=1,
         )

@@ -84,3 +84,15 @@ def test_a_small_request_behind_a_large_one_waits_for_one_of_its_parts() -> None
 
 def test_without_a_budget_each_part_is_a_task_of_its_own() -> None:
     assert [len(task) for task in _taken(_turns([[Part(0, 0, 3)], [Part(1, 0, 3)]]), 0)] == [1, 1]
+
+
+@given(requests(), st.integers(0, 400))
+def test_what_waits_is_counted_to_the_last_token(waiting: list[list[Part]], budget: int) -> None:
+    turns = _turns(waiting)
+    assert turns.tokens == sum(part.tokens for parts in waiting for part in parts)
+
+    while turns:
+        before, taken = turns.tokens, turns.take(budget)
+        assert before - turns.tokens >= sum(part.tokens for part in taken)
+
+    assert turns.tokens == 0

@@ -1,5 +1,6 @@
 """Tasks on the wire: what a gateway packs is what a worker reads."""
 
+from dataclasses import replace
 from typing import Any
 
 import msgpack
@@ -124,6 +125,25 @@ def test_fields_that_an_older_gateway_does_not_send_take_their_defaults() -> Non
 
     # Then
     assert request == EmbedRequest(request_id="r", deadline=1.0, texts=["a"])
+
+
+def test_traces_of_requests_travel_and_cost_nothing_where_there_are_none() -> None:
+    # Given a task of two requests, of which one is traced
+    plain = _example_task()
+    task = replace(plain, requests=[*plain.requests] * 2, traceparents=["", "00-1-2-01"], published_at=1.5)
+
+    # Then
+    assert Task.from_wire(_over_the_wire(task.to_wire())) == task
+    assert not {"traceparents", "published_at"} & plain.to_wire().keys()
+
+
+@pytest.mark.parametrize("parents", ["00-1-2-01", [], ["a", "b"], [7], [None], {"a": 1}])
+@pytest.mark.parametrize("published_at", [1.5, None, "now"])
+def test_traces_that_are_none_are_ignored_and_the_task_is_run(parents: object, published_at: object) -> None:
+    task = _example_task()
+    wire = {**_over_the_wire(task.to_wire()), "traceparents": parents, "published_at": published_at}
+
+    assert Task.from_wire(wire) == task
 
 
 @pytest.mark.parametrize("version", [0, CONTRACT_VERSION + 1, "1", None])

@@ -25,6 +25,7 @@ LABELS = {
     "err",
     "kind",
     "target",
+    "stage",
     "tenant",
 }
 UNITS = {
@@ -40,6 +41,10 @@ UNITS = {
     "segments",
     "jobs",
     "callbacks",
+    "letters",
+    "keys",
+    "reachable",
+    "persisting",
 }
 
 

@@ -111,6 +111,24 @@ def test_a_models_file_says_all_that_there_is_to_say(tmp_path: Path) -> None:
     assert (rerank.name, rerank.aliases, rerank.dtype) == ("rerank", (), None)
 
 
+def test_a_models_file_says_where_models_are_placed(tmp_path: Path) -> None:
+    path = _file(
+        tmp_path,
+        """
+        models:
+          - {name: everywhere, source: a/b}
+          - {name: once, source: c/d, placement: spread, memory_gib: 6.5}
+          - {name: there, source: e/f, placement: pin, devices: [0, gpu-1, GPU-5f2c]}
+        """,
+    )
+
+    everywhere, once, there = configured_models("", path)
+
+    assert (everywhere.placement, once.placement, there.placement) == ("replicate", "spread", "pin")
+    assert once.memory_gib == 6.5
+    assert there.devices == ("0", "gpu-1", "GPU-5f2c")
+
+
 def test_a_models_file_in_the_working_folder_is_found(tmp_path: Path) -> None:
     Path("models.yaml").write_text("models: [{name: found, source: org/found}]")
 
@@ -133,6 +151,10 @@ BAD_FILES = {
     "a bad number": "models: [{name: x, source: y, max_batch_tokens: many}]",
     "a budget of nothing": "models: [{name: x, source: y, max_batch_tokens: 0}]",
     "a bad name": "models: [{name: 'two words', source: y}]",
+    "a placement that there is not": "models: [{name: x, source: y, placement: scatter}]",
+    "pinned to nothing": "models: [{name: x, source: y, placement: pin}]",
+    "devices without a pin": "models: [{name: x, source: y, devices: [0]}]",
+    "no memory at all": "models: [{name: x, source: y, memory_gib: 0}]",
     "a dtype that there is not": "models: [{name: x, source: y, dtype: float12}]",
     "two models of one name": "models: [{name: x, source: y}, {name: x, source: z}]",
     "an alias that is another's name": "models: [{name: x, source: y}, {name: z, source: z, aliases: [x]}]",

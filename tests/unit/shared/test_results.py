@@ -28,7 +28,7 @@ def outputs(draw: st.DrawFn) -> Output:
         data=values.tobytes(),
         tokens=draw(st.integers(0, 10**6)),
         truncated=draw(st.integers(0, 100)),
-        timings=Timings(draw(SECONDS), draw(SECONDS), draw(SECONDS)),
+        timings=Timings(*(draw(SECONDS) for _ in range(5))),
         truncations=tuple(draw(st.lists(TRUNCATIONS, max_size=2))),
     )
 

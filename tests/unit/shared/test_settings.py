@@ -103,3 +103,18 @@ def test_a_wrong_redis_address_is_refused_without_its_password(monkeypatch: pyte
 
     assert "hunter2" not in str(raised.value)
     assert raised.value.__cause__ is None
+
+
+def test_a_worker_may_serve_some_of_the_models_only(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("MILLRACE_MODEL", "org/a,org/b,org/c")
+    monkeypatch.setenv("MILLRACE_ONLY_MODELS", "org/c, org/a")
+
+    assert [model.name for model in WorkerSettings.load().models()] == ["org/a", "org/c"]
+
+
+def test_a_worker_that_is_to_serve_an_unknown_model_ends_with_one_sentence(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("MILLRACE_MODEL", "org/a,org/b")
+    monkeypatch.setenv("MILLRACE_ONLY_MODELS", "org/a,nobody")
+
+    with pytest.raises(SystemExit, match=r"^millrace: MILLRACE_ONLY_MODELS names nobody, .* models: org/a, org/b$"):
+        load_or_exit(WorkerSettings)

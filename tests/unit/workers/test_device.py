@@ -18,25 +18,6 @@ def test_on_a_cpu_the_numbers_are_float32_unless_asked_otherwise() -> None:
     assert devices.choose_dtype("auto", CPU) is torch.float32
 
 
-@pytest.mark.parametrize(
-    ("capability", "model_type", "expected"),
-    [
-        ((9, 0), "bert", torch.bfloat16),
-        ((8, 0), "qwen3", torch.bfloat16),
-        ((7, 5), "xlm-roberta", torch.float16),
-        ((7, 5), "qwen3", torch.float32),
-        ((7, 0), "gemma3_text", torch.float32),
-        ((7, 5), "t5", torch.float32),
-        ((6, 1), "bert", torch.float32),
-    ],
-    ids=str,
-)
-def test_a_card_runs_a_model_in_the_smallest_format_that_holds_its_numbers(
-    capability: tuple[int, int], model_type: str, expected: torch.dtype
-) -> None:
-    assert devices.half_precision(capability, model_type) is expected
-
-
 def test_a_cpu_is_a_device_by_name() -> None:
     assert devices.choose_device("cpu") == CPU
     assert devices.name(CPU) == "cpu"

@@ -6,6 +6,7 @@ from multiprocessing.connection import Connection
 import numpy as np
 import pytest
 
+from shared.metrics import Metrics, Owner
 from shared.model_card import ModelCard
 from shared.queues import Operation
 from shared.results import Kind
@@ -22,6 +23,7 @@ from workers.engine_protocol import (
     send_result,
 )
 from workers.input_format import InputFormat
+from workers.memory import Memory, host_memory, show
 from workers.rows import Rows
 from workers.sequences import Sequences
 
@@ -99,3 +101,21 @@ def test_what_the_engine_says_of_its_models_arrives(ends: tuple[Connection, Conn
 
     # Then
     assert receive_ready(ends[1]) == ready
+
+
+def test_the_devices_memory_comes_along_and_is_shown(ends: tuple[Connection, Connection]) -> None:
+    # Given
+    memory = host_memory()
+    assert 0 < memory.allocated < memory.total
+    assert 0 < memory.free < memory.total
+
+    # When
+    send_result(ends[0], BatchResult(3, None, 0.5, "an error", memory=memory))
+    received = receive_result(ends[1]).memory
+
+    # Then
+    assert received == memory
+    metrics = Metrics(Owner.WORKER)
+    show(metrics, Memory(allocated=1, reserved=2, free=3, total=4))
+    for kind, size in (("allocated", 1), ("reserved", 2), ("free", 3), ("total", 4)):
+        assert f'millrace_device_memory_bytes{{kind="{kind}"}} {size}.0' in metrics.exposition().decode()

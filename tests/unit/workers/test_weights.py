@@ -100,23 +100,3 @@ def test_static_embeddings_need_no_architecture(tmp_path: Path) -> None:
 
     assert local_folder(_config(str(tmp_path))) == tmp_path
     assert architecture(tmp_path) == {}
-
-
-def test_what_a_stanford_colbert_says_of_its_lengths_is_fetched_from_the_hub(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    # Given a hub that only tells what it was asked for
-    patterns: list[str] = []
-
-    def download(source: str, *, revision: str | None, allow_patterns: list[str]) -> str:
-        patterns.extend(allow_patterns)
-        return str(tmp_path)
-
-    monkeypatch.setattr("huggingface_hub.snapshot_download", download)
-
-    # When
-    local_folder(_config("colbert-ir/colbertv2.0"))
-
-    # Then
-    assert {"artifact.metadata", "*.json", "*.safetensors"} <= set(patterns)
-    assert not any(pattern.endswith((".bin", ".py")) or pattern == "*" for pattern in patterns)

@@ -1,6 +1,7 @@
 """From rows to replies: the arithmetic that a caller sees."""
 
 import math
+import time
 import warnings
 
 import numpy as np
@@ -14,7 +15,7 @@ from shared.errors import DeadlineExceeded, InferenceFailed, InvalidRequest
 from shared.jobs import EmbedRequest, RerankRequest, Task
 from shared.model_card import ModelCard
 from shared.queues import Lane, Operation
-from shared.results import Kind, Output, Timings, Truncation
+from shared.results import Kind, Output, Truncation
 from workers.rows import Piece
 from workers.scoring import normalized
 from workers.work import RequestWork, TaskWork
@@ -195,7 +196,11 @@ def test_an_answer_carries_what_it_cost() -> None:
 
     # Then
     assert isinstance(reply, Output)
-    assert (reply.tokens, reply.truncated, reply.timings) == (7, 1, Timings(0.1, 0.2, 0.3))
+    timings = reply.timings
+    assert (reply.tokens, reply.truncated) == (7, 1)
+    assert (timings.queue_s, timings.tokenization_s, timings.inference_s) == (0.1, 0.2, 0.3)
+    assert abs(time.time() - timings.received_at) < 60
+    assert 0 < timings.held_s < 60
     assert reply.truncations == (Truncation(0, 9, 7),)
 
 

@@ -1,0 +1,57 @@
+"""What Redis knows and Prometheus asks for: lengths of queues, its own memory, whether it can write to its disk."""
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+from redis.asyncio import Redis
+from redis.exceptions import RedisError, ResponseError
+
+from shared import keys
+from shared.logging import get_logger
+from shared.metrics import Metrics
+from shared.queues import Lane, queue_name
+
+log = get_logger("millrace.metrics")
+
+#: What only Redis knows. Not a number until it has been asked.
+ASKED_OF_REDIS = (
+    "millrace_stored_bytes",
+    "millrace_redis_used_bytes",
+    "millrace_redis_limit_bytes",
+    "millrace_redis_evicted_keys",
+    "millrace_redis_persisting",
+)
+
+
+async def measure_redis(redis: Redis, metrics: Metrics, models: Sequence[str]) -> None:
+    """Set the gauges, in one round trip. While Redis is away the last values stand; `millrace_redis_reachable` says so."""
+    lanes = [(model, lane) for model in models for lane in Lane]
+    try:
+        async with redis.pipeline(transaction=False) as pipe:
+            for model, lane in lanes:
+                pipe.llen(queue_name(model, lane))
+            pipe.get(keys.STORED_BYTES)
+            pipe.info()
+            # A user that may not ask for INFO loses its gauges, not the lengths.
+            *lengths, stored_bytes, about = await pipe.execute(raise_on_error=False)
+    except (RedisError, OSError):
+        return
+    for (model, lane), length in zip(lanes, lengths, strict=True):
+        if not isinstance(length, ResponseError):
+            metrics.gauge("millrace_queue_length", model=model, lane=str(lane)).set(length)
+    if not isinstance(stored_bytes, ResponseError):
+        metrics.gauge("millrace_stored_bytes").set(int(stored_bytes or 0))
+    if isinstance(about, ResponseError):
+        log.debug("redis_not_measured", error=str(about))
+    else:
+        _show_server(metrics, about)
+
+
+def _show_server(metrics: Metrics, about: Mapping[str, Any]) -> None:
+    """What INFO says; a server that leaves a field out has its gauge at 0."""
+    metrics.gauge("millrace_redis_used_bytes").set(about.get("used_memory", 0))
+    limit = about.get("maxmemory", 0) or about.get("total_system_memory", 0)
+    metrics.gauge("millrace_redis_limit_bytes").set(limit)
+    metrics.gauge("millrace_redis_evicted_keys").set(about.get("evicted_keys", 0))
+    writes = (about.get(f"{kind}_status", "ok") for kind in ("aof_last_write", "aof_last_bgrewrite", "rdb_last_bgsave"))
+    metrics.gauge("millrace_redis_persisting").set(all(status == "ok" for status in writes))
