@@ -90,12 +90,11 @@ def test_a_request_wakes_its_model_and_is_answered(deployment: Deployment) -> No
     deployment.workers.scale_to(1)
     asking.join()
     assert answers[0].status_code == 200, deployment.workers.log()
-    assert deployment.ready().json()["sleeping_models"] == []
+    wait_until(lambda: deployment.ready().json()["sleeping_models"] == [], what="the gateway to have seen it")
 
     # When the worker has been scaled away and everybody has forgotten it but Redis
     deployment.workers.scale_to(0)
     wait_until(lambda: deployment.ready().json()["sleeping_models"] == [EMBEDDER, RERANKER], timeout_s=40)
-    deployment.workers.look()
 
     # Then a request that names no model still means the reranker, which sleeps, and not the embedder, which sleeps too
     with deployment.gateway.client() as client:
@@ -104,6 +103,7 @@ def test_a_request_wakes_its_model_and_is_answered(deployment: Deployment) -> No
         assert client.get("/health/deep").status_code == 503
     lengths = [deployment.redis.llen(queue_name(model, Lane.INTERACTIVE)) for model in (EMBEDDER, RERANKER)]
     assert lengths == [0, 1]
+    wait_until(lambda: deployment.workers.look() or deployment.workers.ended, timeout_s=40, what="the worker to end")
     assert deployment.workers.ended == [0]
 
 
