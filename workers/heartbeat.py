@@ -78,7 +78,8 @@ class Heartbeat:
         with self._redis.pipeline(transaction=False) as pipe:
             pipe.set(keys.worker_card(self._worker), card.model_dump_json(), ex=CARD_TTL_S)
             # What the models are is still known when all their workers have been scaled away.
-            pipe.hset(keys.MODEL_CARDS, mapping={model.name: model.model_dump_json() for model in card.models})
+            for model in card.models:
+                pipe.hset(keys.MODEL_CARDS, model.name, model.model_dump_json())
             pipe.execute()
 
     def _look_after_others(self) -> None:
