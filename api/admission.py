@@ -27,7 +27,7 @@ _LEAST, _MOST = 0.25, 8.0
 #: Estimates below this say nothing about the speed under load: fixed costs are most of what such requests take. In seconds.
 _TELLING_S = 0.25
 #: Share of the time until its deadline that a request's estimate may take; speeds vary, and what waits in vain is lost.
-_SHARE = 0.8
+SHARE = 0.8
 #: Most that a client is told to stay away, in seconds.
 _LONGEST_RETRY_S = 60.0
 
@@ -112,8 +112,8 @@ class Admission:
         estimate_s = self._correction(model) * formula_s
         remaining_s = max(0.0, deadlines.remaining_s(request.deadline))
         # With nothing ahead of it, a request that looks too large harms nobody by trying.
-        if ahead and estimate_s > _SHARE * remaining_s:
-            excess_s = min(_LONGEST_RETRY_S, max(1.0, estimate_s - _SHARE * remaining_s))
+        if ahead and estimate_s > SHARE * remaining_s:
+            excess_s = min(_LONGEST_RETRY_S, max(1.0, estimate_s - SHARE * remaining_s))
             raise Overloaded(
                 f"an answer would take about {estimate_s:.0f} s, with what {model} has to do already, and is wanted within "
                 f"{remaining_s:.1f} s; try again in {excess_s:.0f} s, or allow more time with x-request-timeout",

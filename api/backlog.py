@@ -43,6 +43,7 @@ class Backlog:
         self.waits = Waits()
         #: The processes that have said something of late, by id.
         self.processes: list[str] = []
+        self._asked: set[str] = set()
 
     def enter(self, model: str, lane: Lane, *, items: int, tokens: int) -> None:
         """Count a request that begins to wait."""
@@ -50,6 +51,7 @@ class Backlog:
         waiting.count += 1
         waiting.tokens += tokens
         self.items[model] += items
+        self._asked.add(model)
 
     def leave(self, model: str, lane: Lane, *, items: int, tokens: int) -> None:
         """Count one no more, that was entered with the same numbers."""
@@ -82,6 +84,12 @@ class Backlog:
             for (its_model, its_lane, _), waiting in sizes.items()
             if its_model == model and its_lane is lane
         )
+
+    def take_asked(self) -> set[str]:
+        """Models that have had a request since the last call, or have one that waits."""
+        asked = self._asked | {model for model, items in self.items.items() if items}
+        self._asked = set()
+        return asked
 
     # How processes tell each other: a field of one hash each, see `shared.keys`.
 

@@ -86,8 +86,17 @@ class Catalog:
             raise Forbidden(f"this key may not use model {name!r}; it may use: {allowed}", param="model")
 
     def card(self, model: str) -> ModelCard | None:
-        """The card of a model by its own name, or None while no worker has run it."""
+        """The card of a model by its own name, or None where no worker has ever run it."""
         return self._fleet.card(model)
+
+    def is_served(self, model: str) -> bool:
+        """Whether a live worker has run a model, by its own name."""
+        return self._fleet.is_served(model)
+
+    def cold_start_s(self, model: str) -> float:
+        """Time in which another worker of a model, by its own name, is started when work waits, in seconds; 0 for never."""
+        config = self._by_name.get(model)
+        return config.cold_start_s if config is not None else 0.0
 
     def pending_items(self, model: str) -> int:
         """Inputs for a model, by its own name, that this gateway holds unanswered."""
@@ -205,8 +214,15 @@ class Catalog:
         return (self._named(name) if name else self.models[0]).token_input
 
     def missing(self) -> list[str]:
-        """Configured models that no live worker has run yet."""
-        return [config.name for config in self.models if self.card(config.name) is None]
+        """Models that should have a worker and have none."""
+        return [config.name for config in self._unserved() if not config.cold_start_s]
+
+    def sleeping(self) -> list[str]:
+        """Models without a worker that get one when work waits for them."""
+        return [config.name for config in self._unserved() if config.cold_start_s]
+
+    def _unserved(self) -> list[ModelConfig]:
+        return [config for config in self.models if not self.is_served(config.name)]
 
 
 def _makes(card: ModelCard, kinds: Collection[str]) -> bool:

@@ -67,7 +67,7 @@ async def _check(catalog: Catalog, dispatcher: Dispatcher, model: str) -> ModelC
     started = time.perf_counter()
     error = None
     card = catalog.card(model)
-    if card is None:
+    if card is None or not catalog.is_served(model):
         error = "no live worker has run it"
     else:
         try:

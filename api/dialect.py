@@ -45,6 +45,8 @@ class Context:
     caller: Caller = ANYONE
     #: Whether documents are returned with their scores where a request does not say.
     return_documents: bool = False
+    #: Whether the deadline is the deployment's, which leaves time for the start of a worker, and not the caller's own.
+    is_patient: bool = False
 
 
 @dataclass(frozen=True, slots=True)

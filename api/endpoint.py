@@ -244,6 +244,7 @@ class Endpoint:
             self._catalog.within(caller.scope.models),
             caller,
             return_documents=self._settings.return_documents,
+            is_patient=given is None,
         )
 
     async def _run(self, exchange: Exchange, job: Job, lane: Lane, context: Context) -> tuple[list[str], list[Output]]:
@@ -265,6 +266,8 @@ class Endpoint:
             _resolve(context.catalog, name, request, images=job.images is not None)
             for name, request in zip(names, job.requests, strict=True)
         ]
+        if context.is_patient:
+            job = self._with_time_to_start(job, models, lane, context.catalog)
         requests = await self._with_images(job)
         dispatched = time.perf_counter()
         outputs = await self._dispatch(models, lane, requests)
@@ -280,6 +283,17 @@ class Endpoint:
                 context.caller.tenant, model, requests=int(number == 0), items=request.items, tokens=output.tokens
             )
         return models, outputs
+
+    def _with_time_to_start(self, job: Job, models: Sequence[str], lane: Lane, catalog: Catalog) -> Job:
+        """The job with later deadlines where what it waits for is that a worker is started, the first one or another."""
+        requests = [
+            replace(request, deadline=request.deadline + start_s)
+            if (start_s := catalog.cold_start_s(model))
+            and (not catalog.is_served(model) or self._dispatcher.is_late(model, lane, request))
+            else request
+            for model, request in zip(models, job.requests, strict=True)
+        ]
+        return replace(job, requests=requests)
 
     async def _dispatch(self, models: Sequence[str], lane: Lane, requests: Sequence[Request]) -> list[Output]:
         if len(requests) == 1:

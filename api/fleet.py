@@ -34,6 +34,8 @@ class Fleet:
         self.workers: dict[str, WorkerCard] = {}
         #: Live callback workers, which have no cards.
         self.callback_workers = 0
+        #: The last card of each model, from whatever worker, which may be long gone.
+        self.known: dict[str, ModelCard] = {}
         #: Workers that died or fell silent, ever.
         self.lost_workers = 0
         #: Tasks given up because their workers died again and again, ever.
@@ -64,7 +66,14 @@ class Fleet:
         )
 
     def card(self, model: str) -> ModelCard | None:
-        """A live worker's card of `model`, or None while no worker has run it."""
+        """What `model` is: by a live worker that is ready, else by the last one there was; None if there never was any."""
+        return self._live_card(model) or self.known.get(model)
+
+    def is_served(self, model: str) -> bool:
+        """Whether a live worker is ready that has run `model`."""
+        return self._live_card(model) is not None
+
+    def _live_card(self, model: str) -> ModelCard | None:
         for worker in self.workers.values():
             for card in worker.models:
                 if card.name == model and worker.state == "ready":
@@ -100,7 +109,9 @@ class Fleet:
             pipe.zrange(keys.LEASES, 0, -1, withscores=True)
             pipe.hgetall(keys.BACKLOG)
             pipe.mget(keys.LOST_WORKERS, keys.DEAD_LETTERS_EVER)
-            (seconds, microseconds), entries, said, counts = await pipe.execute()
+            pipe.hgetall(keys.MODEL_CARDS)
+            (seconds, microseconds), entries, said, counts, shown = await pipe.execute()
+        self.known = {model.decode(): ModelCard.model_validate_json(card) for model, card in shown.items()}
         lost_workers, self.dead_letters = (int(count or 0) for count in counts)
         if lost_workers != self.lost_workers:
             self.lost_workers, self.troubled_at = lost_workers, time.monotonic()
@@ -119,7 +130,11 @@ class Fleet:
     async def _tell_backlog(self, said: Mapping[bytes, bytes], server_now_s: float) -> None:
         silent = self._backlog.hear(said, server_now_s)
         async with self._redis.pipeline(transaction=False) as pipe:
-            pipe.hset(keys.BACKLOG, *self._backlog.mine(server_now_s))
+            process_id, waiting = self._backlog.mine(server_now_s)
+            pipe.hset(keys.BACKLOG, process_id, waiting)
+            for model in self._backlog.take_asked():
+                pipe.sadd(keys.awake(model), process_id)
+                pipe.expire(keys.awake(model), keys.AWAKE_TTL_S)
             if silent:
                 pipe.hdel(keys.BACKLOG, *silent)
             await pipe.execute()

@@ -1,9 +1,9 @@
 """Probes and metrics: is this process alive, is the service ready, what has it done.
 
 Alive means that this process answers (`/livez`; `/health`, `/ping` and `/` are what TEI, Infinity and SageMaker say, and at
-`/` browsers get the console); ready
-(`/readyz`, `/ready`) that Redis does too and every configured model has a worker that ran it. A gateway that is not ready is
-not to be restarted: it holds requests until their deadline.
+`/` browsers get the console); ready (`/readyz`, `/ready`) that Redis does too and every configured model has a worker that ran
+it, or gets one when work waits (`cold_start_s`). A gateway that is not ready is not to be restarted: it holds requests until
+their deadline.
 """
 
 import time
@@ -52,7 +52,8 @@ class Readiness(BaseModel):
     ready: bool
     leaving: bool = Field(description="Whether this gateway has been told to stop; it still answers for a while.")
     redis: bool = Field(description="Whether Redis answers.")
-    missing_models: list[str] = Field(description="Configured models that no live worker has run.")
+    missing_models: list[str] = Field(description="Models that should have a worker and that no live one has run.")
+    sleeping_models: list[str] = Field(description="Models that have no worker and get one when work waits for them.")
     workers: int
     wedged_workers: int = Field(description="Those of them that do not get on though work waits.")
     unix: float = Field(description="The time here, in seconds.")
@@ -95,6 +96,7 @@ def add_health_routes(
             "leaving": app.state.leaving,
             "redis": fleet.reachable,
             "missing_models": missing,
+            "sleeping_models": catalog.sleeping(),
             "workers": len(fleet.workers),
             "wedged_workers": fleet.wedged_workers(),
             "unix": time.time(),

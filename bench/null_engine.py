@@ -1,5 +1,7 @@
 """`python -m bench.null_engine FD`: an engine process that answers at once with unit vectors, to measure the rest.
 
+With `BENCH_TOKENS_PER_S` it takes the time of a device of that speed and leaves the cores free: many workers on one machine.
+
 It imports neither torch nor transformers. The model's own tokenizer travels to the worker as from the real engine, so a
 measured task is decoded, tokenised, batched, sent here and back, normalised, stored and acknowledged like any other.
 """
@@ -67,20 +69,27 @@ def _model(config: ModelConfig, options: EngineOptions) -> EngineModel:
         dtype="float32",
         packed=True,
         max_batch_tokens=config.max_batch_tokens or options.max_batch_tokens or _BATCH_TOKENS,
-        tokens_per_s=_TOKENS_PER_S,
+        tokens_per_s=_tokens_per_s(),
         architecture="NullEngine",
     )
     input_format = InputFormat(tokenizer_json=(folder / "tokenizer.json").read_text(), max_tokens=card.max_tokens)
     return EngineModel(card, input_format)
 
 
+def _tokens_per_s() -> float:
+    return float(os.environ.get("BENCH_TOKENS_PER_S", _TOKENS_PER_S))
+
+
 def _serve(connection: Connection, widths: list[int]) -> None:
+    speed = _tokens_per_s()
     while True:
         try:
             batch = receive_batch(connection)
         except EOFError:
             return
         started = time.perf_counter()
+        if speed < _TOKENS_PER_S:
+            time.sleep(len(batch.sequences.ids) / speed)
         rows = _unit_rows(len(batch.sequences.lengths), widths[batch.model])
         send_result(connection, BatchResult(batch.number, {Kind.DENSE: Rows(rows)}, time.perf_counter() - started))
 

@@ -6,6 +6,7 @@ from pathlib import Path
 from pydantic_core import PydanticUndefined
 
 from api.settings import ApiSettings, RunnerSettings
+from docs.chart_values import readme
 from docs.clients import clients
 from docs.dashboard.layout import dashboard
 from millrace.settings import FlowerSettings, ServeSettings
@@ -99,11 +100,14 @@ models:
   - name: BAAI/bge-base-en-v1.5
     source: BAAI/bge-base-en-v1.5
     revision: a5beb1e3e68b9ab74eb54cfd186867f64f240e1a
+    cold_start_s: 300         # it has no worker until work waits: KEDA starts one, within so many seconds
 ```
 
 Without either, the default model is all-MiniLM-L6-v2, carried by a Python package, so nothing is downloaded. What a folder
 is (embedder, reranker, classifier, sparse or multi-vector encoder) is told by its own files: [models](../models.md);
-`family` overrules them. Remote code is never run and only safetensors weights are loaded. Where several GPUs have which
+`family` overrules them. A model with `cold_start_s` does not have to have a worker: without one the gateway is ready all
+the same, and what it is asked for that model waits for so much longer than `MILLRACE_REQUEST_TIMEOUT_S`, unless the request
+brings its own deadline. Remote code is never run and only safetensors weights are loaded. Where several GPUs have which
 models: [GPUs](../howto/gpus.md).
 """
 
@@ -121,6 +125,7 @@ PAGES: Mapping[str, str] = {
     "configuration.md": configuration(),
     "metrics.md": metrics(),
     "../clients.md": clients(),
+    "../../helm/millrace/README.md": readme(),
     "../../helm/millrace/files/dashboards/millrace.json": dashboard(),
 }
 

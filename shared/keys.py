@@ -5,6 +5,8 @@
 | `celery-task-meta-<task>` | string, channel | until received, or `result_ttl_s` | worker, as Celery does | gateway |
 | `millrace:leases` | sorted set, worker to lease end (ms, server's clock) | until recovered | worker | both |
 | `millrace:worker:<worker>` | string, JSON `WorkerCard` | 10 s, renewed | worker | gateway |
+| `millrace:cards` | hash, model to JSON `ModelCard`, the last that a worker showed | kept | worker | gateway, runner |
+| `millrace:awake:<model>` | set of processes that were asked for it | 60 s after a request | gateway, runner | KEDA |
 | `millrace:backlog` | hash, process to JSON, see `api.backlog` | fields 5 s, renewed | gateway, runner | the same |
 | `millrace:unacked:<worker>` | hash, delivery tag to message | until acknowledged or recovered | worker | both |
 | `millrace:deliveries:<task>` | counter of worker deaths | 1 h | `recover.lua` | `recover.lua` |
@@ -43,12 +45,16 @@
 """
 
 LEASES = "millrace:leases"
+MODEL_CARDS = "millrace:cards"
 BACKLOG = "millrace:backlog"
 LOST_WORKERS = "millrace:lost"
 DEAD_LETTERS = "millrace:dead"
 DEAD_LETTERS_EVER = "millrace:dead:count"
 #: How many dead letters are kept.
 DEAD_LETTERS_KEPT = 1000
+
+#: How long a model is awake after its last request, in seconds: longer than any scaler's polling interval.
+AWAKE_TTL_S = 60
 
 UNACKED_PREFIX = "millrace:unacked:"
 DELIVERIES_PREFIX = "millrace:deliveries:"
@@ -67,6 +73,11 @@ def unacked_index(worker: str) -> str:
 def worker_card(worker: str) -> str:
     """The worker's heartbeat."""
     return f"millrace:worker:{worker}"
+
+
+def awake(model: str) -> str:
+    """There while a model is asked for anything: its queue may be empty whenever a scaler looks."""
+    return f"millrace:awake:{model}"
 
 
 def result(task_id: str) -> str:

@@ -54,6 +54,8 @@ class ModelConfig(BaseModel):
     #: What lists of token ids in the place of texts are: refused, because most clients send another vocabulary's; or the
     #: model's own, special tokens included; or OpenAI's, which are turned into texts.
     token_input: TokenInput = "reject"  # noqa: S105 - no password
+    #: Time in which a worker is started for it when work waits and it has none (KEDA), in seconds; 0: nobody does.
+    cold_start_s: float = Field(default=0.0, ge=0)
 
     @field_validator("name")
     @classmethod

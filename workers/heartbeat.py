@@ -74,7 +74,13 @@ class Heartbeat:
     def _beat(self) -> None:
         script_keys, arguments = leases.renew_call(self._worker)
         self._renew(keys=script_keys, args=arguments)
-        self._redis.set(keys.worker_card(self._worker), self._card().model_dump_json(), ex=CARD_TTL_S)
+        card = self._card()
+        with self._redis.pipeline(transaction=False) as pipe:
+            pipe.set(keys.worker_card(self._worker), card.model_dump_json(), ex=CARD_TTL_S)
+            # What the models are is still known when all their workers have been scaled away.
+            for model in card.models:
+                pipe.hset(keys.MODEL_CARDS, model.name, model.model_dump_json())
+            pipe.execute()
 
     def _look_after_others(self) -> None:
         with self._redis.pipeline(transaction=False) as pipe:

@@ -18,6 +18,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Say what the command understands."""
     actions = parser.add_subparsers(dest="action", metavar="action")
     actions.add_parser("list", help="list the configured models (default)")
+    actions.add_parser("fetch", help="fetch the configured models' files into the hub's cache")
     pull = actions.add_parser(
         "pull",
         help="mirror a model into a folder",
@@ -49,6 +50,11 @@ def models(options: argparse.Namespace) -> int:
             return _pull(options)
         case "verify":
             return _verify(options.folder)
+        case "fetch":
+            from millrace.fetch import fetch_models
+            from shared.settings import Settings, load_or_exit
+
+            return fetch_models(load_or_exit(Settings))
         case _:
             from millrace.models import list_models
             from shared.settings import load_or_exit

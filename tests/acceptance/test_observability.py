@@ -25,6 +25,7 @@ def test_health_and_readiness(service: Service) -> None:
         "leaving": False,
         "redis": True,
         "missing_models": [],
+        "sleeping_models": [],
         "workers": 1,
         "wedged_workers": 0,
     }

@@ -13,7 +13,7 @@ import tempfile
 import time
 from pathlib import Path
 
-from tests.monitoring import rules
+from tests.monitoring import rules, scaling
 from tests.monitoring.chain import under_load
 from tests.monitoring.tools import Tools
 
@@ -31,6 +31,7 @@ def main() -> int:
         folder.mkdir(parents=True, exist_ok=True)
         _say(rules.check_syntax(tools).strip())
         _say(rules.check_cases(tools, folder))
+        _say(scaling.check_triggers(tools, folder))
         return 0 if options.rules_only else _run(tools, folder)
 
 

@@ -24,7 +24,7 @@ def loaded() -> dict[str, Any]:
 
 def check_syntax(tools: Tools) -> str:
     """Expressions and templates; what promtool says."""
-    return _promtool(tools, "check", "rules", RULES)
+    return promtool(tools, "check", "rules", RULES)
 
 
 def check_cases(tools: Tools, folder: Path) -> str:
@@ -51,7 +51,7 @@ def check_cases(tools: Tools, folder: Path) -> str:
     ]
     file = folder / "tests.yaml"
     file.write_text(yaml.safe_dump({"rule_files": ["rules.yaml"], "evaluation_interval": "1m", "tests": tests}))
-    return f"{_promtool(tools, 'test', 'rules', file).strip()}: {len(tests)} histories of {len(severities)} alerts"
+    return f"{promtool(tools, 'test', 'rules', file).strip()}: {len(tests)} histories of {len(severities)} alerts"
 
 
 def _test(alert: str, outcome: str, case: dict[str, Any], severity: dict[str, str]) -> dict[str, Any]:
@@ -73,7 +73,12 @@ def _written_out(values: str) -> str:
     return re.sub(r"(?<!\S)(\d+|NaN)x(\d+)", lambda found: " ".join([found[1]] * (int(found[2]) + 1)), values)
 
 
-def _promtool(tools: Tools, *arguments: str | Path) -> str:
+def promtool(tools: Tools, *arguments: str | Path) -> str:
+    """Run it; what it says.
+
+    Raises:
+        AssertionError: It found fault.
+    """
     finished = subprocess.run(
         [tools.path("promtool"), *arguments], capture_output=True, text=True, timeout=_TIMEOUT_S, check=False
     )

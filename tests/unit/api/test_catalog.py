@@ -93,6 +93,31 @@ def test_models_without_a_live_worker_are_missing() -> None:
     assert Catalog(models, fleet_of(card("one"), card("two"), state="restarting")).missing() == ["one", "two"]
 
 
+def test_a_model_that_is_started_when_work_waits_is_not_missing_but_sleeps() -> None:
+    models = [config("one").model_copy(update={"cold_start_s": 60.0}), config("two")]
+
+    asleep = Catalog(models, fleet_of())
+    assert (asleep.missing(), asleep.sleeping()) == (["two"], ["one"])
+    assert (asleep.cold_start_s("one"), asleep.cold_start_s("two")) == (60, 0)
+    assert not asleep.is_served("one")
+    awake = Catalog(models, fleet_of(card("one"), card("two")))
+    assert (awake.missing(), awake.sleeping()) == ([], [])
+    assert awake.is_served("one")
+
+
+def test_what_a_model_is_does_not_change_when_its_workers_leave() -> None:
+    # Given an embedder that runs, and a reranker that ran once
+    fleet = fleet_of(card("embed"))
+    fleet.known = {"rank": card("rank", "reranker"), "gone": card("gone", "reranker")}
+    catalog = Catalog([config("embed"), config("rank")], fleet)
+
+    # Then documents are not scored by another model because of that
+    assert catalog.resolve(None, RERANK) == "rank"
+    with pytest.raises(WrongTask, match="rank does not embed"):
+        catalog.resolve("rank", EMBED)
+    assert catalog.missing() == ["rank"]
+
+
 def test_a_model_is_found_under_its_names_and_no_other() -> None:
     catalog = Catalog([config("org/small", "small")], fleet_of())
 
