@@ -8,7 +8,7 @@ EXTRAS := worker,callbacks,ingest,flower,embedded
 CLIENT_SETS := $(notdir $(basename $(wildcard tests/conformance/requirements/*.txt)))
 
 .DEFAULT_GOAL := help
-.PHONY: help serve test check audit sbom format conformance conformance-pins fuzz chaos bench bench-engine bench-peers bench-bulk bench-gpu docs constraints clean
+.PHONY: help serve test check audit sbom format conformance conformance-pins fuzz chaos test-ops bench bench-engine bench-peers bench-bulk bench-gpu docs constraints clean
 
 help: ## Show this list
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-16s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -56,6 +56,10 @@ fuzz: $(STAMPS)/dev $(STAMPS)/fuzz ## Try every route with thousands of requests
 # CHAOS="--minutes 30" is the long form, CHAOS="--seed 7" another schedule.
 chaos: $(STAMPS)/dev ## Kill and stop every part and Redis at random, and prove that nothing is lost
 	$(BIN)/python -m tests.chaos $(CHAOS)
+
+# Needs root on Debian. OPS="--keep" keeps the engine's images for the next run.
+test-ops: $(STAMPS)/dev ## Build the images with a container engine, bring compose up as documented, and ask it everything
+	$(BIN)/python -m tests.ops $(OPS)
 
 bench: $(STAMPS)/dev ## Measure the service against the bare model on this machine
 	$(BIN)/python -m bench
