@@ -18,6 +18,14 @@ class _Connection(Connection):
         kwargs.update(interval_start=0.2, interval_step=0.2, interval_max=1.0)
         return super().ensure_connection(*args, **kwargs)
 
+    def info(self) -> dict[str, Any]:
+        """What a worker tells Flower and `celery inspect stats` of its connection.
+
+        Sentinels' addresses and the transport's options stay here: they hold passwords, and the options' keys are numbers,
+        which could not be read back.
+        """
+        return {**super().info(), "alternates": [], "transport_options": {}}
+
 
 class _Amqp(AMQP):
     Connection = _Connection

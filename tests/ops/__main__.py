@@ -22,6 +22,7 @@ from tests.ops.report import Report
 GATEWAY, WORKER = "millrace-gateway", "millrace-worker:cpu"
 #: Of the index of packages. It must not be found in any image.
 _INDEX_PASSWORD = "kept-out-of-every-layer"
+_PROJECT = "millrace-test"
 _LISTENING = ("GATEWAY", "FLOWER", "PROMETHEUS", "ALERTMANAGER")
 #: What Prometheus watches, as deploy/prometheus/prometheus.yml has it.
 _TARGETS = dict.fromkeys(
@@ -94,23 +95,23 @@ def _prove(report: Report, engine: Engine, tools: Tools, work: Path) -> None:
             **base_image.STAND_INS,
             **{f"{name}_LISTEN": f"127.0.0.1:{port}" for name, port in ports.items()},
             "COMPOSE_FILE": f"compose.yaml:{checkout.ROOT}/tests/ops/compose.override.yaml",
-            "COMPOSE_PROJECT_NAME": "millrace-test",
+            "COMPOSE_PROJECT_NAME": _PROJECT,
             "COMPOSE_PROGRESS": "plain",
             "PIP_EXTRA_INDEX_URL": f"http://builder:{_INDEX_PASSWORD}@{index}",
         }
         replaced = {"127.0.0.1:8080": f"127.0.0.1:{ports['GATEWAY']}"}
         walk = checkout.Walk(clone, "One box", environment, replaced)
-        report.step("`.env`, as documented", lambda: walk.run("cp .env.example", 60) or "filled in")
-        report.step("docker compose build", lambda: walk.run("docker compose build", 3600) and "both images")
+        report.step("`.env`, as documented", partial(_walk, walk, "cp .env.example", 60, "filled in"))
+        report.step("docker compose build", partial(_walk, walk, "docker compose build", 3600, "both images"))
     _check_images(report, engine, tools, work)
     try:
-        report.step("docker compose up --wait", lambda: walk.run("docker compose up", 900) or "healthy")
+        report.step("docker compose up --wait", partial(_walk, walk, "docker compose up", 900, "every part is healthy"))
         _ask(report, engine, clone, walk, ports)
     finally:
         (work / "compose.log").write_text(
             run(["docker", "compose", "logs", "--no-color"], timeout_s=60, environment=environment, folder=clone)
         )
-        report.step("docker compose down --volumes", lambda: walk.run("docker compose down --volumes", 180) or "gone")
+        report.step("docker compose down --volumes", partial(_walk, walk, "docker compose down --volumes", 180, "gone"))
 
 
 def _make_images(engine: Engine, work: Path, log: Path) -> str:
@@ -146,8 +147,15 @@ def _ask(report: Report, engine: Engine, clone: Path, walk: checkout.Walk, ports
         report.step("Flower", lambda: questions.flower(flower, operator))
         report.step("Prometheus", lambda: questions.targets(prometheus, _TARGETS))
         report.step("docker compose stop, under load", lambda: _stop_under_load(engine, walk))
-        report.step("docker compose up --wait, again", lambda: walk.run("docker compose up", 900) or "healthy")
+        report.step(
+            "docker compose up --wait, again", partial(_walk, walk, "docker compose up", 900, "every part is healthy")
+        )
         report.step("the bulk job's results after that", lambda: f"{questions.results_of(client, job)} documents")
+
+
+def _walk(walk: checkout.Walk, beginning: str, timeout_s: float, outcome: str) -> str:
+    walk.run(beginning, timeout_s)
+    return outcome
 
 
 def _self_test(gateway: str) -> str:
@@ -156,7 +164,7 @@ def _self_test(gateway: str) -> str:
 
 def _stop_under_load(engine: Engine, walk: checkout.Walk) -> str:
     # Straight to the gateway: Docker's own proxy of published ports takes connections that nobody will answer.
-    container = engine.docker("ps", "--quiet", "--filter", "label=com.docker.compose.service=gateway").strip()
+    container = engine.docker("ps", "--quiet", "--filter", f"name={_PROJECT}-gateway").strip()
     template = "{{range .NetworkSettings.Networks}}{{.IPAddress}}{{end}}"
     load = Load(f"http://{engine.docker('inspect', '--format', template, container).strip()}:8080")
 

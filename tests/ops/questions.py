@@ -78,7 +78,8 @@ def flower(url: str, password: str) -> str:
     with client(url) as operator:
 
         def workers() -> list[str]:
-            return list(operator.get("/api/workers", auth=(user, secret)).raise_for_status().json())
+            answer = operator.get("/api/workers", params={"status": "true"}, auth=(user, secret)).raise_for_status()
+            return [name for name, alive in answer.json().items() if alive]
 
         # A worker's first sign of life to Flower may be some seconds away.
         wait_until(lambda: len(workers()) >= 2, timeout_s=60, what="Flower to know the workers")
