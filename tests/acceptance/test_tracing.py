@@ -12,7 +12,7 @@ from tests.helpers.service import Service
 from tests.helpers.waiting import wait_until
 
 #: Of a caller who traces, and of one who has decided that this one is not kept.
-TRACE, SPAN = "4bf92f3577b34da6a3ce929d0e0e4736", "00f067aa0ba902b7"
+TRACE, SPAN = "4bf92f3577b34da6a3ce929d0e0e4736", "00f067aa0ba902b7"  # pragma: allowlist secret
 STAGES = {"queue", "batch", "reply"}
 
 
