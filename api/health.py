@@ -1,9 +1,9 @@
 """Probes and metrics: is this process alive, is the service ready, what has it done.
 
-Alive means that this process answers (`/livez`; `/health`, `/ping` and `/` are what TEI, Infinity and SageMaker say, and at `/`
-browsers get the console); ready (`/readyz`, `/ready`) that Redis does too and every configured model has a worker that ran it,
-or gets one when work waits (`cold_start_s`). A gateway that is not ready is not to be restarted: it holds requests until their
-deadline.
+Alive means that this process answers (`/livez`; `/health`, `/ping` and `/` are what TEI, Infinity and SageMaker say, and
+at `/` browsers get the console); ready (`/readyz`, `/ready`) that Redis does too and every configured model has a worker
+that ran it, or gets one when work waits (`cold_start_s`). A gateway that is not ready is not to be restarted: it holds
+requests until their deadline.
 """
 
 import time
