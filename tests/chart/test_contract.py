@@ -58,7 +58,7 @@ def test_every_variable_is_a_setting_with_a_value_that_it_takes(releases: dict[s
         known = {field: value for field, value in said.items() if field in SETTINGS[container["name"]].model_fields}
         assert len(known) >= 5
         SETTINGS[container["name"]](
-            **{field: value for field, value in (known | _from_secrets(known)).items() if value}
+            **{field: value for field, value in (known | _from_secrets(known)).items() if value is not None}
         )
 
 
