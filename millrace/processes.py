@@ -8,6 +8,7 @@ import time
 from collections.abc import Mapping, Sequence, Set
 from contextlib import suppress
 from functools import partial
+from pathlib import Path
 
 from shared.logging import get_logger
 from shared.parent_death import die_with_parent
@@ -16,6 +17,8 @@ log = get_logger("millrace.supervisor")
 
 #: Pauses before a part is started again, in seconds; a part that ran longer than the last of them starts over.
 _RESTART_PAUSES_S = (0.0, 1.0, 2.0, 5.0, 10.0)
+#: Where this code is.
+_ROOT = str(Path(__file__).parents[1])
 #: Colours of the prefixes on a terminal (ANSI 36, 32, 33, 35, 34).
 _COLOURS = (36, 32, 33, 35, 34)
 _NAME_WIDTH = 9
@@ -52,7 +55,7 @@ class Part:
         self.was_well = False
         self.liveness_url = liveness_url
         self._command = list(command)
-        self._environment = {**os.environ, **environment}
+        self._environment = {**os.environ, **_own_code(), **environment}
         self._plain_log = plain_log
         self._orphaned = orphaned
         self._cpus = cpus
@@ -143,3 +146,9 @@ def _prepare(orphaned: signal.Signals, cpus: Set[int]) -> None:
     die_with_parent(orphaned)  # a killed supervisor leaves no orphans
     if cpus:
         os.sched_setaffinity(0, cpus)
+
+
+def _own_code() -> dict[str, str]:
+    """Variables with which Python finds this very code, and none of an `api` folder where the command happens to run."""
+    others = os.environ.get("PYTHONPATH", "")
+    return {"PYTHONSAFEPATH": "1", "PYTHONPATH": f"{_ROOT}{os.pathsep}{others}" if others else _ROOT}

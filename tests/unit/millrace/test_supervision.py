@@ -88,3 +88,22 @@ def test_what_another_process_says_on_its_port_kills_no_part(tmp_path: Path) -> 
 
     # Then it has not been killed and started again before: it could not start, as it said
     assert len(_starts(tmp_path / "note")) == 1
+
+
+def test_a_part_runs_the_supervisors_code_whatever_the_folder_has(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    # Given a folder with an `api` of its own
+    (tmp_path / "api").mkdir()
+    (tmp_path / "api" / "__init__.py").touch()
+    monkeypatch.chdir(tmp_path)
+
+    # When a part is started in it
+    async def run() -> int:
+        asked = "import api, os, sys; sys.exit(api.__file__.startswith(os.getcwd()))"
+        part = Part("part", [sys.executable, "-c", asked], {}, plain_log=True)
+        await part.start()
+        return await part.wait()
+
+    # Then it finds ours
+    assert asyncio.run(run()) == 0
