@@ -2,6 +2,7 @@
 
 import re
 from itertools import chain
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -124,6 +125,22 @@ def test_services_and_monitors_name_ports_that_there_are(releases: dict[str, lis
             for endpoint in each["spec"].get("endpoints") or each["spec"]["podMetricsEndpoints"]:
                 assert endpoint["port"] in ports
                 assert endpoint["path"] == "/metrics"
+
+
+def test_monitors_call_their_jobs_as_the_alerts_do() -> None:
+    # Given what scrapes the parts, and the parts that it finds
+    objects = rendered({"monitoring": {"serviceMonitor": {"enabled": True}, "podMonitor": {"enabled": True}}})
+    gateway, pods = find(objects, "ServiceMonitor", "")["spec"], find(objects, "PodMonitor", "")["spec"]
+    (of_the_gateway,) = gateway["endpoints"][0]["relabelings"]
+    (of_a_pod,) = pods["podMetricsEndpoints"][0]["relabelings"]
+    components = pods["selector"]["matchExpressions"][0]["values"]
+
+    # Then every job that an alert names is among them
+    assert of_the_gateway["targetLabel"] == of_a_pod["targetLabel"] == "job"
+    jobs = {of_the_gateway["replacement"], *(of_a_pod["replacement"].replace("$1", name) for name in components)}
+    rules = (Path(__file__).parents[2] / "helm/millrace/files/prometheus-rules.yaml").read_text()
+    assert set(re.findall(r'job="([^"]+)"', rules)) <= jobs
+    assert {"millrace-worker", "millrace-jobs", "millrace-callbacks"} <= jobs
 
 
 @each_example
