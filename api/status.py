@@ -47,7 +47,10 @@ class ModelStatus(BaseModel):
     name: str
     aliases: list[str]
     ready: bool = Field(description="Whether a live worker has run it.")
-    model_type: str | None = Field(description="`embedding`, `reranker` or `classifier`; null before a worker ran it.")
+    sleeping: bool = Field(description="Whether it has no worker and gets one when work waits (`cold_start_s`).")
+    model_type: str | None = Field(
+        description="`embedding`, `reranker` or `classifier`; null before any worker ran it."
+    )
     operations: list[str]
     kinds: list[str] = Field(description="The kinds of vectors that it makes.")
     dimensions: int | None
@@ -118,7 +121,7 @@ def problems(status: Status, *, leaving: bool) -> list[str]:
         if worker.state == "wedged"
     ]
     for model in status.models:
-        if not model.ready:
+        if not model.ready and not model.sleeping:
             states = sorted({worker.state for worker in status.workers if model.name in _names(worker)})
             why = (
                 f"The workers of {model.name} are {' and '.join(states)}" if states else f"No worker runs {model.name}"
@@ -189,12 +192,13 @@ def _model(
     backlog: Backlog,
     lengths: Mapping[tuple[str, Lane], int],
 ) -> ModelStatus:
-    card = catalog.card(config.name)
+    card, is_served = catalog.card(config.name), catalog.is_served(config.name)
     known: dict[str, Any] = {} if card is None else card.model_dump(include={"model_type", "dimensions", "max_tokens"})
     return ModelStatus(
         name=config.name,
         aliases=list(config.aliases),
-        ready=card is not None,
+        ready=is_served,
+        sleeping=not is_served and catalog.cold_start_s(config.name) > 0,
         operations=[] if card is None else [str(operation) for operation in card.operations],
         kinds=[] if card is None else [str(kind) for kind in card.kinds],
         workers=fleet.workers_of(config.name),

@@ -56,11 +56,11 @@ export function hideWorkers() {
 }
 
 function modelCard(model) {
-  const state = model.ready ? "ready" : "not served";
+  const state = model.ready ? "ready" : model.sleeping ? "asleep" : "not served";
   return element(
     "li",
-    { class: model.ready ? "card" : "card bad" },
-    heading(model.name, state, model.ready),
+    { class: model.ready || model.sleeping ? "card" : "card bad" },
+    heading(model.name, state, model.ready || model.sleeping),
     element("p", { class: "soft" }, facts([
       model.model_type,
       model.kinds.filter((kind) => kind !== "dense").join(", "),

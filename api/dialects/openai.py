@@ -67,7 +67,7 @@ def _model(config: ModelConfig, catalog: Catalog, settings: ApiSettings) -> Mode
         created=0,
         owned_by="millrace",
         aliases=list(config.aliases),
-        ready=card is not None,
+        ready=catalog.is_served(config.name),
         capabilities=[*map(str, card.operations), *(["image_embed"] if sees else [])] if card else [],
         backend="torch",
         dimensions=card.dimensions if card else None,

@@ -5,10 +5,16 @@ from typing import Any
 
 from fastapi.testclient import TestClient
 
+from api.admission import Admission
 from api.app import create_app
+from api.backlog import Backlog
+from api.catalog import Catalog
 from api.settings import ApiSettings
 from api.status import LaneStatus, ModelStatus, Parts, Status, WorkerStatus, problems
+from api.status import _model as _shown
+from shared.model_config import ModelConfig
 from shared.queues import Lane
+from tests.helpers.fleets import card, config, fleet_of
 from tests.helpers.keys_files import tenant, write_keys_file
 
 PATH = "/v1/status"
@@ -30,7 +36,7 @@ def _status(**fields: Any) -> Status:
     return Status(**{**defaults, **fields})
 
 
-def _model(name: str, *, ready: bool) -> ModelStatus:
+def _model(name: str, *, ready: bool, sleeping: bool = False) -> ModelStatus:
     lane = LaneStatus(
         lane=Lane.BULK,
         queued_tasks=0,
@@ -45,6 +51,7 @@ def _model(name: str, *, ready: bool) -> ModelStatus:
         name=name,
         aliases=[],
         ready=ready,
+        sleeping=sleeping,
         model_type=None,
         operations=[],
         kinds=[],
@@ -69,6 +76,26 @@ def test_a_model_without_a_worker_is_told_with_what_becomes_of_requests() -> Non
     (told,) = problems(_status(models=[_model("m", ready=False)]), leaving=False)
 
     assert told == "No worker runs m: requests for it wait until their deadline."
+
+
+def test_a_model_that_sleeps_is_no_trouble() -> None:
+    assert problems(_status(models=[_model("m", ready=False, sleeping=True)]), leaving=False) == []
+
+
+def test_a_model_that_is_known_from_a_worker_that_has_gone_is_not_ready() -> None:
+    # Given a gateway that remembers what the model was
+    models = [config("m"), ModelConfig(name="sleeper", source="org/sleeper", cold_start_s=60)]
+    fleet = fleet_of()
+    fleet.known = {"m": card("m"), "sleeper": card("sleeper")}
+    catalog, backlog = Catalog(models, fleet), Backlog("gw")
+    admission = Admission(fleet, backlog, max_pending_items=1)
+
+    # Then both are told as what they are, and neither as ready
+    shown = [_shown(one, catalog, fleet, admission, backlog, {}) for one in models]
+    assert [(one.ready, one.sleeping, one.model_type) for one in shown] == [
+        (False, False, "embedding"),
+        (False, True, "embedding"),
+    ]
 
 
 def test_a_wedged_worker_is_named_and_so_is_what_it_should_serve() -> None:
