@@ -59,7 +59,6 @@ class Admission:
         self._backlog = backlog
         self._max_pending_items = max_pending_items
         self._corrections: dict[str, float] = {}
-        #: When each request began to wait, by model and lane, oldest first.
         self.pending_requests = 0
         self.pending_items = 0
 
@@ -99,6 +98,10 @@ class Admission:
     def backlog_s(self, model: str, lane: Lane) -> float:
         """Seconds of work that wait for a model's workers in a lane."""
         return self._correction(model) * self._formula_s(model, self._backlog.total(model, lane), 0)
+
+    def is_late(self, model: str, lane: Lane, request: Request) -> bool:
+        """Whether a request would be refused, or nearly so: its model's workers have more to do than its deadline allows."""
+        return self.backlog_s(model, lane) > SHARE * deadlines.remaining_s(request.deadline)
 
     def _admit(self, model: str, lane: Lane, request: Request, tokens: int) -> float:
         """What the formula says of a request that may wait."""

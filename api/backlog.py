@@ -115,16 +115,19 @@ class Backlog:
         self._elsewhere = defaultdict(_Waiting)
         silent: list[str] = []
         lanes: list[Any] = []
+        processes: list[str] = []
         for field, value in said.items():
             process_id = field.decode()
             entry: dict[str, Any] = orjson.loads(value)
             if server_now_s - entry["at"] > TTL_S:
                 silent.append(process_id)
-            elif process_id != self._process_id:
+                continue
+            processes.append(process_id)
+            if process_id != self._process_id:
                 self._add_elsewhere(entry["waiting"])
                 lanes += entry.get("lanes", [])  # processes of earlier versions do not say
         self.waits.hear(lanes)
-        self.processes = [field.decode() for field in said if field.decode() not in silent]
+        self.processes = processes
         return silent
 
     def _add_elsewhere(self, said: Iterable[tuple[str, str, int, int, int]]) -> None:

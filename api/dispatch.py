@@ -14,7 +14,7 @@ from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field, replace
 from itertools import chain, count
 
-from api.admission import SHARE, Admission
+from api.admission import Admission
 from api.aside import aside
 from api.fleet import Fleet
 from api.long_texts import read_tokens, shortened
@@ -160,8 +160,8 @@ class Dispatcher:
                 part.reply.cancel()
 
     def is_late(self, model: str, lane: Lane, request: Request) -> bool:
-        """Whether a request would be refused, or nearly so: its model's workers have more to do than its deadline allows."""
-        return self._admission.backlog_s(model, lane) > SHARE * deadlines.remaining_s(request.deadline)
+        """Whether a request would be refused, or nearly so."""
+        return self._admission.is_late(model, lane, request)
 
     def _stream(self, model: str, lane: Lane, operation: Operation) -> _Stream:
         key = model, lane, operation

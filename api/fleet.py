@@ -49,11 +49,14 @@ class Fleet:
 
     def workers_of(self, model: str) -> int:
         """Number of live workers that serve `model`."""
-        return sum(any(card.name == model for card in worker.models) for worker in self.workers.values())
+        return len(self._serving(model))
 
     def devices_of(self, model: str) -> list[str]:
         """What the live workers that serve `model` call their devices."""
-        return [worker.device for worker in self.workers.values() if any(card.name == model for card in worker.models)]
+        return [worker.device for worker in self._serving(model)]
+
+    def _serving(self, model: str) -> list[WorkerCard]:
+        return [worker for worker in self.workers.values() if any(card.name == model for card in worker.models)]
 
     def wedged_workers(self) -> int:
         """Number of workers that say of themselves that they do not get on."""

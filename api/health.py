@@ -29,6 +29,8 @@ LIVENESS_PATHS = ("/livez", "/health", "/ping")
 READINESS_PATHS = ("/readyz", "/ready")
 #: The probes of all dialects.
 PROBES = frozenset({"/", *LIVENESS_PATHS, *READINESS_PATHS, "/.well-known/live", "/.well-known/ready"})
+#: What is asked for so often that it is worth neither a line in the log nor a trace.
+QUIET_PATHS = (PROBES | {"/metrics"}) - {"/"}
 _TAGS: list[str] = ["operations"]
 
 

@@ -8,15 +8,15 @@ import structlog
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from api.console.page import CONSOLE_PATHS
-from api.health import PROBES
+from api.health import QUIET_PATHS
 from api.status import STATUS_PATH
 from shared.logging import get_logger
 
 log = get_logger("millrace.access")
 
 _SAFE_ID = re.compile(rb"[\x21-\x7e]{1,128}")
-#: Probes, scrapes and what the console asks for are not worth a line each.
-_QUIET_PATHS = (PROBES | CONSOLE_PATHS | {"/metrics", STATUS_PATH}) - {"/"}
+#: What the console asks for is not worth a line each either.
+_QUIET_PATHS = QUIET_PATHS | CONSOLE_PATHS | {STATUS_PATH}
 
 
 class RequestId:

@@ -6,10 +6,10 @@ from typing import Any
 from redis.asyncio import Redis
 from redis.exceptions import RedisError, ResponseError
 
+from api.queue_lengths import ask_lengths
 from shared import keys
 from shared.logging import get_logger
 from shared.metrics import Metrics
-from shared.queues import Lane, queue_name
 
 log = get_logger("millrace.metrics")
 
@@ -25,11 +25,9 @@ ASKED_OF_REDIS = (
 
 async def measure_redis(redis: Redis, metrics: Metrics, models: Sequence[str]) -> None:
     """Set the gauges, in one round trip. While Redis is away the last values stand; `millrace_redis_reachable` says so."""
-    lanes = [(model, lane) for model in models for lane in Lane]
     try:
         async with redis.pipeline(transaction=False) as pipe:
-            for model, lane in lanes:
-                pipe.llen(queue_name(model, lane))
+            lanes = ask_lengths(pipe, models)
             pipe.get(keys.STORED_BYTES)
             pipe.info()
             # A user that may not ask for INFO loses its gauges, not the lengths.

@@ -9,13 +9,11 @@ from opentelemetry.trace import SpanKind, StatusCode
 from opentelemetry.trace.propagation.tracecontext import TraceContextTextMapPropagator
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
-from api.health import PROBES
+from api.health import QUIET_PATHS
 from shared.tracing import Tracing
 
 _PROPAGATOR = TraceContextTextMapPropagator()
 _HEADERS = frozenset({b"traceparent", b"tracestate"})
-#: Nobody wants a trace of these.
-_QUIET_PATHS = (PROBES | {"/metrics"}) - {"/"}
 
 
 class Traced:
@@ -26,7 +24,7 @@ class Traced:
         self._tracer = tracing.tracer
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:  # noqa: D102 - ASGI
-        if scope["type"] != "http" or scope["path"] in _QUIET_PATHS:
+        if scope["type"] != "http" or scope["path"] in QUIET_PATHS:
             await self._app(scope, receive, send)
             return
         status = 500

@@ -20,6 +20,7 @@ from typing import Any
 
 import numpy as np
 
+from api.admission import SHARE
 from bench.autoscaler import Autoscaler, Scaling, scaling_of
 from bench.saved import path_for, save
 from shared.keys import AWAKE_TTL_S
@@ -27,8 +28,6 @@ from tests.helpers.chart import find, merged, rendered
 
 #: The simulation's step, in seconds.
 TICK_S = 0.25
-#: Share of a deadline that admission lets a request's estimated wait take.
-SHARE = 0.8
 
 
 @dataclass(frozen=True, slots=True)

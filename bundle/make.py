@@ -2,7 +2,6 @@
 
 import json
 import os
-import platform
 import shutil
 import subprocess
 import sys
@@ -13,6 +12,7 @@ from typing import Any
 
 from bundle.archive import pack, seal
 from bundle.images import save_images
+from bundle.installer.machine import this_machine
 from bundle.installer.release import ABOUT
 from bundle.models import gather_models, requirements
 from bundle.wheels import gather_wheels, needed_glibc, unpacked_bytes
@@ -38,7 +38,7 @@ def make(configs: list[ModelConfig], extras: str, output: Path, *, images: bool)
     """
     started = time.monotonic()
     epoch = _epoch()
-    machine = this_machine()
+    machine = this_machine()  # what the wheels are for: whatever this environment runs on
     name = f"millrace-{__version__}-{machine['system']}-{machine['processor']}-py{machine['python']}".lower()
     output.mkdir(parents=True, exist_ok=True)
     with tempfile.TemporaryDirectory(prefix=".bundle-", dir=output) as place:
@@ -74,15 +74,6 @@ def describe(folder: Path, version: str, machine: dict[str, str], models: list[d
     }
     (folder / ABOUT).write_text(json.dumps(about, indent=2) + "\n")
     seal(folder)
-
-
-def this_machine() -> dict[str, str]:
-    """What the wheels are for: whatever this environment runs on."""
-    return {
-        "system": platform.system(),
-        "processor": platform.machine(),
-        "python": "{}.{}".format(*sys.version_info[:2]),
-    }
 
 
 def _epoch() -> int:

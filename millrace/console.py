@@ -1,11 +1,12 @@
 """What `millrace serve` says to the person who started it."""
 
+from millrace.ports import url_of
 from millrace.settings import ServeSettings
 
 
 def print_ready(settings: ServeSettings, workers: int, seconds: float) -> None:
     """The URLs, once the service has answered its first real request."""
-    base = _url(settings.host, settings.port)
+    base = url_of(settings.host, settings.port)
     names = ", ".join(model.name for model in settings.models())
     lines = [
         "",
@@ -20,14 +21,10 @@ def print_ready(settings: ServeSettings, workers: int, seconds: float) -> None:
         lines.append(f"            http://127.0.0.1:{settings.worker_metrics_port}/metrics (worker)")
     if settings.flower_port:
         prefix = f"/{settings.flower_url_prefix}" if settings.flower_url_prefix else ""
-        lines.append(f"  Flower    {_url(settings.flower_host, settings.flower_port)}{prefix}")
+        lines.append(f"  Flower    {url_of(settings.flower_host, settings.flower_port)}{prefix}")
     lines += [
         "  try       " + f'curl {base}/embed -d \'{{"inputs": "The weather is lovely today."}}\'',
         "  stop      Ctrl-C",
         "",
     ]
     print("\n".join(lines), flush=True)
-
-
-def _url(host: str, port: int) -> str:
-    return f"http://[{host}]:{port}" if ":" in host else f"http://{host}:{port}"

@@ -16,9 +16,8 @@ class Timings:
     queue_s: float = 0.0  # in the worker's lane, tokenised, waiting for the device
     tokenization_s: float = 0.0
     inference_s: float = 0.0  # forward passes of the batches that it was part of
-    received_at: float = (
-        0.0  # when the worker had its task, Unix seconds by the worker's clock; 0 where it does not say
-    )
+    # When the worker had its task, in Unix seconds by the worker's clock; 0 where it does not say.
+    received_at: float = 0.0
     held_s: float = 0.0  # from then until its reply was made
 
 

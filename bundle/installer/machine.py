@@ -11,6 +11,15 @@ from typing import Any
 from . import Refused
 
 
+def this_machine() -> dict[str, str]:
+    """What has to be the same where a bundle is made and where it is installed."""
+    return {
+        "system": platform.system(),
+        "processor": platform.machine(),
+        "python": "{}.{}".format(*sys.version_info[:2]),
+    }
+
+
 def check_machine(about: dict[str, Any], to: Path) -> None:
     """Whether the bundle can run here.
 
@@ -18,12 +27,7 @@ def check_machine(about: dict[str, Any], to: Path) -> None:
         Refused: It cannot.
     """
     made_for = about["machine"]
-    here = {
-        "system": platform.system(),
-        "processor": platform.machine(),
-        "python": "{}.{}".format(*sys.version_info[:2]),
-    }
-    for what, value in here.items():
+    for what, value in this_machine().items():
         if made_for[what] != value:
             raise Refused(f"this bundle is for {what} {made_for[what]}, and here it is {value}")
     family, version = platform.libc_ver()

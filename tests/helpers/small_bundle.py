@@ -8,7 +8,8 @@ from pathlib import Path
 from typing import Any
 
 from bundle.archive import pack
-from bundle.make import describe, this_machine
+from bundle.installer.machine import this_machine
+from bundle.make import describe
 
 _MODULE = """\
 import os, sys
