@@ -11,6 +11,7 @@ import os
 import signal
 import sys
 import time
+from collections.abc import Callable
 from functools import cache
 from multiprocessing.connection import Connection
 from typing import Any
@@ -23,6 +24,7 @@ from shared.parent_death import die_with_parent
 from shared.queues import Operation
 from shared.results import Kind
 from workers.engine_protocol import (
+    Batch,
     BatchResult,
     EngineModel,
     EngineOptions,
@@ -33,7 +35,7 @@ from workers.engine_protocol import (
     send_result,
 )
 from workers.input_format import InputFormat
-from workers.rows import Rows
+from workers.rows import Float32Array, Rows
 from workers.weights import local_folder
 
 #: The real engine's budget on CPU, so that tasks and batches are of the same size.
@@ -52,46 +54,82 @@ def main() -> None:
     options = receive_options(connection)
     models = [_model(config, options) for config in options.models]
     send_ready(connection, EngineReady("cpu", models, batches_in_flight=1, parallel=False))
-    _serve(connection, [model.card.dimensions or 1 for model in models])
+    widths, speed = [model.card.dimensions or 1 for model in models], _tokens_per_s()
+
+    def answer(batch: Batch) -> Float32Array:
+        if speed < _TOKENS_PER_S:
+            time.sleep(len(batch.sequences.ids) / speed)
+        return _unit_rows(len(batch.sequences.lengths), widths[batch.model])
+
+    answer_batches(connection, answer)
 
 
 def _model(config: ModelConfig, options: EngineOptions) -> EngineModel:
-    folder = local_folder(config)
-    described = json.loads((folder / "config.json").read_text())
-    card = ModelCard(
-        name=config.name,
-        operations=[Operation.EMBED, Operation.RERANK],
-        model_type="embedding",
-        kinds=[Kind.DENSE],
+    described = json.loads((local_folder(config) / "config.json").read_text())
+    return embedding_model(
+        config,
+        options,
         dimensions=int(os.environ.get("BENCH_DIMENSIONS", described["hidden_size"])),
         max_tokens=int(os.environ.get("BENCH_MAX_TOKENS", described["max_position_embeddings"])),
-        pooling="none",
-        dtype="float32",
-        packed=True,
-        max_batch_tokens=config.max_batch_tokens or options.max_batch_tokens or _BATCH_TOKENS,
+        batch_tokens=_BATCH_TOKENS,
         tokens_per_s=_tokens_per_s(),
         architecture="NullEngine",
     )
-    input_format = InputFormat(tokenizer_json=(folder / "tokenizer.json").read_text(), max_tokens=card.max_tokens)
-    return EngineModel(card, input_format)
 
 
 def _tokens_per_s() -> float:
     return float(os.environ.get("BENCH_TOKENS_PER_S", _TOKENS_PER_S))
 
 
-def _serve(connection: Connection, widths: list[int]) -> None:
-    speed = _tokens_per_s()
+def embedding_model(
+    config: ModelConfig,
+    options: EngineOptions,
+    *,
+    dimensions: int,
+    max_tokens: int,
+    batch_tokens: int,
+    tokens_per_s: float,
+    architecture: str,
+) -> EngineModel:
+    """What an engine without weights says of a model, whose own tokenizer it hands on.
+
+    Args:
+        config: The model.
+        options: The worker's.
+        dimensions: Of its vectors.
+        max_tokens: Of an input.
+        batch_tokens: Token budget of a batch where nobody says another.
+        tokens_per_s: Its speed.
+        architecture: What it calls itself.
+    """
+    card = ModelCard(
+        name=config.name,
+        operations=[Operation.EMBED, Operation.RERANK],
+        model_type="embedding",
+        kinds=[Kind.DENSE],
+        dimensions=dimensions,
+        max_tokens=max_tokens,
+        pooling="none",
+        dtype="float32",
+        packed=True,
+        max_batch_tokens=config.max_batch_tokens or options.max_batch_tokens or batch_tokens,
+        tokens_per_s=tokens_per_s,
+        architecture=architecture,
+    )
+    tokenizer = (local_folder(config) / "tokenizer.json").read_text()
+    return EngineModel(card, InputFormat(tokenizer_json=tokenizer, max_tokens=max_tokens))
+
+
+def answer_batches(connection: Connection, answer: Callable[[Batch], Float32Array]) -> None:
+    """Answer each batch with a row for each of its sequences, until the worker closes the connection."""
     while True:
         try:
             batch = receive_batch(connection)
         except EOFError:
             return
         started = time.perf_counter()
-        if speed < _TOKENS_PER_S:
-            time.sleep(len(batch.sequences.ids) / speed)
-        rows = _unit_rows(len(batch.sequences.lengths), widths[batch.model])
-        send_result(connection, BatchResult(batch.number, {Kind.DENSE: Rows(rows)}, time.perf_counter() - started))
+        rows = {Kind.DENSE: Rows(answer(batch))}
+        send_result(connection, BatchResult(batch.number, rows, time.perf_counter() - started))
 
 
 @cache

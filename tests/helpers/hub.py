@@ -39,8 +39,13 @@ class Hub:
     """The server, and how it behaves."""
 
     repositories: dict[str, Repository] = field(default_factory=dict)
-    #: Path of a request → answers of 429 that the next such requests get.
+    #: Path of a request → refusals that the next such requests get, and their status.
     busy: Counter[str] = field(default_factory=Counter)
+    busy_status: int = 429
+    #: How many have been given.
+    refused: int = 0
+    #: What requests had in `authorization`.
+    tokens: set[str | None] = field(default_factory=set)
     #: File → bytes after which the next transfers break off.
     cut: dict[str, list[int]] = field(default_factory=dict)
     #: File → what is sent in the place of its contents.
@@ -103,9 +108,11 @@ class _Handler(BaseHTTPRequestHandler):
     def _answer(self) -> None:
         path = unquote(urlsplit(self.path).path)
         self.hub.requests[self.command, path] += 1
+        self.hub.tokens.add(self.headers.get("authorization"))
         if self.hub.busy[path] > 0:
             self.hub.busy[path] -= 1
-            self._send(429, b"too many requests", {"retry-after": "1"})
+            self.hub.refused += 1
+            self._send(self.hub.busy_status, b"too many requests", {"retry-after": "1"})
             return
         parts = path.strip("/").split("/")
         if parts[0] == "cdn":

@@ -12,25 +12,19 @@ from typing import Any
 
 import numpy as np
 
-from shared.model_card import ModelCard
+from bench.null_engine import answer_batches, embedding_model
 from shared.model_config import ConfigurationError, ModelConfig
 from shared.parent_death import die_with_parent
-from shared.queues import Operation
-from shared.results import Kind
 from workers.engine_protocol import (
-    BatchResult,
+    Batch,
     EngineFailed,
     EngineModel,
     EngineOptions,
     EngineReady,
-    receive_batch,
     receive_options,
     send_ready,
-    send_result,
 )
-from workers.input_format import InputFormat
-from workers.rows import Rows
-from workers.weights import local_folder
+from workers.rows import Float32Array
 
 DIMENSIONS = 8
 #: As on a GPU, a batch holds more than any one request.
@@ -50,35 +44,27 @@ def main() -> None:
         send_ready(connection, EngineFailed(str(err)))
         return
     send_ready(connection, EngineReady("cpu", models, batches_in_flight=2, parallel=False))
-    while True:
-        try:
-            batch = receive_batch(connection)
-        except EOFError:
-            return
-        started = time.perf_counter()
-        ends = np.cumsum(batch.sequences.lengths)
-        rows = np.array([_vector(ids) for ids in np.split(batch.sequences.ids, ends[:-1])], np.float32)
-        time.sleep(max(0.0, len(batch.sequences.ids) / _TOKENS_PER_S - (time.perf_counter() - started)))
-        send_result(connection, BatchResult(batch.number, {Kind.DENSE: Rows(rows)}, time.perf_counter() - started))
+    answer_batches(connection, _answer)
 
 
 def _model(config: ModelConfig, options: EngineOptions) -> EngineModel:
-    card = ModelCard(
-        name=config.name,
-        operations=[Operation.EMBED, Operation.RERANK],
-        model_type="embedding",
-        kinds=[Kind.DENSE],
+    return embedding_model(
+        config,
+        options,
         dimensions=DIMENSIONS,
         max_tokens=256,
-        pooling="none",
-        dtype="float32",
-        packed=True,
-        max_batch_tokens=options.max_batch_tokens or _BATCH_TOKENS,
+        batch_tokens=_BATCH_TOKENS,
         tokens_per_s=_TOKENS_PER_S,
         architecture="TellingEngine",
     )
-    tokenizer = (local_folder(config) / "tokenizer.json").read_text()
-    return EngineModel(card, InputFormat(tokenizer_json=tokenizer, max_tokens=card.max_tokens))
+
+
+def _answer(batch: Batch) -> Float32Array:
+    started = time.perf_counter()
+    ends = np.cumsum(batch.sequences.lengths)
+    rows = np.array([_vector(ids) for ids in np.split(batch.sequences.ids, ends[:-1])], np.float32)
+    time.sleep(max(0.0, len(batch.sequences.ids) / _TOKENS_PER_S - (time.perf_counter() - started)))
+    return rows
 
 
 def _vector(ids: np.ndarray[Any, Any]) -> np.ndarray[Any, Any]:
