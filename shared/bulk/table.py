@@ -307,11 +307,13 @@ class JobTable:
         return bool(await self._redis.getbit(keys.job_done(job_id), number))
 
     async def done_before(self, job: Job) -> int:
-        """Number of segments at the beginning that are all done: their results can be read in order."""
+        """Number of segments at the beginning that are all done: their results can be read in order.
+
+        Never more than the job as given counts as done, though some may have been finished since it was read.
+        """
         if job.segments_done == job.segments:
             return job.segments
-        found = int(await self._redis.bitpos(keys.job_done(job.id), 0))
-        return min(job.segments, 0 if found < 0 else found)
+        return min(job.segments_done, int(await self._redis.bitpos(keys.job_done(job.id), 0)))
 
     async def delete(self, job: Job) -> None:
         """Forget a job with its events and the webhook endpoint that is its own; its files are the caller's to remove."""

@@ -34,7 +34,7 @@ class Watched:
     def wait_for_promotion(self) -> None:
         """Wait until the replica is the primary."""
         with Redis.from_url(self.replica.url()) as redis:
-            wait_until(lambda: redis.info("replication")["role"] == "master", timeout_s=30, what="a promotion")
+            wait_until(lambda: _is_primary(redis), timeout_s=30, what="a promotion")
 
 
 @contextmanager
@@ -73,6 +73,14 @@ def _start_sentinel(folder: Path, port: int, primary: int) -> subprocess.Popen[b
     return subprocess.Popen(
         [str(executable(folder)), str(file), "--sentinel"], stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL
     )
+
+
+def _is_primary(redis: Redis) -> bool:
+    """Whether it has been promoted; on its way there it closes the connections of its clients."""
+    try:
+        return bool(redis.info("replication")["role"] == "master")
+    except RedisError:
+        return False
 
 
 def _knows_all(port: int) -> bool:

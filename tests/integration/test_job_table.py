@@ -164,6 +164,17 @@ def test_results_can_be_read_up_to_the_first_gap(on_table) -> None:
     on_table(test)
 
 
+def test_no_more_can_be_read_than_the_job_as_read_counts(on_table) -> None:
+    async def test(table: JobTable, redis: Redis) -> None:
+        await _job_of(table, 1, 1)
+        job = await table.get("job_1")
+        await _complete(table, 0, 1)
+        assert await table.done_before(job) == 0
+        assert await table.done_before(await table.get("job_1")) == 1
+
+    on_table(test)
+
+
 def test_a_job_moves_only_from_the_states_that_are_named(on_table) -> None:
     async def test(table: JobTable, redis: Redis) -> None:
         await _job_of(table, 1)
