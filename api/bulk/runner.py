@@ -16,6 +16,7 @@ from redis.exceptions import RedisError
 from api.bulk.finishing import Finishing
 from api.bulk.progress import stalled_s
 from api.bulk.segment_runs import JobCannotRun, Outcome, SegmentRuns
+from api.bulk.spent_inputs import SpentInputs
 from api.bulk.validation import validate
 from api.core import Core
 from api.settings import ApiSettings
@@ -61,6 +62,7 @@ class Runner:
         self._core = core
         self._table = table
         self._store = store
+        self._spent = SpentInputs(store)
         self._runs = runs
         self._finishing = finishing
         self._metrics = metrics
@@ -105,6 +107,7 @@ class Runner:
         while True:
             try:
                 await self._finishing.clean()
+                await asyncio.to_thread(self._spent.remove)
             except (RedisError, OSError, MillraceError) as err:
                 log.warning("not_cleaned", error=str(err))
             await asyncio.sleep(CLEAN_EVERY_S)
@@ -117,6 +120,7 @@ class Runner:
             await asyncio.wait(tasks, timeout=timeout_s)
         for job_id in list(self._running):
             await self._stop(job_id)
+        await asyncio.to_thread(self._spent.remove, early=True)
 
     async def _sleep(self) -> None:
         self._wake.clear()
@@ -257,7 +261,7 @@ class Runner:
             labels = {"kind": str(job.spec.kind)}
             self._metrics.counter("millrace_job_documents_total", **labels, outcome="completed").inc(outcome.completed)
             self._metrics.counter("millrace_job_documents_total", **labels, outcome="failed").inc(outcome.failed)
-        await asyncio.to_thread(self._store.remove, path)
+        self._spent.add(path)
 
     def _write(self, job: Job, segment: Segment, outcome: Outcome) -> None:
         if outcome.results or job.spec.kind is Kind.INGEST:

@@ -252,7 +252,7 @@ class JobTable:
         result_bytes: int,
         error_bytes: int,
     ) -> bool:
-        """Count a segment whose results are in the store. Its input is then the caller's to remove.
+        """Count a segment whose results are in the store. Its input is then the caller's to remove, in a while.
 
         Returns:
             False if it had been counted before, or the job is gone.

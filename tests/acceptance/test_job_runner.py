@@ -10,9 +10,12 @@ from typing import Any
 
 import orjson
 import pytest
+from redis import Redis
 
+from shared import keys
 from tests.helpers.ingest import ndjson, submit
 from tests.helpers.service import Service
+from tests.helpers.valkey import ValkeyServer
 from tests.helpers.waiting import wait_until
 
 ENVIRONMENT = {
@@ -58,6 +61,35 @@ def test_a_killed_runner_is_replaced_and_its_segments_are_run_again(null_service
     with null_service.client() as client:
         lines = client.get(f"/v1/jobs/{job}/results", params={"encoding": "base64"}).content.splitlines()
     assert [orjson.loads(line)["id"] for line in lines] == list(range(20_000))
+
+
+def test_what_redis_forgets_of_a_job_is_done_again(tmp_path: Path, own_valkey: ValkeyServer) -> None:
+    # Given a job under way
+    service = _service(tmp_path, MILLRACE_REDIS_URL=own_valkey.url())
+    try:
+        job = submit(service, 10_000)
+        of_job = [of(job) for of in (keys.job, keys.job_done, keys.job_sizes, keys.job_claims)]
+        wait_until(lambda: _job(service, job)["counts"]["completed"] > 500, timeout_s=30)
+        with Redis.from_url(own_valkey.url()) as redis:
+            # When Redis is as it was some segments before, which is what a failover makes of it
+            with redis.pipeline(transaction=True) as pipe:
+                for key in of_job:
+                    pipe.dump(key)
+                before = pipe.execute()
+            counted = _job(service, job)["counts"]["completed"]
+            wait_until(lambda: _job(service, job)["counts"]["completed"] > counted + 500, timeout_s=30)
+            with redis.pipeline(transaction=True) as pipe:
+                for key, dumped in zip(of_job, before, strict=True):
+                    pipe.restore(key, 0, dumped, replace=True)
+                pipe.execute()
+        # Then the job is finished all the same, each document once
+        done = _wait(service, job)
+        assert done["counts"] == {"received": 10_000, "completed": 10_000, "failed": 0}
+        with service.client() as client:
+            lines = client.get(f"/v1/jobs/{job}/results", params={"encoding": "base64"}).content.splitlines()
+        assert [orjson.loads(line)["id"] for line in lines] == list(range(10_000))
+    finally:
+        service.stop()
 
 
 def test_an_urgent_job_overtakes_one_that_is_under_way(null_service: Service) -> None:
