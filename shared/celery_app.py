@@ -37,6 +37,7 @@ def make_celery(settings: Settings) -> Celery:
     sentinels = sentinels_of(url)
     url = _verifying(url) if sentinels is None else sentinels.celery_url()
     options = {} if sentinels is None else sentinels.celery_options()
+    tls = None if sentinels is None or sentinels.tls is None else dict(sentinels.tls)
     app = Celery("millrace", broker=url, backend=url, amqp=_Amqp, set_as_current=False)
     app.conf.update(
         # Vectors are bytes: msgpack carries them as they are. Never pickle.
@@ -72,6 +73,9 @@ def make_celery(settings: Settings) -> Celery:
             **options,
         },
         result_backend_transport_options=options,
+        # Of an address without sentinels the scheme says it.
+        broker_use_ssl=tls,
+        redis_backend_use_ssl=tls,
         redis_socket_timeout=5.0,
         redis_socket_connect_timeout=2.0,
         redis_socket_keepalive=True,

@@ -2,10 +2,12 @@
 
 An address is what `MILLRACE_REDIS_URL` says. Sentinels stand in it as kombu and Celery have them, with the primary's name
 and the sentinels' own password in the query:
-`sentinel://user:password@host:26379;sentinel://host2:26379/0?master=millrace&sentinel_password=other`.
+`sentinel://user:password@host:26379;sentinel://host2:26379/0?master=millrace&sentinel_password=other`. With `&ssl=true` they and
+the servers are spoken to by TLS; its options, such as `&ssl_ca_certs=/file`, are redis-py's.
 """
 
 import socket
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 from urllib.parse import parse_qsl, quote, unquote, urlsplit
@@ -23,7 +25,8 @@ KEEPALIVE: dict[str, Any] = {
 
 _SCHEME = "sentinel"
 _PORT = 26379
-_OPTIONS = frozenset({"master", "sentinel_username", "sentinel_password"})
+_TLS_OPTIONS = frozenset({"ssl_ca_certs", "ssl_ca_path", "ssl_cert_reqs", "ssl_certfile", "ssl_keyfile"})
+_OPTIONS = frozenset({"master", "sentinel_username", "sentinel_password", "ssl"}) | _TLS_OPTIONS
 #: Time for a sentinel's answer, in seconds: the next one is asked after it.
 _SENTINEL_TIMEOUT_S = 1.0
 
@@ -42,6 +45,8 @@ class Sentinels:
     #: Of the sentinels themselves.
     sentinel_username: str | None
     sentinel_password: str | None
+    #: How certificates are verified, of both; None where nothing is encrypted.
+    tls: Mapping[str, str] | None = None
 
     def celery_url(self) -> str:
         """The address as Celery knows it; the primary's name and the rest are options of its transport."""
@@ -55,7 +60,7 @@ class Sentinels:
 
     def server_options(self) -> dict[str, Any]:
         """How connections to the primary are made."""
-        return {"db": self.db, "username": self.username, "password": self.password}
+        return {"db": self.db, "username": self.username, "password": self.password, **self._tls_options()}
 
     def sentinel_options(self) -> dict[str, Any]:
         """How connections to sentinels are made."""
@@ -65,7 +70,11 @@ class Sentinels:
             "socket_timeout": _SENTINEL_TIMEOUT_S,
             "socket_connect_timeout": _SENTINEL_TIMEOUT_S,
             "retry": None,  # redis-py would try a dead one three times, with pauses of seconds
+            **self._tls_options(),
         }
+
+    def _tls_options(self) -> dict[str, Any]:
+        return {} if self.tls is None else {"ssl": True, **self.tls}
 
 
 def sentinels_of(url: str) -> Sentinels | None:
@@ -87,6 +96,12 @@ def sentinels_of(url: str) -> Sentinels | None:
         raise ValueError("sentinels need the name of the primary that they watch, such as ?master=millrace")
     if any(entry.scheme != _SCHEME or not entry.hostname for entry in entries):
         raise ValueError(f"sentinels are written {_SCHEME}://host:port, separated by semicolons")
+    is_encrypted = options.get("ssl", "false")
+    if is_encrypted not in ("true", "false"):
+        raise ValueError("ssl of sentinels is true or false")
+    tls = {name: options[name] for name in sorted(_TLS_OPTIONS & options.keys())}
+    if tls and is_encrypted == "false":
+        raise ValueError(f"{next(iter(tls))} of sentinels needs ssl=true beside it")
     db = entries[-1].path.strip("/") or "0"
     if not db.isdecimal():
         raise ValueError("the path of a Redis address is the number of a database, such as /0")
@@ -98,6 +113,7 @@ def sentinels_of(url: str) -> Sentinels | None:
         password=unquote(entries[0].password or "") or None,
         sentinel_username=options.get("sentinel_username"),
         sentinel_password=options.get("sentinel_password"),
+        tls={"ssl_cert_reqs": "required", **tls} if is_encrypted == "true" else None,
     )
 
 

@@ -28,7 +28,7 @@ class Settings(BaseSettings):
         SecretStr("redis://127.0.0.1:6379/0"),
         description="Redis or Valkey server (`redis://`, `rediss://`), or the sentinels of several: "
         "`sentinel://user:password@host:26379;sentinel://host2:26379/0?master=millrace`, with `&sentinel_password=` if they "
-        "ask for one. `millrace serve` starts its own when this is not set.",
+        "ask for one, and `&ssl=true&ssl_ca_certs=/ca.pem` for TLS. `millrace serve` starts its own when this is not set.",
     )
     model: str = Field(
         "", description="Models to serve: comma-separated hub ids or folders. Wins over the models file."

@@ -13,6 +13,8 @@ from redis import Redis
 
 from tests.helpers.certificates import Certificates, make_certificates
 from tests.helpers.receivers import Receiver, running_receiver
+from tests.helpers.sentinels import MASTER, running_sentinel
+from tests.helpers.sentinels import PASSWORD as SENTINELS_PASSWORD
 from tests.helpers.service import Service
 from tests.helpers.tcp_proxy import running_proxy
 from tests.helpers.valkey import ValkeyServer, running_valkey
@@ -67,6 +69,12 @@ def service(
 def test_gateway_worker_runner_callbacks_and_flower_all_get_through(
     service: Service, server: ValkeyServer, receiver: Receiver
 ) -> None:
+    _try_all_parts(service, receiver)
+    with Redis.from_url(server.url()) as redis:
+        assert {entry["user"] for entry in redis.client_list()} == {USER}
+
+
+def _try_all_parts(service: Service, receiver: Receiver) -> None:
     flower = f"http://127.0.0.1:{service.flower_port}/api/tasks"
     with _client(service) as client:
         # Gateway and worker
@@ -82,8 +90,6 @@ def test_gateway_worker_runner_callbacks_and_flower_all_get_through(
         wait_until(lambda: receiver.of(job["id"]), timeout_s=30, what="the callback")
         # Flower
         wait_until(lambda: httpx.get(flower, trust_env=False).json(), timeout_s=30, what="Flower to see a task")
-    with Redis.from_url(server.url()) as redis:
-        assert {entry["user"] for entry in redis.client_list()} == {USER}
 
 
 def test_the_password_is_in_no_log_no_answer_and_no_command_line(service: Service) -> None:
@@ -133,3 +139,32 @@ def test_a_server_that_nobody_vouches_for_is_refused(tmp_path: Path, address: st
     assert "certificate verify failed" in service.log()
     assert PASSWORD not in service.log()
     assert not psutil.pid_exists(service.process.pid)
+
+
+def test_sentinels_and_the_primary_that_they_name_are_spoken_to_by_tls(
+    tmp_path: Path, certificates: Certificates, receiver: Receiver
+) -> None:
+    with (
+        running_valkey(tmp_path) as server,
+        running_proxy(server.port) as primary,
+        running_sentinel(tmp_path, primary.port) as sentinel,
+        running_proxy(sentinel, tls=certificates.server_context()) as watchman,
+    ):
+        # Given a primary that speaks plainly to its sentinel, which is there already, and by TLS to all others
+        primary.encrypt(certificates.server_context())
+        address = f"sentinel://127.0.0.1:{watchman.port}/0?master={MASTER}&sentinel_password={SENTINELS_PASSWORD}"
+        settings = {
+            "MILLRACE_REDIS_URL": f"{address}&ssl=true&ssl_ca_certs={certificates.authority}",
+            "MILLRACE_API_KEY": KEY,
+            "MILLRACE_WEBHOOK_HOSTS": f"127.0.0.1:{receiver.port}",
+            "FLOWER_UNAUTHENTICATED_API": "true",
+        }
+        service = Service(tmp_path, settings)
+        service.environment["MILLRACE_FLOWER_PORT"] = str(service.flower_port)
+        # When the service is started on them
+        service.start()
+        # Then every part of it works
+        try:
+            _try_all_parts(service, receiver)
+        finally:
+            service.stop()

@@ -215,6 +215,22 @@ def test_sentinels_are_named_with_their_primary_and_both_passwords(releases: dic
     assert sentinels.sentinel_password == "sentinel_password"
 
 
+def test_sentinels_with_tls_are_verified_by_the_given_authority() -> None:
+    tls = {"enabled": True, "caSecret": {"name": "redis-ca"}}
+    objects = rendered(merged(example("eight-gpus"), {"redis": {"external": {"tls": tls}}}))
+    sentinels = sentinels_of(_url(objects))
+
+    assert sentinels is not None
+    assert sentinels.tls == {"ssl_cert_reqs": "required", "ssl_ca_certs": "/etc/millrace/redis-ca/ca.crt"}
+    for container, _ in _containers(objects):
+        assert "/etc/millrace/redis-ca" in [mount["mountPath"] for mount in container["volumeMounts"]]
+    (trigger, *_) = _triggers(objects, "embed")
+    assert (trigger["type"], trigger["metadata"]["enableTLS"]) == ("redis-sentinel", "true")
+    (authentication,) = [one for one in objects if one["kind"] == "TriggerAuthentication"]
+    parameters = {ref["parameter"]: ref["name"] for ref in authentication["spec"]["secretTargetRef"]}
+    assert parameters["ca"] == "redis-ca"
+
+
 def test_files_in_the_environment_are_mounted(releases: dict[str, list[Object]]) -> None:
     for objects in releases.values():
         for container, _ in _containers(objects):

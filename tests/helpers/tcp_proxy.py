@@ -79,6 +79,10 @@ class TcpProxy:
 
         self._call(forget_all)
 
+    def encrypt(self, tls: ssl.SSLContext) -> None:
+        """Serve new connections with it; the present ones stay as they are."""
+        self._await(self._encrypt(tls))
+
     def mend(self) -> None:
         """End a cut or a silence."""
         self._await(self._mend())
@@ -107,6 +111,12 @@ class TcpProxy:
             self._listener = None
         for link in self._links:
             link.reset()
+
+    async def _encrypt(self, tls: ssl.SSLContext) -> None:
+        if self._listener is not None:
+            self._listener.close()
+        self._tls = tls
+        await self._listen()
 
     async def _mend(self) -> None:
         self._flowing.set()

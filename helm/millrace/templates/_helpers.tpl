@@ -158,7 +158,6 @@ topologySpreadConstraints:
 {{- if .Values.redis.bundled.enabled }}
 {{- $url = printf "redis://%s%s-redis:6379/0" $credentials (include "millrace.fullname" .) }}
 {{- else if $external.sentinel.hosts }}
-{{- if $external.tls.enabled }}{{ fail "redis.external.tls: there is no TLS to sentinels" }}{{ end }}
 {{- $options := printf "master=%s" $external.sentinel.master }}
 {{- with $external.sentinel.passwordSecret.name }}
 - name: SENTINEL_PASSWORD
@@ -169,6 +168,10 @@ topologySpreadConstraints:
 {{- $options = printf "%s&sentinel_password=$(SENTINEL_PASSWORD)" $options }}
 {{- end }}
 {{- with $external.sentinel.username }}{{ $options = printf "%s&sentinel_username=%s" $options . }}{{ end }}
+{{- if $external.tls.enabled }}
+{{- $options = printf "%s&ssl=true" $options }}
+{{- with $external.tls.caSecret.name }}{{ $options = printf "%s&ssl_ca_certs=/etc/millrace/redis-ca/%s" $options $external.tls.caSecret.key }}{{ end }}
+{{- end }}
 {{- $url = printf "sentinel://%s%s/%d?%s" $credentials (join ";sentinel://" $external.sentinel.hosts) (int $external.database) $options }}
 {{- else }}
 {{- $host := required "redis.external.host (or redis.external.sentinel.hosts) is needed where redis.bundled.enabled is false" $external.host }}

@@ -31,6 +31,16 @@ def test_one_sentinel_is_enough() -> None:
     assert (found.hosts, found.db, found.password) == ((("a", 1),), 0, None)
 
 
+def test_tls_is_for_sentinels_and_servers() -> None:
+    found = sentinels_of("sentinel://a:1?master=mill&ssl=true&ssl_ca_certs=/ca.pem")
+
+    assert found is not None
+    assert found.tls == {"ssl_cert_reqs": "required", "ssl_ca_certs": "/ca.pem"}
+    for options in (found.server_options(), found.sentinel_options()):
+        assert options["ssl"] is True
+        assert options["ssl_ca_certs"] == "/ca.pem"
+
+
 def test_celery_is_given_the_same_sentinels_and_credentials() -> None:
     found = sentinels_of(SEVERAL)
 
@@ -48,6 +58,8 @@ def test_celery_is_given_the_same_sentinels_and_credentials() -> None:
         ("sentinel://:secret@a:1/mill?master=mill", "number of a database"),
         ("sentinel://:secret@a:1;redis://b:2/0?master=mill", "separated by semicolons"),
         ("sentinel://:secret@/0?master=mill", "separated by semicolons"),
+        ("sentinel://:secret@a:1/0?master=mill&ssl=yes", "true or false"),
+        ("sentinel://:secret@a:1/0?master=mill&ssl_ca_certs=/ca.pem", "needs ssl=true"),
     ],
 )
 def test_a_wrong_address_is_refused_with_its_reason_and_without_its_password(url: str, reason: str) -> None:

@@ -19,28 +19,22 @@
 {{- if .Values.redis.bundled.enabled -}}
 address: {{ include "millrace.fullname" . }}-redis.{{ .Release.Namespace }}.svc:6379
 databaseIndex: "0"
-{{- else if $external.sentinel.hosts -}}
+{{- else -}}
+{{- if $external.sentinel.hosts -}}
 addresses: {{ join "," $external.sentinel.hosts | quote }}
 sentinelMaster: {{ $external.sentinel.master | quote }}
-databaseIndex: {{ include "millrace.value" $external.database | quote }}
-{{- with $external.username }}
-username: {{ . | quote }}
-{{- end }}
 {{- with $external.sentinel.username }}
 sentinelUsername: {{ . | quote }}
 {{- end }}
 {{- else -}}
 address: {{ printf "%s:%d" $external.host (int $external.port) | quote }}
+{{- end }}
 databaseIndex: {{ include "millrace.value" $external.database | quote }}
 {{- with $external.username }}
 username: {{ . | quote }}
 {{- end }}
 {{- if $external.tls.enabled }}
-{{- if $external.tls.caSecret.name }}
-tls: enable
-{{- else }}
 enableTLS: "true"
-{{- end }}
 {{- end }}
 {{- end }}
 {{- end }}
