@@ -2,8 +2,8 @@
 
 An address is what `MILLRACE_REDIS_URL` says. Sentinels stand in it as kombu and Celery have them, with the primary's name
 and the sentinels' own password in the query:
-`sentinel://user:password@host:26379;sentinel://host2:26379/0?master=millrace&sentinel_password=other`. With `&ssl=true` they and
-the servers are spoken to by TLS; its options, such as `&ssl_ca_certs=/file`, are redis-py's.
+`sentinel://user:password@host:26379;sentinel://host2:26379/0?master=millrace&sentinel_password=other`.
+With `&ssl=true` they and the servers are spoken to by TLS; its options, such as `&ssl_ca_certs=/file`, are redis-py's.
 """
 
 import socket
