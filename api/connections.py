@@ -83,6 +83,8 @@ class Connection(HttpToolsProtocol):
     head_limit_bytes: ClassVar[int] = 64 * 1024
     #: A connection whose first request, or any that has begun, has not got so far in this time is closed, in seconds.
     head_timeout_s: ClassVar[float] = 20.0
+    #: How long a server that leaves waits for a connection's last request, in seconds: it may be on its way.
+    last_request_s: ClassVar[float] = 1.0
 
     def __init__(self, *arguments: Any, **named: Any) -> None:
         """As uvicorn makes it."""
@@ -91,6 +93,7 @@ class Connection(HttpToolsProtocol):
         self._head_bytes = 0
         self._head_timer: asyncio.TimerHandle | None = None
         self._refused = False
+        self._leaving = False
 
     def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]  # noqa: D102 - asyncio's
         self._outlet = _Outlet(transport, self._is_in_body)
@@ -124,10 +127,27 @@ class Connection(HttpToolsProtocol):
         self._in_head = False
         if not self.parser.should_upgrade():
             super().on_headers_complete()
+            self.cycle.keep_alive = self.cycle.keep_alive and not self._leaving
 
     def on_message_complete(self) -> None:  # noqa: D102 - httptools'
         if not self.parser.should_upgrade():
             super().on_message_complete()
+
+    def shutdown(self) -> None:
+        """The server leaves: the request that is under way is the last one, or the one that comes in a moment."""
+        self._leaving = True
+        if self._is_idle():
+            self.loop.call_later(self.last_request_s, self._close_if_idle)
+        else:
+            self.cycle.keep_alive = False
+
+    def _is_idle(self) -> bool:
+        return self.cycle is None or self.cycle.response_complete
+
+    def _close_if_idle(self) -> None:
+        # A request whose headers have begun is waited for by the head's own timer.
+        if self._is_idle() and not self._in_head:
+            self.transport.close()
 
     def _is_in_body(self) -> bool:
         return self.cycle is not None and self.cycle.more_body and not self.cycle.disconnected

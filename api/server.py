@@ -1,8 +1,13 @@
 """The gateway's HTTP server: uvicorn, which leaves politely.
 
 A load balancer learns from `/ready` that a gateway is leaving, and until then sends it more: so it goes on answering.
+What has reached it when it stops listening is answered too.
 """
 
+import asyncio
+import os
+import select
+import socket
 import threading
 from types import FrameType
 
@@ -14,6 +19,12 @@ from api.settings import ApiSettings, names
 from shared.logging import get_logger
 
 log = get_logger("millrace.gateway")
+
+
+#: Longest time for taking the connections that wait when the server leaves, in seconds.
+_TAKE_S = 2.0
+#: For the event loop to make those that it has taken known, in seconds.
+_SETTLE_S = 0.05
 
 
 class Server(uvicorn.Server):
@@ -58,3 +69,29 @@ class Server(uvicorn.Server):
         else:
             self._app.state.leaving = True
             super().handle_exit(sig, frame)
+
+    async def shutdown(self, sockets: list[socket.socket] | None = None) -> None:
+        """Stop listening, answer what has come, and end.
+
+        Args:
+            sockets: Always None: we let uvicorn make its own.
+        """
+        await self._take_what_waits()
+        await super().shutdown(sockets)
+
+    async def _take_what_waits(self) -> None:
+        """Take the connections that the kernel has made for us: it resets those that still wait when we stop listening."""
+        listening = [socket.socket(fileno=os.dup(sock.fileno())) for server in self.servers for sock in server.sockets]
+        for sock in listening:
+            sock.listen(0)  # who comes now is not let in, asks again a second later, and is refused then
+        try:
+            async with asyncio.timeout(_TAKE_S):
+                while select.select(listening, [], [], 0)[0]:  # noqa: ASYNC110 - the kernel sets no event
+                    await asyncio.sleep(0)
+        except TimeoutError:
+            log.warning("connections_left_waiting")
+        for server in self.servers:
+            server.close()
+        for sock in listening:
+            sock.close()
+        await asyncio.sleep(_SETTLE_S)

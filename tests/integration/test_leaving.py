@@ -1,0 +1,101 @@
+"""A gateway's server that is told to end under load: whoever has reached it is answered."""
+
+import asyncio
+import threading
+import time
+from collections import Counter
+
+import pytest
+from fastapi import FastAPI
+
+from api.server import Server
+from api.settings import ApiSettings
+from tests.helpers.valkey import free_port
+from tests.helpers.waiting import wait_until
+
+CLIENTS = 64
+REQUEST = b"POST /work HTTP/1.1\r\nhost: test\r\ncontent-length: 2\r\n\r\n{}"
+
+
+def _running() -> tuple[Server, int, threading.Thread]:
+    app = FastAPI()
+    app.state.leaving = False
+
+    @app.post("/work")
+    async def work() -> str:
+        time.sleep(0.002)  # noqa: ASYNC251 - a busy event loop is the point
+        return "done"
+
+    port = free_port()
+    server = Server(app, ApiSettings(port=port, drain_s=10))
+    thread = threading.Thread(target=server.run, daemon=True)
+    thread.start()
+    wait_until(lambda: server.started, what="the server to listen")
+    return server, port, thread
+
+
+async def _ask(port: int, outcomes: Counter[str], *, requests: int) -> None:
+    """A connection and so many requests on it, one after the other, the first at once; what became of each."""
+    try:
+        reader, writer = await asyncio.open_connection("127.0.0.1", port)
+    except ConnectionError:
+        outcomes["refused"] += 1
+        await asyncio.sleep(0.05)
+        return
+    try:
+        for _ in range(requests):
+            writer.write(REQUEST)
+            head = await reader.readuntil(b"\r\n\r\n")
+            await reader.readexactly(len('"done"'))
+            outcomes["answered" if head.startswith(b"HTTP/1.1 200") else "failed"] += 1
+            if b"connection: close" in head.lower():
+                return
+    except (ConnectionError, asyncio.IncompleteReadError):
+        outcomes["lost"] += 1
+    finally:
+        writer.transport.abort()
+
+
+async def _load(server: Server, port: int, *, requests: int) -> Counter[str]:
+    outcomes: Counter[str] = Counter()
+    ended = asyncio.Event()
+
+    async def client() -> None:
+        while not ended.is_set():
+            await _ask(port, outcomes, requests=requests)
+
+    async with asyncio.TaskGroup() as group:
+        for _ in range(CLIENTS):
+            group.create_task(client())
+        await asyncio.sleep(0.5)
+        server.should_exit = True
+        await asyncio.sleep(2.5)
+        ended.set()
+    return outcomes
+
+
+@pytest.mark.parametrize("requests", [1, 1_000_000], ids=["a connection each", "kept connections"])
+def test_nobody_who_has_reached_it_is_left_without_an_answer(requests: int) -> None:
+    server, port, thread = _running()
+    outcomes = asyncio.run(_load(server, port, requests=requests))
+    thread.join(15)
+
+    assert not thread.is_alive()
+    assert outcomes["answered"] > CLIENTS
+    assert outcomes["refused"] > CLIENTS
+    assert outcomes.keys() <= {"answered", "refused"}, outcomes
+
+
+def test_a_connection_that_brings_nothing_does_not_hold_it_up() -> None:
+    server, port, thread = _running()
+
+    async def stand_by() -> float:
+        _, writer = await asyncio.open_connection("127.0.0.1", port)
+        server.should_exit = True
+        started = time.monotonic()
+        await asyncio.to_thread(thread.join, 15)
+        writer.transport.abort()
+        return time.monotonic() - started
+
+    assert asyncio.run(stand_by()) < 5
+    assert not thread.is_alive()
