@@ -14,6 +14,7 @@ from pydantic import BaseModel, Field, WithJsonSchema
 
 from api import wire
 from api.dialect import Answer, Context, Dialect, Job, Route, View
+from api.error_bodies import FlatError
 from api.fields import Documented, RequestFields, Several, SomeDimensions
 from api.kinds import Vectors
 from shared.errors import ContradictoryFields, EmptyInput, InvalidRequest, MillraceError
@@ -186,6 +187,7 @@ class Qdrant:
 
     name = "qdrant"
     prefix: str | None = None
+    error_body: type[BaseModel] = FlatError
     routes: Sequence[Route] = (
         Route(
             paths=("/qdrant/inference",),

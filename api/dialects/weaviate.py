@@ -8,6 +8,7 @@ from pydantic import BaseModel, Field
 from api import wire
 from api.catalog import Catalog
 from api.dialect import RERANK_PATHS, Answer, Context, Dialect, Job, Route, View, led_by
+from api.error_bodies import FlatError
 from api.fields import Dimensions, RequestFields, Several, Text, Texts
 from api.settings import ApiSettings
 from shared import __version__, arrays
@@ -153,6 +154,7 @@ class Weaviate:
 
     name = "weaviate"
     prefix: str | None = None
+    error_body: type[BaseModel] = FlatError
     routes: Sequence[Route] = (
         Route(
             paths=("/vectors",),
@@ -201,7 +203,13 @@ class Weaviate:
         self.views: Sequence[View] = (
             View("/meta", "The model (Weaviate)", _meta, response=Meta),
             View("/.well-known/live", "Is this process alive? (Weaviate)", _live, response=Empty),
-            View("/.well-known/ready", "Has every model a worker that ran it? (Weaviate)", _ready, response=Empty),
+            View(
+                "/.well-known/ready",
+                "Has every model a worker that ran it? (Weaviate)",
+                _ready,
+                response=Empty,
+                errors=(Unavailable,),
+            ),
         )
 
     def render_error(self, error: MillraceError) -> tuple[int, dict[str, Any]]:
