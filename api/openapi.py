@@ -13,7 +13,7 @@ from starlette.requests import Request
 from starlette.responses import Response
 from starlette.routing import Route
 
-from api import response_headers
+from api import glossary, response_headers
 from api.aside import aside
 from api.dialect import Dialect
 from api.error_bodies import FlatError, NestedError, TeiError
@@ -93,6 +93,8 @@ def document(app: FastAPI, public: Collection[str] | None, dialects: Iterable[Di
                 if not (is_public and status in _OF_KEYS)
             }
             paths[path][method] = {**operation, "responses": answers, **({"security": []} if is_public else {})}
+            if "parameters" in operation:
+                paths[path][method]["parameters"] = [glossary.parameter(one) for one in operation["parameters"]]
     schemas = models_json_schema(
         [(body, "serialization") for body in _ERROR_BODIES], ref_template="#/components/schemas/{model}"
     )[1]["$defs"]
@@ -102,7 +104,10 @@ def document(app: FastAPI, public: Collection[str] | None, dialects: Iterable[Di
         "tags": [{"name": name, "description": description} for name, description in said.items()],
         "paths": paths,
         "components": {
-            "schemas": {**described["components"]["schemas"], **schemas},
+            "schemas": {
+                name: glossary.described(schema)
+                for name, schema in {**described["components"]["schemas"], **schemas}.items()
+            },
             "responses": responses.by_name,
             "headers": response_headers.components(),
         },

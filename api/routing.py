@@ -211,8 +211,8 @@ def _add_view(app: FastAPI, dialect: Dialect, view: View, catalog: Catalog, sett
 
 
 def _path_parameters(path: str) -> list[dict[str, Any]]:
-    schema = {"type": "string", "minLength": 1}
-    return [{"name": name, "in": "path", "required": True, "schema": schema} for name in _PARAMETER.findall(path)]
+    said = {"description": "Name of the model, which may have slashes.", "schema": {"type": "string", "minLength": 1}}
+    return [{"name": name, "in": "path", "required": True, **said} for name in _PARAMETER.findall(path)]
 
 
 def body_schema(contenders: Sequence[tuple[Dialect, Route]]) -> dict[str, Any]:

@@ -72,7 +72,7 @@ class ExpiresAfter(BaseModel):
     """When a file goes, in seconds after it was made."""
 
     anchor: Literal["created_at"]
-    seconds: Integer = Field(ge=3_600, le=2_592_000)
+    seconds: Integer = Field(ge=3_600, le=2_592_000, description="How long it is kept, from an hour to thirty days.")
 
 
 class _ListQuery(PageQuery):
@@ -90,7 +90,7 @@ class FileForm(BaseModel):
     """Fields of `POST /v1/files`, beside `file`."""
 
     purpose: Literal["batch"]
-    expires_after: ExpiresAfter | None = None
+    expires_after: ExpiresAfter | None = Field(None, description="When it is deleted.")
 
 
 @dataclass(slots=True)
@@ -121,7 +121,7 @@ class FileRoutes:
         each = [f"{path}/{{file_id}}" for path in paths]
         contents = [f"{path}/content" for path in each]
         form = schemas.standalone(FileForm)
-        form["properties"]["file"] = {"type": "string", "format": "binary"}
+        form["properties"]["file"] = {"type": "string", "format": "binary", "description": "The requests, as JSONL."}
         form["required"] = [*form["required"], "file"]
         form["example"] = {"purpose": "batch", "file": _ONE_REQUEST}
         body = {"multipart/form-data": form}

@@ -63,7 +63,7 @@ _TWO_DOCUMENTS = (
 )
 _FORM = {
     "type": "object",
-    "properties": {"file": {"type": "string", "format": "binary"}},
+    "properties": {"file": {"type": "string", "format": "binary", "description": "The documents, as NDJSON."}},
     "required": ["file"],
     "example": {"file": _TWO_DOCUMENTS},
 }

@@ -34,8 +34,8 @@ class VectorsConfig(RequestFields):
 class VectorBody(RequestFields):
     """Request of `POST /vectors` for one text."""
 
-    text: Text
-    config: VectorsConfig | None = None
+    text: Text = Field(description="The text to embed.")
+    config: VectorsConfig | None = Field(None, description="How to embed.")
 
 
 class VectorResponse(BaseModel):
@@ -49,8 +49,8 @@ class VectorResponse(BaseModel):
 class VectorsBody(RequestFields):
     """Request of `POST /vectors` for several texts."""
 
-    texts: Texts
-    config: VectorsConfig | None = None
+    texts: Texts = Field(description="The texts to embed.")
+    config: VectorsConfig | None = Field(None, description="How to embed.")
 
 
 class VectorsResponse(BaseModel):
@@ -63,8 +63,8 @@ class VectorsResponse(BaseModel):
 class RerankBody(RequestFields):
     """Request of `POST /rerank` in Weaviate's words."""
 
-    query: Text
-    documents: Several[str]
+    query: Text = Field(description="What the documents are scored against.")
+    documents: Several[str] = Field(description="Texts to score; one may be empty.")
     property: str = Field("", description="Name of the property that is ranked; repeated in the answer.")
 
 

@@ -142,6 +142,29 @@ def test_everything_is_described(told: dict[str, Any]) -> None:
     assert [name for name in names if not re.fullmatch(r"[a-z]\w+", name)] == []
 
 
+def test_every_parameter_and_every_field_is_described(told: dict[str, Any]) -> None:
+    def thin(where: str, schema: dict[str, Any]) -> Iterator[str]:
+        for name, field in schema.get("properties", {}).items():
+            # What refers to a model, or is always the same, is said there; a field of others is forbidden.
+            if field is not False and not {"description", "$ref", "const"} & set(field):
+                yield f"{where}: {name}"
+
+    operations = [(path, operation) for path, methods in told["paths"].items() for operation in methods.values()]
+    missing = [
+        f"{path}: {given['name']}"
+        for path, operation in operations
+        for given in operation.get("parameters", ())
+        if "description" not in given
+    ]
+    for name, schema in told["components"]["schemas"].items():
+        missing += thin(name, schema)
+    for path, operation in operations:
+        for kind, content in operation.get("requestBody", {}).get("content", {}).items():
+            for schema in content["schema"].get("anyOf", [content["schema"]]):
+                missing += thin(f"{path} {kind}", schema if "type" in schema else {})
+    assert missing == []
+
+
 def test_every_header_that_is_referred_to_is_described(told: dict[str, Any]) -> None:
     headers = told["components"]["headers"]
 
