@@ -1,4 +1,4 @@
-"""What fields of answers, and parameters of paths and lists, mean: said once, where a name means the same wherever it stands.
+"""What fields of answers, and parameters of paths and lists, mean, where a name means the same wherever it stands.
 
 A model whose field means something else says so itself.
 """
