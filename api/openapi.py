@@ -1,5 +1,6 @@
 """The OpenAPI document: what FastAPI writes of the routes, the keys that they ask for, and what they have in common."""
 
+import functools
 import inspect
 import re
 from collections.abc import Collection, Iterable, Mapping
@@ -181,11 +182,11 @@ def add_schema_route(app: FastAPI, public: Collection[str] | None, dialects: Ite
         public: As for `document`.
         dialects: The same.
     """
+    # Kept: what is served does not change any more.
+    written = functools.cache(lambda: orjson.dumps(document(app, public, dialects)))
 
     async def schema(_: Request) -> Response:
-        return Response(
-            await aside(lambda: orjson.dumps(document(app, public, dialects))), media_type="application/json"
-        )
+        return Response(await aside(written), media_type="application/json")
 
     # Before FastAPI's own, behind the look-up of the routes that are asked all the time.
     app.router.routes.insert(1, Route(PATH, schema))

@@ -55,6 +55,14 @@ _ALL: Mapping[str, dict[str, Any]] = {
         {"type": "string", "enum": ["true", "false"]},
     ),
     "www-authenticate": _header("How to send a key.", _NAME, always=True),
+    # Of bulk work
+    "location": _header("Path of the job that was made.", _NAME),
+    "x-webhook-secret": _header("The secret that was made for a webhook that came without one; told this once.", _NAME),
+    "idempotency-replayed": _header(
+        "`true` where this is the answer of an earlier request with the same `Idempotency-Key`.",
+        {"type": "string", "enum": ["true"]},
+    ),
+    "x-next-offset": _header("The `offset` from which further results are asked for; absent with `follow`.", _COUNT),
 }
 
 

@@ -145,6 +145,12 @@ def _responder(contenders: Sequence[tuple[Dialect, Route]], endpoint: Endpoint) 
     return respond
 
 
+def _told_apart(contenders: Sequence[tuple[Dialect, Route]]) -> str:
+    """What decides whose words a body is in, where there is a choice."""
+    keys = dict.fromkeys(f"`{route.key}`" for _, route in contenders)
+    return f"Which of {', '.join(keys)} a body has tells whose request it is." if len(keys) > 1 else ""
+
+
 def _document(
     app: FastAPI,
     path: str,
@@ -165,7 +171,7 @@ def _document(
         respond,
         methods=["POST"],
         summary=" or ".join(dict.fromkeys(route.summary for _, route in contenders)),
-        description=also_at(aliases),
+        description=" ".join(filter(None, [_told_apart(contenders), also_at(aliases)])),
         tags=list(dict.fromkeys(dialect.name for dialect, _ in contenders)),
         response_model=None,
         responses={200: answered, **error_responses((dialect for dialect, _ in contenders), OF_MODELS)},

@@ -8,13 +8,14 @@ from fastapi import FastAPI
 from pydantic import BaseModel
 from redis.exceptions import RedisError
 from starlette.requests import ClientDisconnect, Request
-from starlette.responses import Response
+from starlette.responses import JSONResponse, Response
 
 from api import schemas, wire
 from api.bodies import read_json_object
 from api.departure import CLIENT_GONE
 from api.error_responses import OF_BULK, OF_BULK_CHANGES, error_responses
 from api.openapi import also_at
+from api.response_headers import LIMITS, referred
 from shared.errors import MillraceError, Unavailable
 from shared.logging import get_logger
 
@@ -75,14 +76,17 @@ def answering(respond: Respond) -> Respond:
 
 
 def _responses(
-    method: str, status: int, shown: Any, streamed: Mapping[str, Any] | None
+    method: str, status: int, shown: Any, streamed: Mapping[str, Any] | None, headers: Sequence[str], empty: str
 ) -> dict[int | str, dict[str, Any]]:
+    told = {"headers": referred([*headers, *(LIMITS if method == "POST" else ())])}
     responses = error_responses([wire.NestedErrors()], OF_BULK_CHANGES if method == "POST" else OF_BULK)
     if shown is not None:
-        responses[status] = {"model": shown, "description": "The answer."}
+        responses[status] = {"model": shown, "description": "The answer.", **told}
     if streamed is not None:
         content = {media_type: {"schema": schema} for media_type, schema in streamed.items()}
-        responses[200] = {"description": "In pieces, while they are made.", "content": content}
+        responses[200] = {"description": "In pieces, while they are made.", "content": content, **told}
+    if empty:
+        responses[204] = {"description": empty}
     return responses
 
 
@@ -104,6 +108,8 @@ def add_route(
     shown: Any = None,
     status: int = 200,
     streamed: Mapping[str, Any] | None = None,
+    headers: Sequence[str] = (),
+    empty: str = "",
 ) -> None:
     """Serve a route, each of its paths with and without a trailing slash.
 
@@ -119,6 +125,8 @@ def add_route(
         shown: Model of the answer.
         status: Of the answer.
         streamed: Schemas, by media type, of an answer that comes in pieces, with status 200.
+        headers: Names of the answer's own headers (`api.response_headers`).
+        empty: What an answer with status 204 means, where there is one.
     """
     options: dict[str, Any] = {"methods": [method], "response_model": None}
     parameters = [
@@ -140,9 +148,11 @@ def add_route(
         summary=summary,
         description=also_at(paths[1:]),
         tags=[tag],
-        responses=_responses(method, status, shown, streamed),
+        responses=_responses(method, status, shown, streamed, headers, empty),
         status_code=status,
         openapi_extra=extra,
+        # Of JSON, unless all that is answered comes in pieces of another type.
+        response_class=Response if shown is None else JSONResponse,
         **options,
     )
     for path in [*(f"{path}/" for path in paths), *paths[1:]]:

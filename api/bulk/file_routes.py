@@ -20,7 +20,7 @@ from api.access.caller import caller_of
 from api.bulk.answers import add_route, json_answer
 from api.bulk.file_writer import FileWriter, file_writer
 from api.bulk.files import FileTable, content, new_file_id, parts
-from api.bulk.idempotency import Idempotency, fingerprint_of
+from api.bulk.idempotency import REPLAYED_HEADER, Idempotency, fingerprint_of
 from api.bulk.multipart import Part, read_form
 from api.bulk.pages import Page, PageQuery, page_of
 from api.fields import Integer
@@ -125,7 +125,14 @@ class FileRoutes:
         form["required"] = [*form["required"], "file"]
         form["example"] = {"purpose": "batch", "file": _ONE_REQUEST}
         body = {"multipart/form-data": form}
-        add_route(app, "POST", paths, self.upload, summary="Upload a file", tag=_TAG, body=body, shown=FileObject)
+        add_route(
+            *(app, "POST", paths, self.upload),
+            summary="Upload a file",
+            tag=_TAG,
+            body=body,
+            shown=FileObject,
+            headers=[REPLAYED_HEADER],
+        )
         add_route(app, "GET", paths, self.list, summary="List files", tag=_TAG, query=_ListQuery, shown=FileList)
         add_route(app, "GET", each, self.show, summary="Show a file", tag=_TAG, shown=FileObject)
         add_route(app, "DELETE", each, self.delete, summary="Delete a file", tag=_TAG, shown=FileDeleted)

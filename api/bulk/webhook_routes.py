@@ -13,7 +13,7 @@ from api import schemas, wire
 from api.access.caller import caller_of
 from api.bulk.answers import Respond, add_route, json_answer, optional_body
 from api.bulk.callback_routes import CallbackRoutes
-from api.bulk.idempotency import Idempotency
+from api.bulk.idempotency import REPLAYED_HEADER, Idempotency
 from api.bulk.pages import Page, PageQuery, page_of
 from api.settings import ApiSettings
 from shared.bulk import signing
@@ -172,7 +172,8 @@ class WebhookRoutes:
         ]
         for method, paths, respond, summary, model, shown in routes:
             body = None if model is None else {"application/json": schemas.standalone(model)}
-            add_route(app, method, paths, respond, summary=summary, tag=_TAG, body=body, shown=shown)
+            headers = [REPLAYED_HEADER] if model is CreateEndpoint else []
+            add_route(app, method, paths, respond, summary=summary, tag=_TAG, body=body, shown=shown, headers=headers)
         listed = "List receivers of callbacks"
         add_route(app, "GET", every, self.list, summary=listed, tag=_TAG, query=PageQuery, shown=EndpointList)
 
