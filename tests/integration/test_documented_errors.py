@@ -181,6 +181,8 @@ def test_a_service_without_its_queue(documented: Documented, tmp_path: Any) -> N
         for path in ("/v1/jobs", "/v1/files", "/.well-known/ready", "/readyz"):
             refused = client.get(path)
             assert refused.status_code == 503
+            # The probe that gateways answer for Kubernetes says what is missing; the others say when to come back.
+            assert refused.headers.get("retry-after") == (None if path == "/readyz" else "1")
             documented.check(path, refused)
 
 
