@@ -20,7 +20,7 @@ from api.dialect_paths import DialectPaths
 from api.gate import Gate
 from api.health import add_health_routes, public_paths
 from api.middleware import RequestId
-from api.openapi import PATH, add_schema_route
+from api.openapi import ABOUT, PATH, add_schema_route, operation_id
 from api.routing import add_routes
 from api.settings import ApiSettings, names
 from api.status import add_status_route
@@ -52,11 +52,13 @@ def create_app(settings: ApiSettings) -> FastAPI:
     app = FastAPIOffline(
         title="Millrace",
         summary="Embeddings and reranking as a service on a queue",
+        description=ABOUT,
         version=__version__,
         lifespan=lifespan,
         redirect_slashes=False,
         static_url="/docs/static",
         openapi_url=PATH,
+        generate_unique_id_function=operation_id,
     )
     app.state.leaving = False
     add_routes(app, core.dialects, core.contenders, core.endpoint, core.catalog, settings)
@@ -80,7 +82,7 @@ def create_app(settings: ApiSettings) -> FastAPI:
     )
     add_usage_route(app, core.usage)
     add_webhook_routes(app, redis=core.redis, table=table, settings=settings)
-    add_schema_route(app, public_paths(settings) if core.register.is_on else None)
+    add_schema_route(app, public_paths(settings) if core.register.is_on else None, list(core.dialects.values()))
     add_health_routes(app, core.catalog, core.fleet, core.admission, metrics, core.redis, settings)
     add_status_route(app, core.catalog, core.fleet, core.admission, core.backlog, core.redis)
     add_console(app)

@@ -9,8 +9,10 @@ from fastapi import FastAPI
 from pydantic import BaseModel, Field
 from starlette.responses import JSONResponse, Response
 
+from api import wire
 from api.catalog import Catalog
 from api.dispatch import Dispatcher
+from api.error_responses import OF_ALL, error_responses
 from shared import deadline as deadlines
 from shared.errors import MillraceError
 from shared.jobs import ClassifyRequest, EmbedRequest, Request, RerankRequest
@@ -48,7 +50,8 @@ def add_deep_check(app: FastAPI, catalog: Catalog, dispatcher: Dispatcher) -> No
         return JSONResponse(found.model_dump(), status_code=200 if found.ok else 503)
 
     responses: dict[int | str, dict[str, Any]] = {
-        200: {"model": DeepCheck},
+        **error_responses([wire.NestedErrors()], OF_ALL),
+        200: {"model": DeepCheck, "description": "Every model answered."},
         503: {"model": DeepCheck, "description": "A model did not answer."},
     }
     for path in (DEEP_PATH, f"{DEEP_PATH}/"):

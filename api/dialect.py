@@ -145,6 +145,8 @@ class View:
     aliases: Sequence[str] = field(default_factory=tuple)
     #: What it answers, for the documentation.
     response: Any = None
+    #: What it raises besides what every view does, for the documentation.
+    errors: Sequence[type[MillraceError]] = ()
 
 
 class Dialect(Protocol):
@@ -155,6 +157,8 @@ class Dialect(Protocol):
     prefix: str | None
     routes: Sequence[Route]
     views: Sequence[View]
+    #: Model of the body that `render_error` makes, for the documentation.
+    error_body: type[BaseModel]
 
     def render_error(self, error: MillraceError) -> tuple[int, dict[str, Any]]:
         """Status and body of an error."""

@@ -15,9 +15,11 @@ from pydantic import BaseModel, Field
 from redis.asyncio import Redis
 from starlette.responses import JSONResponse, PlainTextResponse, Response
 
+from api import wire
 from api.admission import Admission
 from api.catalog import Catalog
 from api.console.page import CONSOLE_PATHS, front
+from api.error_responses import OF_ALL, error_responses
 from api.fleet import Fleet
 from api.redis_gauges import measure_redis
 from api.settings import ApiSettings
@@ -135,9 +137,13 @@ def add_health_routes(
     _add(app, LIVENESS_PATHS, is_alive, "Is this process alive?", Liveness)
     summary = "The console for browsers; is this process alive?"
     _add(app, ["/"], front(is_alive), summary, Liveness, content={"text/html": {"schema": {"type": "string"}}})
-    _add(app, ready_paths, is_ready, "Has every configured model a worker that ran it?", Readiness)
-    _add(app, ["/stats"], show_stats, "What this gateway has done (Smart-Embedder)", Stats)
-    _add(app, ["/metrics"], show_metrics, "Prometheus metrics", str, PlainTextResponse)
+    unready: dict[int | str, dict[str, Any]] = {
+        503: {"model": Readiness, "description": "Not ready: this says what is missing."}
+    }
+    _add(app, ready_paths, is_ready, "Has every configured model a worker that ran it?", Readiness, more=unready)
+    refused = error_responses([wire.NestedErrors()], OF_ALL)
+    _add(app, ["/stats"], show_stats, "What this gateway has done (Smart-Embedder)", Stats, more=refused)
+    _add(app, ["/metrics"], show_metrics, "Prometheus metrics", str, PlainTextResponse, more=refused)
 
 
 def _add(
@@ -148,6 +154,7 @@ def _add(
     response: Any,
     response_class: type[Response] = JSONResponse,
     content: Mapping[str, Any] | None = None,
+    more: Mapping[int | str, dict[str, Any]] | None = None,
 ) -> None:
     for path in paths:
         app.add_api_route(
@@ -156,7 +163,14 @@ def _add(
             summary=summary,
             tags=[*_TAGS],
             response_model=None,
-            responses={200: {"model": response, **({"content": dict(content)} if content else {})}},
+            responses={
+                200: {
+                    "model": response,
+                    "description": "The answer.",
+                    **({"content": dict(content)} if content else {}),
+                },
+                **(more or {}),
+            },
             response_class=response_class,
         )
         for other in {path, f"{path.rstrip('/')}/"}:

@@ -23,7 +23,7 @@ ImageReference = Annotated[str, Documented(minLength=1, format="image-reference"
 class ImageUrl(RequestFields):
     """An image as OpenAI's messages have it."""
 
-    url: ImageReference
+    url: ImageReference = Field(description="An http(s) URL, a data URI, or base64.")
 
 
 class MixedInput(RequestFields):

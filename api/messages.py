@@ -27,7 +27,7 @@ class Message(ContentInput):
     )
 
     content: str | Several[MixedInput] = Field(description="A text, or its parts.")
-    role: Annotated[str, Documented(enum=["system", "user", "assistant"])]
+    role: Annotated[str, Documented(enum=["system", "user", "assistant"])] = Field(description="Who speaks.")
 
 
 class MessagesBody(TruncationFields, VectorFields):

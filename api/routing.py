@@ -2,7 +2,7 @@
 
 import re
 from collections import defaultdict
-from collections.abc import Awaitable, Callable, Mapping, Sequence
+from collections.abc import Awaitable, Callable, Collection, Mapping, Sequence
 from typing import Any, Union
 
 from fastapi import FastAPI, Request
@@ -16,22 +16,12 @@ from api.access.caller import caller_of
 from api.catalog import Catalog
 from api.dialect import Dialect, Route, View
 from api.endpoint import Endpoint
+from api.error_responses import OF_ALL, OF_MODELS, error_responses
+from api.openapi import also_at
+from api.response_headers import LIMITS, MEASURES, referred
 from api.settings import ApiSettings
 from shared.errors import MethodNotAllowed, MillraceError, PathNotFound
 
-_ERRORS: dict[int | str, dict[str, Any]] = {
-    400: {"description": "The request is not valid."},
-    401: {"description": "The request has no valid API key, where one is needed."},
-    403: {"description": "The API key does not allow this model, route or lane."},
-    404: {"description": "No such model is served."},
-    408: {"description": "The body did not arrive in time."},
-    413: {"description": "The body or the batch is too large."},
-    422: {"description": "The request is not valid, in the words of TEI and its clients."},
-    424: {"description": "The model does not do this, or failed, in the words of TEI and its clients."},
-    429: {"description": "Overloaded, or the key's limit is used up; retry after the seconds in `retry-after`."},
-    503: {"description": "The queue cannot be reached."},
-    504: {"description": "Not finished before the deadline."},
-}
 _PARAMETER = re.compile(r"\{(\w+)(?::\w+)?\}")
 
 
@@ -57,6 +47,11 @@ class PostRoutes(BaseRoute):
             self._patterns.append((path, re.compile(_PARAMETER.sub(r"(?P<\1>.+)", path) + "/?"), respond))
         else:
             self._responds[path] = self._responds[path.rstrip("/") + "/"] = respond
+
+    @property
+    def paths(self) -> list[str]:
+        """All that are served."""
+        return [*self._responds, *(template for template, _, _ in self._patterns)]
 
     def matches(self, scope: Scope) -> tuple[Match, Scope]:  # noqa: D102 - Starlette's
         if scope["type"] != "http":
@@ -98,9 +93,14 @@ def add_routes(
         for view in dialect.views:
             _add_view(app, dialect, view, catalog, settings)
     routes = PostRoutes()
-    for path, of_path in contenders.items():
-        is_canonical = any(path == served_paths(dialect, route)[0] for dialect, route in of_path)
-        _add_route(app, routes, path, of_path, endpoint, documented=is_canonical)
+    for paths in served_alike(contenders):
+        of_paths = contenders[paths[0]]
+        respond = _responder(of_paths, endpoint)
+        for path in paths:
+            routes.add(path, respond)
+        canonical = [path for path in paths if any(path == served_paths(*entry)[0] for entry in of_paths)]
+        for path in canonical or paths[:1]:
+            _document(app, path, of_paths, respond, aliases={*paths} - {path})
     _add_error_handlers(app)
     # In front of FastAPI's own, whose dependency solver has nothing to do here and costs 0.1 ms a request.
     app.router.routes.insert(0, routes)
@@ -127,42 +127,54 @@ def served_paths(dialect: Dialect, route: Route) -> list[str]:
     return prefixed if route.prefix_only else [*route.paths, *prefixed]
 
 
-def _add_route(
-    app: FastAPI,
-    routes: PostRoutes,
-    path: str,
-    contenders: Sequence[tuple[Dialect, Route]],
-    endpoint: Endpoint,
-    *,
-    documented: bool,
-) -> None:
+def served_alike(contenders: Mapping[str, Sequence[tuple[Dialect, Route]]]) -> list[list[str]]:
+    """The paths, by what is served there: those of one list understand the same bodies and answer them in the same way."""
+    groups: dict[tuple[tuple[str, int], ...], list[str]] = defaultdict(list)
+    for path, of_path in contenders.items():
+        groups[tuple((dialect.name, id(route)) for dialect, route in of_path)].append(path)
+    return list(groups.values())
+
+
+def _responder(contenders: Sequence[tuple[Dialect, Route]], endpoint: Endpoint) -> Respond:
     async def respond(request: Request) -> Response:
         model = request.path_params.get("model")
         if model is not None:
             return await endpoint(request, [(dialect, route.for_model(model)) for dialect, route in contenders])
         return await endpoint(request, contenders)
 
-    routes.add(path, respond)
-    if documented:
-        _document(app, path, contenders, respond)
+    return respond
 
 
-def _document(app: FastAPI, path: str, contenders: Sequence[tuple[Dialect, Route]], respond: Respond) -> None:
+def _told_apart(contenders: Sequence[tuple[Dialect, Route]]) -> str:
+    """What decides whose words a body is in, where there is a choice."""
+    keys = dict.fromkeys(f"`{route.key}`" for _, route in contenders)
+    return f"Which of {', '.join(keys)} a body has tells whose request it is." if len(keys) > 1 else ""
+
+
+def _document(
+    app: FastAPI,
+    path: str,
+    contenders: Sequence[tuple[Dialect, Route]],
+    respond: Respond,
+    *,
+    aliases: Collection[str],
+) -> None:
     """Describe a path in the OpenAPI document, by a route of FastAPI's that is never reached."""
     examples = {route.summary: {"value": dict(route.example)} for _, route in contenders}
-    # Without the prefixes, which are all alike.
-    served = [served_paths(dialect, route)[: len(route.paths)] for dialect, route in contenders]
-    aliases = sorted({alias for paths in served for alias in paths} - {path})
+    answered = {
+        "model": Union[tuple(route.response for _, route in contenders)],  # noqa: UP007
+        "description": "The answer.",
+        "headers": referred([*MEASURES, *LIMITS]),
+    }
     app.add_api_route(
         path,
         respond,
         methods=["POST"],
         summary=" or ".join(dict.fromkeys(route.summary for _, route in contenders)),
-        description=f"Also at {', '.join(f'`{alias}`' for alias in aliases)}." if aliases else "",
-        tags=[dialect.name for dialect, _ in contenders],
-        operation_id=f"post{path.replace('/', '_')}",
+        description=" ".join(filter(None, [_told_apart(contenders), also_at(aliases)])),
+        tags=list(dict.fromkeys(dialect.name for dialect, _ in contenders)),
         response_model=None,
-        responses={**_ERRORS, 200: {"model": Union[tuple(route.response for _, route in contenders)]}},  # noqa: UP007
+        responses={200: answered, **error_responses((dialect for dialect, _ in contenders), OF_MODELS)},
         openapi_extra={
             "parameters": _path_parameters(path),
             "requestBody": {
@@ -178,19 +190,25 @@ def _add_view(app: FastAPI, dialect: Dialect, view: View, catalog: Catalog, sett
         try:
             visible = catalog.within(caller_of(request).scope.models)
             visible.refuse_none()
-            status, shown = 200, view.render(visible, settings, request.path_params)
+            status, shown, headers = 200, view.render(visible, settings, request.path_params), {}
         except MillraceError as error:
-            status, shown = dialect.render_error(error)
-        return Response(wire.dumps(shown), status_code=status, media_type="application/json")
+            (status, shown), headers = dialect.render_error(error), wire.retry_headers(error)
+        return Response(wire.dumps(shown), status_code=status, headers=headers, media_type="application/json")
 
     for path in (view.path, *view.aliases):
         is_canonical = path == view.path
-        options: dict[str, Any] = {"summary": view.summary, "tags": [dialect.name]} if is_canonical else {}
-        names = _PARAMETER.findall(path)
-        if is_canonical and view.response is not None:
-            options["responses"] = {200: {"model": view.response}, **({404: _ERRORS[404]} if names else {})}
-        if is_canonical and names:
-            options["openapi_extra"] = {"parameters": _path_parameters(path)}
+        options: dict[str, Any] = {}
+        if is_canonical:
+            options = {
+                "summary": view.summary,
+                "description": also_at(view.aliases),
+                "tags": [dialect.name],
+                "responses": {
+                    200: {"model": view.response, "description": "The answer."},
+                    **error_responses([dialect], [*OF_ALL, *view.errors]),
+                },
+                "openapi_extra": {"parameters": _path_parameters(path)},
+            }
         app.add_api_route(path, show, methods=["GET"], response_model=None, include_in_schema=is_canonical, **options)
         # Probes come as HEAD too.
         hidden = [path] if path == "/" else [path, f"{path}/"]
@@ -199,8 +217,8 @@ def _add_view(app: FastAPI, dialect: Dialect, view: View, catalog: Catalog, sett
 
 
 def _path_parameters(path: str) -> list[dict[str, Any]]:
-    schema = {"type": "string", "minLength": 1}
-    return [{"name": name, "in": "path", "required": True, "schema": schema} for name in _PARAMETER.findall(path)]
+    said = {"description": "Name of the model, which may have slashes.", "schema": {"type": "string", "minLength": 1}}
+    return [{"name": name, "in": "path", "required": True, **said} for name in _PARAMETER.findall(path)]
 
 
 def body_schema(contenders: Sequence[tuple[Dialect, Route]]) -> dict[str, Any]:

@@ -98,8 +98,8 @@ class EmbedKindBody(InputsBody):
 class SimilarityInputs(RequestFields):
     """A text, and those to compare it with."""
 
-    source_sentence: Text
-    sentences: Texts
+    source_sentence: Text = Field(description="The text that the others are compared with.")
+    sentences: Texts = Field(description="The others.")
 
 
 class SimilarityParameters(TruncationBody, PromptBody):
@@ -110,20 +110,20 @@ class SimilarityBody(RequestFields):
     """Request of `POST /similarity`."""
 
     inputs: SimilarityInputs
-    parameters: SimilarityParameters | None = None
+    parameters: SimilarityParameters | None = Field(None, description="How to embed them.")
     model: str | None = Field(None, description="Name of the model; the default model when absent.")
 
 
 class TextItem(RequestFields):
     """A text as an object, as LiteLLM sends it."""
 
-    text: str
+    text: str = Field(description="The text.")
 
 
 class RerankBody(TruncationBody):
     """Request of `POST /rerank` in TEI's words."""
 
-    query: Text
+    query: Text = Field(description="What the texts are scored against.")
     texts: Several[str | TextItem] = Field(description="Texts to score; LiteLLM's objects with a `text` are taken too.")
     raw_scores: bool | None = Field(False, description="Scores as the model gives them instead of 0 to 1.")
     return_text: bool | None = Field(False, description="Repeat each text in its result.")
@@ -187,7 +187,7 @@ class DecodeBody(RequestFields):
 class SparseValue(BaseModel):
     """One entry of a sparse vector."""
 
-    index: int
+    index: int = Field(description="Id of the token.")
     value: float
 
 
@@ -209,9 +209,9 @@ class Rank(BaseModel):
 class SimpleToken(BaseModel):
     """One token of a text."""
 
-    id: int
+    id: int = Field(description="Its id, which is the same wherever it stands.")
     text: str = Field(description="The part of the text that it is; of a special token its name.")
-    special: bool
+    special: bool = Field(description="Whether the model wants it there and the text does not have it.")
     start: int | None = Field(description="Where it begins in the prompt and text, in bytes; null for special tokens.")
     stop: int | None = Field(description="Where it ends.")
 

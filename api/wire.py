@@ -10,6 +10,7 @@ import numpy.typing as npt
 import orjson
 from pydantic import BaseModel, ValidationError
 
+from api.error_bodies import NestedError
 from shared import arrays
 from shared.errors import (
     EmptyInput,
@@ -195,6 +196,8 @@ def retry_headers(error: MillraceError) -> dict[str, str]:
 
 class NestedErrors:
     """A dialect whose errors are OpenAI's nested object, with Jina's and Voyage's `detail` and Cohere's `message`."""
+
+    error_body: type[BaseModel] = NestedError
 
     def render_error(self, error: MillraceError) -> tuple[int, dict[str, Any]]:
         """Status and body of an error."""

@@ -8,11 +8,14 @@ from fastapi import FastAPI
 from pydantic import BaseModel
 from redis.exceptions import RedisError
 from starlette.requests import ClientDisconnect, Request
-from starlette.responses import Response
+from starlette.responses import JSONResponse, Response
 
 from api import schemas, wire
 from api.bodies import read_json_object
 from api.departure import CLIENT_GONE
+from api.error_responses import OF_BULK, OF_BULK_CHANGES, error_responses
+from api.openapi import also_at
+from api.response_headers import LIMITS, referred
 from shared.errors import MillraceError, Unavailable
 from shared.logging import get_logger
 
@@ -72,29 +75,18 @@ def answering(respond: Respond) -> Respond:
     return answer
 
 
-#: What every route may answer beside what it is for.
-_ERRORS: dict[int | str, dict[str, Any]] = {
-    400: {"description": "The request is not valid."},
-    401: {"description": "The request has no valid API key, where one is needed."},
-    403: {"description": "The API key does not allow this route, lane or model."},
-    404: {"description": "No such job, batch, file, webhook endpoint or model is here."},
-    409: {"description": "The request does not fit the state of what it is about."},
-    413: {"description": "The body is too large."},
-    415: {"description": "A body of this type is not taken here."},
-    422: {"description": "The idempotency key was used with another payload."},
-    429: {"description": "The limit of the key is used up; retry after the seconds in `retry-after`."},
-    503: {"description": "The queue or the store cannot be reached."},
-    507: {"description": "The store is full."},
-}
-
-
-def _responses(status: int, shown: Any, streamed: Mapping[str, Any] | None) -> dict[int | str, dict[str, Any]]:
-    responses = dict(_ERRORS)
+def _responses(
+    method: str, status: int, shown: Any, streamed: Mapping[str, Any] | None, headers: Sequence[str], empty: str
+) -> dict[int | str, dict[str, Any]]:
+    told = {"headers": referred([*headers, *(LIMITS if method == "POST" else ())])}
+    responses = error_responses([wire.NestedErrors()], OF_BULK_CHANGES if method == "POST" else OF_BULK)
     if shown is not None:
-        responses[status] = {"model": shown}
+        responses[status] = {"model": shown, "description": "The answer.", **told}
     if streamed is not None:
         content = {media_type: {"schema": schema} for media_type, schema in streamed.items()}
-        responses[200] = {"description": "In pieces, while they are made.", "content": content}
+        responses[200] = {"description": "In pieces, while they are made.", "content": content, **told}
+    if empty:
+        responses[204] = {"description": empty}
     return responses
 
 
@@ -116,6 +108,8 @@ def add_route(
     shown: Any = None,
     status: int = 200,
     streamed: Mapping[str, Any] | None = None,
+    headers: Sequence[str] = (),
+    empty: str = "",
 ) -> None:
     """Serve a route, each of its paths with and without a trailing slash.
 
@@ -131,6 +125,8 @@ def add_route(
         shown: Model of the answer.
         status: Of the answer.
         streamed: Schemas, by media type, of an answer that comes in pieces, with status 200.
+        headers: Names of the answer's own headers (`api.response_headers`).
+        empty: What an answer with status 204 means, where there is one.
     """
     options: dict[str, Any] = {"methods": [method], "response_model": None}
     parameters = [
@@ -150,10 +146,13 @@ def add_route(
         paths[0],
         answer,
         summary=summary,
+        description=also_at(paths[1:]),
         tags=[tag],
-        responses=_responses(status, shown, streamed),
+        responses=_responses(method, status, shown, streamed, headers, empty),
         status_code=status,
         openapi_extra=extra,
+        # Of JSON, unless all that is answered comes in pieces of another type.
+        response_class=Response if shown is None else JSONResponse,
         **options,
     )
     for path in [*(f"{path}/" for path in paths), *paths[1:]]:

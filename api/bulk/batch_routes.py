@@ -19,7 +19,7 @@ from api.bulk.batch_body import MOST_INLINE, BatchBody
 from api.bulk.batch_object import Batch, BatchList, batch_object
 from api.bulk.file_routes import PREFIXES, FileRoutes
 from api.bulk.files import BATCH, FileTable, new_file_id
-from api.bulk.idempotency import Idempotency
+from api.bulk.idempotency import REPLAYED_HEADER, Idempotency
 from api.bulk.job_creation import SECRET_HEADER
 from api.bulk.pages import PageQuery, page_of
 from api.bulk.receivers import receiver_of
@@ -70,7 +70,14 @@ class BatchRoutes:
         each = [f"{path}/{{batch_id}}" for path in paths]
         cancels = [f"{path}/cancel" for path in each]
         body = {"application/json": schemas.standalone(BatchBody)}
-        add_route(app, "POST", paths, self.create, summary="Create a batch", tag=_TAG, body=body, shown=Batch)
+        add_route(
+            *(app, "POST", paths, self.create),
+            summary="Create a batch",
+            tag=_TAG,
+            body=body,
+            shown=Batch,
+            headers=(SECRET_HEADER, REPLAYED_HEADER),
+        )
         add_route(app, "GET", paths, self.list, summary="List batches", tag=_TAG, query=PageQuery, shown=BatchList)
         add_route(app, "GET", each, self.show, summary="Show a batch", tag=_TAG, shown=Batch)
         add_route(app, "POST", cancels, self.cancel, summary="Cancel a batch", tag=_TAG, shown=Batch)

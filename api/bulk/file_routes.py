@@ -20,7 +20,7 @@ from api.access.caller import caller_of
 from api.bulk.answers import add_route, json_answer
 from api.bulk.file_writer import FileWriter, file_writer
 from api.bulk.files import FileTable, content, new_file_id, parts
-from api.bulk.idempotency import Idempotency, fingerprint_of
+from api.bulk.idempotency import REPLAYED_HEADER, Idempotency, fingerprint_of
 from api.bulk.multipart import Part, read_form
 from api.bulk.pages import Page, PageQuery, page_of
 from api.fields import Integer
@@ -72,7 +72,7 @@ class ExpiresAfter(BaseModel):
     """When a file goes, in seconds after it was made."""
 
     anchor: Literal["created_at"]
-    seconds: Integer = Field(ge=3_600, le=2_592_000)
+    seconds: Integer = Field(ge=3_600, le=2_592_000, description="How long it is kept, from an hour to thirty days.")
 
 
 class _ListQuery(PageQuery):
@@ -90,7 +90,7 @@ class FileForm(BaseModel):
     """Fields of `POST /v1/files`, beside `file`."""
 
     purpose: Literal["batch"]
-    expires_after: ExpiresAfter | None = None
+    expires_after: ExpiresAfter | None = Field(None, description="When it is deleted.")
 
 
 @dataclass(slots=True)
@@ -121,11 +121,18 @@ class FileRoutes:
         each = [f"{path}/{{file_id}}" for path in paths]
         contents = [f"{path}/content" for path in each]
         form = schemas.standalone(FileForm)
-        form["properties"]["file"] = {"type": "string", "format": "binary"}
+        form["properties"]["file"] = {"type": "string", "format": "binary", "description": "The requests, as JSONL."}
         form["required"] = [*form["required"], "file"]
         form["example"] = {"purpose": "batch", "file": _ONE_REQUEST}
         body = {"multipart/form-data": form}
-        add_route(app, "POST", paths, self.upload, summary="Upload a file", tag=_TAG, body=body, shown=FileObject)
+        add_route(
+            *(app, "POST", paths, self.upload),
+            summary="Upload a file",
+            tag=_TAG,
+            body=body,
+            shown=FileObject,
+            headers=[REPLAYED_HEADER],
+        )
         add_route(app, "GET", paths, self.list, summary="List files", tag=_TAG, query=_ListQuery, shown=FileList)
         add_route(app, "GET", each, self.show, summary="Show a file", tag=_TAG, shown=FileObject)
         add_route(app, "DELETE", each, self.delete, summary="Delete a file", tag=_TAG, shown=FileDeleted)

@@ -56,6 +56,8 @@ _STOPPABLE = (State.VALIDATING, State.RECEIVING, State.IN_PROGRESS)
 #: Schemas of answers in pieces.
 _LINES = {"type": "string"}
 _BYTES = {"type": "string", "format": "binary"}
+#: Headers of an answer that tells of a job which was made.
+_OF_MAKING = ("location", SECRET_HEADER, REPLAYED_HEADER)
 #: A form's schema.
 _TWO_DOCUMENTS = (
     '{"id": "a", "text": "How fast is a mill race?"}\n'
@@ -63,7 +65,7 @@ _TWO_DOCUMENTS = (
 )
 _FORM = {
     "type": "object",
-    "properties": {"file": {"type": "string", "format": "binary"}},
+    "properties": {"file": {"type": "string", "format": "binary", "description": "The documents, as NDJSON."}},
     "required": ["file"],
     "example": {"file": _TWO_DOCUMENTS},
 }
@@ -113,8 +115,18 @@ class JobRoutes:
             shown=JobObject,
             status=202,
             streamed={_NDJSON: _LINES},
+            headers=_OF_MAKING,
         )
-        add("POST", JOBS_PATH, self.create, "Create a job", body=options, shown=JobObject, status=201)
+        add(
+            "POST",
+            JOBS_PATH,
+            self.create,
+            "Create a job",
+            body=options,
+            shown=JobObject,
+            status=201,
+            headers=_OF_MAKING,
+        )
         add("GET", JOBS_PATH, self.list, "List jobs", query=ListQuery, shown=JobList)
         add("GET", each, self.show, "Show a job", shown=JobObject)
         add("DELETE", each, self.delete, "Cancel a job, or delete one that has ended", shown=JobObject | JobDeleted)
@@ -127,9 +139,18 @@ class JobRoutes:
         )
         add("POST", f"{each}/cancel", self.cancel, "Cancel a job", shown=JobObject)
         add("POST", f"{each}/resume", self.resume, "Resume a job that has ended early", shown=JobObject)
-        add("GET", f"{each}/events", self.events, "Follow a job's progress", streamed={"text/event-stream": _LINES})
+        add(
+            *("GET", f"{each}/events", self.events, "Follow a job's progress"),
+            streamed={"text/event-stream": _LINES},
+            empty="The job has ended, and the client has seen how: there is nothing more to come for.",
+        )
         results = {_NDJSON: _LINES, "application/msgpack": _BYTES}
-        add("GET", f"{each}/results", self.results, "Read a job's results", query=ResultsQuery, streamed=results)
+        add(
+            *("GET", f"{each}/results", self.results, "Read a job's results"),
+            query=ResultsQuery,
+            streamed=results,
+            headers=["x-next-offset"],
+        )
 
     async def ingest(self, request: Request) -> Response:
         """Take documents: as a job, or with their vectors on the same connection."""

@@ -13,7 +13,7 @@ from api import schemas, wire
 from api.access.caller import caller_of
 from api.bulk.answers import Respond, add_route, json_answer, optional_body
 from api.bulk.callback_routes import CallbackRoutes
-from api.bulk.idempotency import Idempotency
+from api.bulk.idempotency import REPLAYED_HEADER, Idempotency
 from api.bulk.pages import Page, PageQuery, page_of
 from api.settings import ApiSettings
 from shared.bulk import signing
@@ -33,6 +33,8 @@ _SUBSCRIPTION = (
     "Types of events that it gets: those that say how a batch or a job ended, of each one; `job.results` of those jobs "
     "that name it."
 )
+_NAME = "What you call it."
+_URL = "Where events are sent."
 
 
 class CreateEndpoint(BaseModel):
@@ -49,8 +51,8 @@ class CreateEndpoint(BaseModel):
         },
     )
 
-    name: str = Field(min_length=1, max_length=256)
-    url: str
+    name: str = Field(min_length=1, max_length=256, description=_NAME)
+    url: str = Field(description=_URL)
     event_types: list[str] = Field(min_length=1, description=_SUBSCRIPTION)
     secret: str | None = Field(None, description="Your own signing secret, `whsec_...`; a fresh one when absent.")
 
@@ -63,8 +65,8 @@ class UpdateEndpoint(BaseModel):
         json_schema_extra={"example": {"event_types": ["job.completed", "job.failed"]}},
     )
 
-    name: str | None = Field(None, min_length=1, max_length=256)
-    url: str | None = None
+    name: str | None = Field(None, min_length=1, max_length=256, description=_NAME)
+    url: str | None = Field(None, description=_URL)
     event_types: list[str] | None = Field(None, min_length=1, description=_SUBSCRIPTION)
 
 
@@ -76,7 +78,9 @@ class RotateSecret(BaseModel):
         json_schema_extra={"example": {"keep_old_secret_active_for_24_hours": True}},
     )
 
-    keep_old_secret_active_for_24_hours: bool = False
+    keep_old_secret_active_for_24_hours: bool = Field(
+        False, description="Sign with both until then, so that receivers can change theirs."
+    )
 
 
 class TestEndpoint(BaseModel):
@@ -87,7 +91,7 @@ class TestEndpoint(BaseModel):
         json_schema_extra={"example": {"event_type": "job.completed"}},
     )
 
-    event_type: str
+    event_type: str = Field(description="Type of the event that is made up and sent.")
 
 
 class EndpointObject(BaseModel):
@@ -168,7 +172,8 @@ class WebhookRoutes:
         ]
         for method, paths, respond, summary, model, shown in routes:
             body = None if model is None else {"application/json": schemas.standalone(model)}
-            add_route(app, method, paths, respond, summary=summary, tag=_TAG, body=body, shown=shown)
+            headers = [REPLAYED_HEADER] if model is CreateEndpoint else []
+            add_route(app, method, paths, respond, summary=summary, tag=_TAG, body=body, shown=shown, headers=headers)
         listed = "List receivers of callbacks"
         add_route(app, "GET", every, self.list, summary=listed, tag=_TAG, query=PageQuery, shown=EndpointList)
 

@@ -6,8 +6,11 @@ Such clients are given a URL and send it the task's body, which is TEI's; the bo
 from collections.abc import Sequence
 from typing import Any
 
+from pydantic import BaseModel
+
 from api import tei_bodies
 from api.dialect import Dialect, Route, View
+from api.error_bodies import TeiError
 from shared.errors import MillraceError
 from shared.queues import Operation
 
@@ -20,6 +23,7 @@ class HuggingFace:
     name = "huggingface"
     #: These are TEI's routes too.
     prefix: str | None = "tei"
+    error_body: type[BaseModel] = TeiError
     routes: Sequence[Route] = (
         Route(
             paths=_PATHS,

@@ -8,6 +8,7 @@ from pydantic import BaseModel, Field
 from api import wire
 from api.catalog import Catalog
 from api.dialect import Answer, Context, Dialect, Job, Route, View
+from api.error_bodies import FlatError
 from api.fields import Dimensions, RequestFields, Text, Texts
 from api.settings import ApiSettings
 from shared import __version__, arrays
@@ -135,6 +136,7 @@ class Ollama:
 
     name = "ollama"
     prefix: str | None = None
+    error_body: type[BaseModel] = FlatError
     routes: Sequence[Route] = (
         Route(
             paths=("/api/embed",),

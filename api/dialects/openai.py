@@ -136,6 +136,7 @@ class OpenAI(wire.NestedErrors):
                 _show_model,
                 aliases=[f"{alias}/{{id:path}}" for alias in aliases],
                 response=Model,
+                errors=(ModelNotFound,),
             ),
         )
 

@@ -14,6 +14,7 @@ from pydantic import BaseModel, Field, WithJsonSchema
 
 from api import wire
 from api.dialect import Answer, Context, Dialect, Job, Route, View
+from api.error_bodies import FlatError
 from api.fields import Documented, RequestFields, Several, SomeDimensions
 from api.kinds import Vectors
 from shared.errors import ContradictoryFields, EmptyInput, InvalidRequest, MillraceError
@@ -43,15 +44,17 @@ class InferenceInput(RequestFields):
     data: Annotated[Any, WithJsonSchema({"type": "string", "minLength": 1})] = Field(
         description="A text; or of an image a URL, a data URI or base64."
     )
-    data_type: Annotated[Literal["text", "image", "object"], Documented(enum=["text", "image"])] = "text"
-    model: str
-    options: InferenceOptions | None = None
+    data_type: Annotated[Literal["text", "image", "object"], Documented(enum=["text", "image"])] = Field(
+        "text", description="What `data` is."
+    )
+    model: str = Field(description="Name of the model.")
+    options: InferenceOptions | None = Field(None, description="What kind of vector, and how long.")
 
 
 class InferenceBody(RequestFields):
     """Request of `POST /qdrant/inference`."""
 
-    inputs: Several[InferenceInput]
+    inputs: Several[InferenceInput] = Field(description="What wants vectors.")
     inference: Literal["update", "search"] | None = Field(
         None, description="Whether the inputs are stored (default) or searched for: chooses the model's prompt."
     )
@@ -186,6 +189,7 @@ class Qdrant:
 
     name = "qdrant"
     prefix: str | None = None
+    error_body: type[BaseModel] = FlatError
     routes: Sequence[Route] = (
         Route(
             paths=("/qdrant/inference",),

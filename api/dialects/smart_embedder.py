@@ -19,7 +19,7 @@ from shared.results import Kind
 class EmbeddingsBody(RequestFields):
     """Request of `POST /embeddings/` in Smart-Embedder's words."""
 
-    sentences: Texts
+    sentences: Texts = Field(description="Texts to embed.")
     return_dense: bool | None = Field(
         None, description="With dense vectors; when absent, if a served model makes them."
     )
@@ -64,7 +64,7 @@ class EmbeddingVectors(BaseModel):
 class SingleEmbedding(BaseModel):
     """One sentence with its vectors."""
 
-    id: int
+    id: int = Field(description="Position of the sentence in the request, from 0.")
     text: str
     embeddings: EmbeddingVectors
 
@@ -84,8 +84,8 @@ class EmbeddingsResponse(BaseModel):
 class RerankBody(RequestFields):
     """Request of `POST /rerank` in Smart-Embedder's words."""
 
-    query: Text
-    passages: Several[str]
+    query: Text = Field(description="What the passages are scored against.")
+    passages: Several[str] = Field(description="Texts to score; one may be empty.")
     normalize: bool | None = Field(False, description="Scores between 0 and 1 instead of as the model gives them.")
     truncate: bool | None = Field(None, description="Cut over-long passages (default) or refuse them.")
     model: str | None = Field(None, description="Name of the model; the default reranker when absent.")

@@ -9,6 +9,7 @@ from pydantic import BaseModel, Field
 from api import embeddings, tei_bodies
 from api.catalog import Catalog
 from api.dialect import RERANK_PATHS, Dialect, Route, View, led_by
+from api.error_bodies import TeiError
 from api.settings import ApiSettings
 from shared import __version__
 from shared.errors import MillraceError
@@ -47,6 +48,7 @@ class Tei:
 
     name = "tei"
     prefix: str | None = "tei"
+    error_body: type[BaseModel] = TeiError
     routes: Sequence[Route] = (
         Route(
             paths=("/embed",),

@@ -7,6 +7,7 @@ from pydantic import BaseModel, Field, WithJsonSchema
 
 from api import schemas, tei_bodies, wire
 from api.dialect import Answer, Context, Dialect, Job, Route, View
+from api.error_bodies import TeiError
 from api.fields import RequestFields, Several
 from shared.errors import ContradictoryFields, EmptyInput, InvalidRequest, MillraceError
 from shared.jobs import operation_of
@@ -69,6 +70,7 @@ class Vertex:
     name = "vertex"
     #: These are TEI's routes too.
     prefix: str | None = "tei"
+    error_body: type[BaseModel] = TeiError
     routes: Sequence[Route] = (
         Route(
             paths=("/vertex",),

@@ -8,6 +8,7 @@ from pydantic import BaseModel, Field
 from api import wire
 from api.catalog import Catalog
 from api.dialect import RERANK_PATHS, Answer, Context, Dialect, Job, Route, View, led_by
+from api.error_bodies import FlatError
 from api.fields import Dimensions, RequestFields, Several, Text, Texts
 from api.settings import ApiSettings
 from shared import __version__, arrays
@@ -33,8 +34,8 @@ class VectorsConfig(RequestFields):
 class VectorBody(RequestFields):
     """Request of `POST /vectors` for one text."""
 
-    text: Text
-    config: VectorsConfig | None = None
+    text: Text = Field(description="The text to embed.")
+    config: VectorsConfig | None = Field(None, description="How to embed.")
 
 
 class VectorResponse(BaseModel):
@@ -48,8 +49,8 @@ class VectorResponse(BaseModel):
 class VectorsBody(RequestFields):
     """Request of `POST /vectors` for several texts."""
 
-    texts: Texts
-    config: VectorsConfig | None = None
+    texts: Texts = Field(description="The texts to embed.")
+    config: VectorsConfig | None = Field(None, description="How to embed.")
 
 
 class VectorsResponse(BaseModel):
@@ -62,8 +63,8 @@ class VectorsResponse(BaseModel):
 class RerankBody(RequestFields):
     """Request of `POST /rerank` in Weaviate's words."""
 
-    query: Text
-    documents: Several[str]
+    query: Text = Field(description="What the documents are scored against.")
+    documents: Several[str] = Field(description="Texts to score; one may be empty.")
     property: str = Field("", description="Name of the property that is ranked; repeated in the answer.")
 
 
@@ -153,6 +154,7 @@ class Weaviate:
 
     name = "weaviate"
     prefix: str | None = None
+    error_body: type[BaseModel] = FlatError
     routes: Sequence[Route] = (
         Route(
             paths=("/vectors",),
@@ -201,7 +203,13 @@ class Weaviate:
         self.views: Sequence[View] = (
             View("/meta", "The model (Weaviate)", _meta, response=Meta),
             View("/.well-known/live", "Is this process alive? (Weaviate)", _live, response=Empty),
-            View("/.well-known/ready", "Has every model a worker that ran it? (Weaviate)", _ready, response=Empty),
+            View(
+                "/.well-known/ready",
+                "Has every model a worker that ran it? (Weaviate)",
+                _ready,
+                response=Empty,
+                errors=(Unavailable,),
+            ),
         )
 
     def render_error(self, error: MillraceError) -> tuple[int, dict[str, Any]]:

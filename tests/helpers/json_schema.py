@@ -28,6 +28,9 @@ def _has_type(value: Any, said: str | list[str]) -> bool:
         if name == "integer":
             if _is_number(value) and float(value).is_integer():
                 return True
+        elif name == "number":
+            if _is_number(value):
+                return True
         elif isinstance(value, _TYPES[name]):
             return True
     return False
