@@ -77,7 +77,7 @@ _ERRORS: dict[int | str, dict[str, Any]] = {
     400: {"description": "The request is not valid."},
     401: {"description": "The request has no valid API key, where one is needed."},
     403: {"description": "The API key does not allow this route, lane or model."},
-    404: {"description": "No such job, batch, file, webhook endpoint or model is here."},
+    404: {"description": "No such job, batch, file, webhook endpoint or model is here, or no jobs are taken."},
     409: {"description": "The request does not fit the state of what it is about."},
     413: {"description": "The body is too large."},
     415: {"description": "A body of this type is not taken here."},
