@@ -12,6 +12,7 @@ from starlette.middleware.cors import CORSMiddleware
 from api.bulk.batch_routes import add_batch_routes
 from api.bulk.embedding import Embedding
 from api.bulk.job_routes import add_job_routes
+from api.bulk.jobs_off import add_refusals
 from api.bulk.webhook_routes import add_webhook_routes
 from api.console.page import add_console
 from api.core import Core
@@ -63,14 +64,6 @@ def create_app(settings: ApiSettings) -> FastAPI:
     app.state.leaving = False
     add_routes(app, core.dialects, core.contenders, core.endpoint, core.catalog, settings)
     table, store = JobTable(core.redis), Store(settings.store_url())
-    add_batch_routes(
-        app,
-        redis=core.redis,
-        table=table,
-        store=store,
-        contenders=core.contenders,
-        settings=settings,
-    )
     add_job_routes(
         app,
         redis=core.redis,
@@ -80,8 +73,12 @@ def create_app(settings: ApiSettings) -> FastAPI:
         embedding=Embedding(core.dispatcher, metrics, core.usage),
         settings=settings,
     )
+    if settings.jobs:
+        add_batch_routes(app, redis=core.redis, table=table, store=store, contenders=core.contenders, settings=settings)
+        add_webhook_routes(app, redis=core.redis, table=table, settings=settings)
+    else:
+        add_refusals(app)
     add_usage_route(app, core.usage)
-    add_webhook_routes(app, redis=core.redis, table=table, settings=settings)
     add_schema_route(app, public_paths(settings) if core.register.is_on else None, list(core.dialects.values()))
     add_health_routes(app, core.catalog, core.fleet, core.admission, metrics, core.redis, settings)
     add_status_route(app, core.catalog, core.fleet, core.admission, core.backlog, core.redis)

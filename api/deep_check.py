@@ -30,12 +30,13 @@ class ModelCheck(BaseModel):
 
     model: str
     ok: bool
+    asleep: bool = Field(False, description="It has no worker until work waits for it, and was not woken.")
     ms: float = Field(description="Time through the queue and back, in milliseconds.")
     error: str | None = Field(description="Why it failed.")
 
 
 class DeepCheck(BaseModel):
-    """Response of the deep check; the status is 200 if every model answered and else 503."""
+    """Response of the deep check; the status is 200 if every model answered, or sleeps, and else 503."""
 
     ok: bool
     models: list[ModelCheck]
@@ -70,6 +71,8 @@ async def _check(catalog: Catalog, dispatcher: Dispatcher, model: str) -> ModelC
     started = time.perf_counter()
     error = None
     card = catalog.card(model)
+    if model in catalog.sleeping():
+        return ModelCheck(model=model, ok=True, asleep=True, ms=0.0, error=None)
     if card is None or not catalog.is_served(model):
         error = "no live worker has run it"
     else:

@@ -27,6 +27,7 @@ from shared.errors import (
     InvalidImage,
     InvalidJson,
     InvalidRequest,
+    JobsOff,
     MillraceError,
     ModelNotFound,
     NotStored,
@@ -62,6 +63,7 @@ OF_MODELS: Errors = (
     ImageUnavailable,
     WrongTask,
     ModelNotFound,
+    UnsupportedMediaType,
     BodyTooSlow,
     BatchTooLarge,
     BodyTooLarge,
@@ -91,6 +93,7 @@ OF_BULK_CHANGES: Errors = (
     IdempotencyKeyReused,
     RateLimited,
     StorageFull,
+    JobsOff,
 )
 
 _CHALLENGE = "www-authenticate"

@@ -15,6 +15,7 @@ from api.access.caller import NO_LIMITS, Caller
 from api.access.keys import presented
 from api.access.limits import Charge, TenantLimits
 from api.access.register import KeyRegister
+from api.bulk.paths import is_bulk
 from api.dialect_paths import DialectPaths
 from api.usage_route import USAGE_PATH
 from shared.access import RouteGroup
@@ -25,11 +26,6 @@ from shared.queues import Lane
 
 log = get_logger("millrace.access")
 
-#: First parts of the paths of bulk work.
-_BULK = (
-    *("/v1/ingest", "/v1/jobs", "/v1/files", "/v1/batches", "/v1/webhook_endpoints", "/v1/webhook_event_types"),
-    *("/openai/v1/files", "/openai/v1/batches", "/files", "/batches"),
-)
 #: Documentation, which tells what the service can do and nothing of what it does.
 _DOCUMENTED = frozenset({"/docs", "/redoc", "/openapi.json", "/docs/oauth2-redirect"})
 _DOCUMENTATION_FILES = "/docs/static/"
@@ -119,7 +115,7 @@ class Gate:
         path = scope["path"].rstrip("/") or "/"
         if path == USAGE_PATH or self._dialects.find(path) is not None:
             return
-        if _is_bulk(path):
+        if is_bulk(path):
             caller.require(RouteGroup.BULK)
             caller.require_lane(Lane.BULK)
         elif any(route.matches(scope)[0] is not Match.NONE for route in self._routes):
@@ -134,7 +130,3 @@ class Gate:
         self._metrics.counter("millrace_refused_requests_total", code=error.code).inc()
         response = Response(wire.dumps(body), status_code=status, headers=headers, media_type="application/json")
         await response(scope, receive, send)
-
-
-def _is_bulk(path: str) -> bool:
-    return any(path == first or path.startswith(f"{first}/") for first in _BULK)

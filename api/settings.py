@@ -102,6 +102,11 @@ class ApiSettings(WebhookSettings):
         validation_alias="AIP_HEALTH_ROUTE",
         description="A further path of `/readyz`: Vertex AI names it in `AIP_HEALTH_ROUTE`, which is read too.",
     )
+    jobs: bool = Field(
+        True,
+        description="Take bulk jobs, files and batches. Say `false` where no job runner runs: they are refused with 404 "
+        "instead of waiting for ever.",
+    )
     file_limit_bytes: int = Field(1 << 30, ge=1024, description="Largest uploaded file of a batch, in bytes.")
     file_ttl_s: float = Field(30 * 86_400, gt=0, description="How long an uploaded file is kept, in seconds.")
     batch_limit_lines: int = Field(100_000, ge=1, description="Most lines of a batch's input file.")

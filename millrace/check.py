@@ -3,6 +3,7 @@
 import math
 import time
 from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from typing import Any
 
@@ -10,6 +11,10 @@ import httpx
 
 from millrace.keys import key_header
 
+#: How often it is looked whether models have woken, in seconds.
+_LOOKS_EVERY_S = 1.0
+#: Time for an answer that comes at its deadline, in seconds.
+_GRACE_S = 10.0
 _TEXTS = ["The weather is lovely today.", "It's so sunny outside!", "He drove to the stadium."]
 
 
@@ -23,13 +28,14 @@ class _Check:
     run: Callable[[httpx.Client], str]
 
 
-def check(url: str, *, timeout_s: float, api_key: str | None = None) -> int:
-    """Run every check against a gateway.
+def check(url: str, *, timeout_s: float, api_key: str | None = None, wake_s: float = 0.0) -> int:
+    """Run every check against a gateway. Models that sleep are told of and passed over, unless they are to be woken.
 
     Args:
         url: The gateway.
         timeout_s: For each request, in seconds.
         api_key: What it is asked with, if anything.
+        wake_s: How long to wait for models that sleep, after waking them, in seconds; 0 lets them sleep.
 
     Returns:
         0 when all passed, 1 otherwise.
@@ -37,7 +43,8 @@ def check(url: str, *, timeout_s: float, api_key: str | None = None) -> int:
     failures = 0
     headers = key_header(api_key)
     with httpx.Client(base_url=url.rstrip("/"), headers=headers, timeout=timeout_s, trust_env=False) as client:
-        for entry in _CHECKS:
+        checks = (_Check("wake", lambda client: _wake(client, wake_s)), *_CHECKS) if wake_s else _CHECKS
+        for entry in checks:
             started = time.perf_counter()
             try:
                 outcome, verdict = entry.run(client), "ok"
@@ -45,7 +52,7 @@ def check(url: str, *, timeout_s: float, api_key: str | None = None) -> int:
                 outcome, verdict = f"{err or type(err).__name__}", "FAILED"
                 failures += 1
             print(f"{verdict:<7}{entry.name:<14}{(time.perf_counter() - started) * 1000:>8.1f} ms  {outcome}")
-    print(f"{len(_CHECKS) - failures} of {len(_CHECKS)} checks passed")
+    print(f"{len(checks) - failures} of {len(checks)} checks passed")
     return 1 if failures else 0
 
 
@@ -62,7 +69,9 @@ def _health(client: httpx.Client) -> str:
 def _ready(client: httpx.Client) -> str:
     response = client.get("/ready")
     if response.status_code != 503:
-        return f"{_ask(response)['workers']} workers"
+        state = _ask(response)
+        asleep = ", ".join(state["sleeping_models"])
+        return f"{state['workers']} workers" + (f"; no worker until it is asked for: {asleep}" if asleep else "")
     state = response.json()
     reasons = [f"no worker has run {model}" for model in state["missing_models"]]
     if not state["redis"]:
@@ -80,7 +89,9 @@ def _every_model(client: httpx.Client) -> str:
         _ask(response)
     models = response.json()["models"]
     told = ", ".join(
-        f"{one['model']} " + (f"{one['ms']:.1f} ms" if one["ok"] else f"({one['error']})") for one in models
+        f"{one['model']} "
+        + ("asleep" if one["asleep"] else f"{one['ms']:.1f} ms" if one["ok"] else f"({one['error']})")
+        for one in models
     )
     if response.status_code == 503:
         raise CheckFailed(told)
@@ -88,18 +99,65 @@ def _every_model(client: httpx.Client) -> str:
 
 
 def _models(client: httpx.Client) -> str:
-    return ", ".join(model["id"] for model in _ask(client.get("/v1/models"))["data"])
+    return ", ".join(_capabilities(client))
 
 
-def _can(client: httpx.Client, operation: str) -> bool:
-    return any(operation in model["capabilities"] for model in _ask(client.get("/v1/models"))["data"])
+def _capabilities(client: httpx.Client) -> dict[str, list[str]]:
+    """What each model does that the caller may use; nothing of one that has never run."""
+    return {model["id"]: model["capabilities"] for model in _ask(client.get("/v1/models"))["data"]}
+
+
+def _sleeping(client: httpx.Client) -> list[str]:
+    sleeping: list[str] = client.get("/ready").json()["sleeping_models"]
+    return sleeping
+
+
+def _wake(client: httpx.Client, wake_s: float) -> str:
+    """Ask every sleeping model for something, and wait until it does not sleep."""
+    allowed, started = _capabilities(client), time.monotonic()
+    left = sleeping = [model for model in _sleeping(client) if model in allowed]
+    if not sleeping:
+        return "no model sleeps"
+    with ThreadPoolExecutor(len(sleeping)) as pool:
+        asking = [pool.submit(_ask_for_tokens, client, model, wake_s) for model in sleeping]
+        while left and time.monotonic() - started < wake_s:
+            time.sleep(_LOOKS_EVERY_S)
+            now = _sleeping(client)
+            left = [model for model in sleeping if model in now]
+    if left:
+        answers = "; ".join(each.result() for each in asking)
+        raise CheckFailed(f"asleep after {wake_s:g} s: {', '.join(left)} ({answers})")
+    return f"{', '.join(sleeping)} after {time.monotonic() - started:.0f} s"
+
+
+def _ask_for_tokens(client: httpx.Client, model: str, wake_s: float) -> str:
+    """Send a model what a model of every kind does, by the queue. The start of the answer."""
+    try:
+        answer = client.post(
+            "/tokenize",
+            json={"model": model, "inputs": _TEXTS[0]},
+            headers={"x-request-timeout": str(wake_s)},
+            timeout=wake_s + _GRACE_S,
+        )
+    except httpx.HTTPError as err:
+        return str(err)
+    return f"status {answer.status_code}: {answer.text[:200]}"
+
+
+def _able(client: httpx.Client, operation: str) -> tuple[list[str], list[str]]:
+    """The models that do something: those that are awake, and those that sleep, or may when they have woken once."""
+    models, sleeping = _capabilities(client), _sleeping(client)
+    able = [name for name, does in models.items() if operation in does or (name in sleeping and not does)]
+    return [name for name in able if name not in sleeping], [name for name in able if name in sleeping]
 
 
 def _embed(client: httpx.Client) -> str:
-    if not _can(client, "embed"):
-        return "no model embeds"
-    # Without a model's name: the route finds one that can do it.
-    response = client.post("/v1/embeddings", json={"input": _TEXTS, "encoding_format": "float"})
+    awake, asleep = _able(client, "embed")
+    if not awake:
+        return f"asleep: {', '.join(asleep)}" if asleep else "no model embeds"
+    # Without a model's name, where that wakes none: the route finds one that can do it.
+    chosen = {"model": awake[0]} if asleep else {}
+    response = client.post("/v1/embeddings", json={"input": _TEXTS, "encoding_format": "float", **chosen})
     if response.is_error and "makes no dense vectors" in response.text:
         return "no model makes dense vectors"
     vectors = [entry["embedding"] for entry in _ask(response)["data"]]
@@ -114,9 +172,10 @@ def _embed(client: httpx.Client) -> str:
 
 
 def _rerank(client: httpx.Client) -> str:
-    if not _can(client, "rerank"):
-        return "no model reranks"
-    body = {"query": "How is the weather?", "documents": _TEXTS}
+    awake, asleep = _able(client, "rerank")
+    if not awake:
+        return f"asleep: {', '.join(asleep)}" if asleep else "no model reranks"
+    body = {"query": "How is the weather?", "documents": _TEXTS, **({"model": awake[0]} if asleep else {})}
     results = _ask(client.post("/v1/rerank", json=body))["results"]
     scores = [result["relevance_score"] for result in results]
     if len(scores) != len(_TEXTS) or scores != sorted(scores, reverse=True):

@@ -72,7 +72,7 @@ def _run(arguments: Sequence[str] | None) -> int:
             from millrace.keys import first_key
 
             api_key = options.api_key or first_key(os.environ.get("MILLRACE_API_KEY"))
-            return check(options.url, timeout_s=options.timeout, api_key=api_key)
+            return check(options.url, timeout_s=options.timeout, api_key=api_key, wake_s=options.wake)
 
 
 def _parser() -> argparse.ArgumentParser:
@@ -103,6 +103,9 @@ def _parser() -> argparse.ArgumentParser:
     check.add_argument("url", nargs="?", default="http://127.0.0.1:8080", help="the gateway (default: %(default)s)")
     check.add_argument("--api-key", help="sent as a bearer token (default: MILLRACE_API_KEY)")
     check.add_argument("--timeout", type=float, default=30.0, help="seconds per request (default: %(default)s)")
+    check.add_argument(
+        "--wake", type=float, default=0.0, metavar="S", help="wake models that sleep, and wait so many seconds for them"
+    )
     return parser
 
 

@@ -1,7 +1,7 @@
 """The Celery application that workers and Flower share. It imports no task."""
 
 from typing import Any
-from urllib.parse import parse_qs, urlsplit, urlunsplit
+from urllib.parse import parse_qs, parse_qsl, urlsplit, urlunsplit
 
 from celery import Celery
 from celery.app.amqp import AMQP
@@ -73,8 +73,8 @@ def make_celery(settings: Settings) -> Celery:
             **options,
         },
         result_backend_transport_options=options,
-        # Of an address without sentinels the scheme says it.
-        broker_use_ssl=tls,
+        # Of an address without sentinels its scheme and query say it, but Flower looks here only, for the lengths of queues.
+        broker_use_ssl=tls or _tls_of(url),
         redis_backend_use_ssl=tls,
         redis_socket_timeout=5.0,
         redis_socket_connect_timeout=2.0,
@@ -90,3 +90,10 @@ def _verifying(url: str) -> str:
     if parts.scheme != "rediss" or "ssl_cert_reqs" in parse_qs(parts.query):
         return url
     return urlunsplit(parts._replace(query="&".join(filter(None, [parts.query, "ssl_cert_reqs=required"]))))
+
+
+def _tls_of(url: str) -> dict[str, str] | None:
+    """How certificates are verified, of a `rediss://` address that says it in its query; None for another one."""
+    parts = urlsplit(url)
+    options = {name: value for name, value in parse_qsl(parts.query) if name.startswith("ssl_")}
+    return options if parts.scheme == "rediss" else None

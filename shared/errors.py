@@ -233,6 +233,13 @@ class WorkerLost(InferenceFailed):
     code = "worker_lost"
 
 
+class JobsOff(MillraceError):
+    """Bulk jobs, files and batches are not taken here."""
+
+    code = "jobs_off"
+    status = 404
+
+
 class NotStored(MillraceError):
     """No such job, file or result is here; it may have expired."""
 

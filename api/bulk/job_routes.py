@@ -24,7 +24,9 @@ from api.bulk.job_creation import SECRET_HEADER, JobCreation
 from api.bulk.job_intake import Intake
 from api.bulk.job_object import JobDeleted, JobList, JobObject, available, job_object
 from api.bulk.job_queries import DocumentsQuery, IngestQuery, ListQuery, ResultsQuery
+from api.bulk.jobs_off import jobs_off
 from api.bulk.pages import page_of
+from api.bulk.paths import INGEST_PATH
 from api.bulk.result_stream import ResultStream, Wanted
 from api.bulk.sender import Sender
 from api.bulk.streaming import StreamedResults, Wish
@@ -43,7 +45,6 @@ from shared.logging import get_logger
 
 log = get_logger("millrace.bulk")
 
-INGEST_PATH = "/v1/ingest"
 JOBS_PATH = "/v1/jobs"
 _TAG = "ingest"
 _NDJSON = "application/x-ndjson"
@@ -100,7 +101,7 @@ class JobRoutes:
         self._finishing = Finishing(table, FileTable(redis), store)
 
     def add_to(self, app: FastAPI) -> None:
-        """Add the routes."""
+        """Add the routes; without jobs, that which can do without a runner too."""
         each = f"{JOBS_PATH}/{{job_id}}"
         documents = {_NDJSON: {"type": "string", "example": _TWO_DOCUMENTS}, "multipart/form-data": _FORM}
         options = {"application/json": schemas.standalone(IngestOptions)}
@@ -117,6 +118,8 @@ class JobRoutes:
             streamed={_NDJSON: _LINES},
             headers=_OF_MAKING,
         )
+        if not self._settings.jobs:
+            return
         add(
             "POST",
             JOBS_PATH,
@@ -166,6 +169,8 @@ class JobRoutes:
             card, wanted = self._catalog.card(model), ingest_options.embed_options(options)
             wish = Wish(model, card, wanted, options.encoding, request.state.request_id, caller_of(request).tenant)
             return StreamedResults(upload, wish, self._embedding, self._settings)
+        if not self._settings.jobs:
+            raise jobs_off()
         payload = [options.model_dump(mode="json"), more]
         async with self._idempotency.attempt(request, INGEST_PATH) as attempt:
             if attempt.is_repetition:

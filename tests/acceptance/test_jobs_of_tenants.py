@@ -2,6 +2,8 @@
 
 import json
 import re
+import subprocess
+import sys
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -19,7 +21,9 @@ BIG, TINY = "all-MiniLM-L6-v2", "tiny-model"
 
 @pytest.fixture(scope="module")
 def keys_file(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    return write_keys_file(tmp_path_factory.mktemp("keys") / "keys.yaml", *_tenants("free", "tiny", "counted"))
+    return write_keys_file(
+        tmp_path_factory.mktemp("keys") / "keys.yaml", *_tenants("free", "tiny", "counted", "checker")
+    )
 
 
 def _tenants(*names: str) -> list[dict[str, object]]:
@@ -27,6 +31,8 @@ def _tenants(*names: str) -> list[dict[str, object]]:
         "free": tenant("free", "free-key", "tiny-key-of-free"),
         "counted": tenant("counted", "counted-key"),
         "tiny": tenant("tiny", "tiny-key", models=[TINY]),
+        # What the chart's values ask for the key of `helm test`
+        "checker": tenant("checker", "checker-key", routes=["embed", "rerank", "tokenize", "admin"]),
     }
     known["free"]["keys"][1]["models"] = [TINY]
     return [known[name] for name in names]
@@ -66,6 +72,19 @@ def _statuses(client: OpenAI, models: list[str]) -> dict[str, int]:
 def test_lines_of_a_batch_run_the_models_that_tenant_and_key_may_use(service: Service, key: str, of_big: int) -> None:
     with _client(service, key) as client:
         assert _statuses(client, [BIG, TINY]) == {BIG: of_big, TINY: 200}
+
+
+def test_the_self_test_needs_a_key_for_the_routes_that_it_asks(service: Service) -> None:
+    def check(key: str) -> subprocess.CompletedProcess[str]:
+        command = [sys.executable, "-m", "millrace.cli", "check", service.url, "--api-key", key, "--wake", "5"]
+        return subprocess.run(command, capture_output=True, text=True, timeout=120, check=False)
+
+    allowed, ordinary = check("checker-key"), check("free-key")
+
+    assert allowed.returncode == 0, allowed.stdout
+    assert "9 of 9 checks passed" in allowed.stdout
+    assert ordinary.returncode == 1
+    assert "status 403" in ordinary.stdout
 
 
 def test_clients_get_what_their_key_may_use_and_errors_of_the_right_class(service: Service) -> None:

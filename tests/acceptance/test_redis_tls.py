@@ -92,6 +92,16 @@ def _try_all_parts(service: Service, receiver: Receiver) -> None:
         wait_until(lambda: httpx.get(flower, trust_env=False).json(), timeout_s=30, what="Flower to see a task")
 
 
+def test_flower_shows_the_lengths_of_queues(service: Service) -> None:
+    # Given a worker that has told Flower which queue it takes from
+    broker = f"http://127.0.0.1:{service.flower_port}/broker"
+
+    # Then the broker's page has it: Flower asks for its length by TLS, and believes the given authority
+    row = '<tr id="millrace.callbacks">'
+    wait_until(lambda: row in httpx.get(broker, trust_env=False).text, timeout_s=30, what="Flower to list the queue")
+    assert "Unable to get queues" not in service.log()
+
+
 def test_the_password_is_in_no_log_no_answer_and_no_command_line(service: Service) -> None:
     with _client(service) as client:
         answers = [client.get(path).text for path in ("/readyz", "/stats", "/metrics", "/info", "/openapi.json")]

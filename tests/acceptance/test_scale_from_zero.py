@@ -1,5 +1,7 @@
 """A model may have no worker until work waits for it: the gateway is ready, holds the work, and knows the model."""
 
+import subprocess
+import sys
 import threading
 import time
 from collections.abc import Iterator
@@ -100,7 +102,10 @@ def test_a_request_wakes_its_model_and_is_answered(deployment: Deployment) -> No
     with deployment.gateway.client() as client:
         refused = client.post("/rerank", json={"query": "q", "texts": ["t"]}, headers={"x-request-timeout": "0.2"})
         assert refused.status_code == 504
-        assert client.get("/health/deep").status_code == 503
+        # Sleeping is no failure
+        deep = client.get("/health/deep")
+        assert deep.status_code == 200
+        assert [(one["asleep"], one["ok"]) for one in deep.json()["models"]] == [(True, True)] * 2
     lengths = [deployment.redis.llen(queue_name(model, Lane.INTERACTIVE)) for model in (EMBEDDER, RERANKER)]
     assert lengths == [0, 1]
     wait_until(lambda: deployment.workers.look() or deployment.workers.ended, timeout_s=40, what="the worker to end")
@@ -114,3 +119,46 @@ def test_a_request_with_its_own_deadline_does_not_wait_longer(deployment: Deploy
 
     assert answer.status_code == 504
     assert time.monotonic() - started < 10
+
+
+def _check(deployment: Deployment, *options: str) -> subprocess.CompletedProcess[str]:
+    command = [sys.executable, "-m", "millrace.cli", "check", deployment.gateway.url, *options]
+    return subprocess.run(command, capture_output=True, text=True, timeout=180, check=False)
+
+
+def test_the_self_test_lets_models_sleep_or_wakes_them(deployment: Deployment) -> None:
+    # Given a deployment whose models sleep, and have never run
+    wait_until(lambda: deployment.ready().status_code == 200, what="the gateway to be ready")
+
+    # When it is tested
+    found = _check(deployment)
+
+    # Then nothing is wrong with that, and nothing has been woken
+    assert found.returncode == 0, found.stdout
+    assert f"{EMBEDDER} asleep, {RERANKER} asleep" in found.stdout
+    assert f"no worker until it is asked for: {EMBEDDER}, {RERANKER}" in found.stdout
+    assert not deployment.redis.exists(awake(EMBEDDER), awake(RERANKER))
+
+    # When it is to wake them, and nobody starts a worker
+    found = _check(deployment, "--wake", "2")
+
+    # Then that is told
+    assert found.returncode == 1
+    assert f"asleep after 2 s: {EMBEDDER}, {RERANKER}" in found.stdout
+
+    # When a scaler starts one for what waits
+    def scale() -> None:
+        wait_until(lambda: deployment.redis.exists(awake(RERANKER)), timeout_s=30, what="the models to be asked for")
+        deployment.workers.scale_to(1)
+
+    deployment.redis.delete(awake(EMBEDDER), awake(RERANKER))
+    scaler = threading.Thread(target=scale)
+    scaler.start()
+    found = _check(deployment, "--wake", str(COLD_START_S))
+    scaler.join()
+
+    # Then they answer
+    assert found.returncode == 0, found.stdout + deployment.workers.log()
+    assert "9 of 9 checks passed" in found.stdout
+    assert "asleep" not in found.stdout
+    assert "3 unit vectors of 384 dimensions" in found.stdout

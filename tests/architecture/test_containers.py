@@ -114,7 +114,8 @@ def test_an_image_runs_a_command_that_there_is(file: Path) -> None:
 @pytest.mark.parametrize("name", OURS)
 def test_a_part_is_asked_for_its_health_where_it_tells_it(name: str) -> None:
     check = OURS[name].get("healthcheck", {}).get("test") or _health_check(ROOT / "workers" / "Dockerfile")
-    url = urlsplit(check[-1])
+    # Flower's path begins with its prefix, if it has one.
+    url = urlsplit(re.sub(r"\$\{\w+:\+[^}]*\}", "", check[-1]))
     known = {"gateway": {*LIVENESS_PATHS, *READINESS_PATHS}, "flower": {"/healthcheck"}}
 
     assert url.port == PORTS[name]
@@ -207,6 +208,13 @@ def test_extras_of_images_are_extras_of_the_project() -> None:
 
     for extras in named:
         assert set(extras.split(",")) <= known, extras
+
+
+def test_images_can_send_traces() -> None:
+    for file in DOCKERFILES:
+        (extras,) = re.findall(r"^ARG EXTRAS=(.*)$", file.read_text(), flags=re.MULTILINE)
+        assert "otel" in extras.split(","), file
+    assert "otel" in _environment_example()["GATEWAY_EXTRAS"].split(",")
 
 
 def test_an_images_build_sees_the_service_and_what_it_is_built_by() -> None:

@@ -131,12 +131,11 @@ def test_monitors_call_their_jobs_as_the_alerts_do() -> None:
     # Given what scrapes the parts, and the parts that it finds
     objects = rendered({"monitoring": {"serviceMonitor": {"enabled": True}, "podMonitor": {"enabled": True}}})
     gateway, pods = find(objects, "ServiceMonitor", "")["spec"], find(objects, "PodMonitor", "")["spec"]
-    (of_the_gateway,) = gateway["endpoints"][0]["relabelings"]
-    (of_a_pod,) = pods["podMetricsEndpoints"][0]["relabelings"]
+    (of_the_gateway,) = [one for one in gateway["endpoints"][0]["relabelings"] if one["targetLabel"] == "job"]
+    (of_a_pod,) = [one for one in pods["podMetricsEndpoints"][0]["relabelings"] if one["targetLabel"] == "job"]
     components = pods["selector"]["matchExpressions"][0]["values"]
 
     # Then every job that an alert names is among them
-    assert of_the_gateway["targetLabel"] == of_a_pod["targetLabel"] == "job"
     jobs = {of_the_gateway["replacement"], *(of_a_pod["replacement"].replace("$1", name) for name in components)}
     rules = (Path(__file__).parents[2] / "helm/millrace/files/prometheus-rules.yaml").read_text()
     assert set(re.findall(r'job="([^"]+)"', rules)) <= jobs
@@ -163,7 +162,7 @@ def test_the_gateway_knows_every_model_and_each_pool_its_own(
     for file, text in config.items():
         (tmp_path / file).write_text(text)
         models[file] = configured_models("", tmp_path / file)
-    everything = models.pop("all.yaml")
+    everything = models.pop("_all.yaml")
 
     assert everything == [model for pool in models.values() for model in pool]
     files = {
@@ -274,7 +273,8 @@ def test_keda_asks_prometheus_for_metrics_and_labels_that_there_are(only_prometh
         for metric, selectors in re.findall(r"([a-z_]+){([^}]*)}", query):
             known = metrics[metric.removesuffix("_sum")]
             labels = set(re.findall(r"(\w+)=~?[`\"]", selectors))
-            assert labels <= {*known.labels, "namespace"}
+            assert labels <= {*known.labels, "namespace", "release"}
+            assert 'namespace="search",release="m"' in selectors
             assert r"model=~`BAAI/bge-reranker-v2-m3|Qwen/Qwen3-Reranker-0\.6B`" in selectors
             assert ("lane" not in selectors) or 'lane="interactive"' in selectors
     assert "millrace_backlog_seconds" in queries[0]
@@ -299,7 +299,7 @@ def test_keda_asks_sentinels_where_the_service_does(releases: dict[str, list[Obj
 
 
 def test_models_that_scale_to_zero_are_known_to_sleep(releases: dict[str, list[Object]]) -> None:
-    models = yaml.safe_load(find(releases["eight-gpus"], "ConfigMap", "-models")["data"]["all.yaml"])["models"]
+    models = yaml.safe_load(find(releases["eight-gpus"], "ConfigMap", "-models")["data"]["_all.yaml"])["models"]
 
     sleeping = {model["name"]: model.get("cold_start_s") for model in models}
     assert sleeping == {
@@ -315,8 +315,28 @@ def test_only_what_is_scaled_leaves_its_replicas_to_the_scaler(releases: dict[st
     assert find(releases["closed-network"], "Deployment", "-worker-embed")["spec"]["replicas"] == 2
 
 
-def test_a_scaler_hears_of_every_request(releases: dict[str, list[Object]]) -> None:
-    for objects in releases.values():
-        for each in objects:
-            if each["kind"] == "ScaledObject":
-                assert each["spec"]["pollingInterval"] * 4 <= AWAKE_TTL_S
+def test_two_releases_in_a_namespace_do_not_scale_on_each_others_load() -> None:
+    # Given two of them, which are scraped by the monitors of each
+    for release in "ab":
+        objects = rendered(example("eight-gpus"), release=release)
+        monitors = [find(objects, "ServiceMonitor", "")["spec"]["endpoints"]]
+        monitors += [find(objects, "PodMonitor", "")["spec"]["podMetricsEndpoints"]]
+
+        # Then KEDA looks at the series that these mark as the release's own
+        for (endpoint,) in monitors:
+            assert {"targetLabel": "release", "replacement": release} in endpoint["relabelings"]
+        queries = [each["metadata"]["query"] for each in _triggers(objects, "embed") if each["type"] == "prometheus"]
+        assert len(queries) == 2
+        for query in queries:
+            assert query.count(f'release="{release}"') == query.count("namespace=")
+
+
+def test_a_scaler_hears_of_every_request() -> None:
+    # Redis tells for so long that a model is asked for: the slowest scaler that is let pass looks twice in that time.
+    def with_interval(seconds: int) -> list[Object]:
+        return rendered({"poolDefaults": {"autoscaling": {"enabled": True, "pollingInterval": seconds}}})
+
+    slowest = int(AWAKE_TTL_S) // 2
+    assert find(with_interval(slowest), "ScaledObject", "")["spec"]["pollingInterval"] == slowest
+    with pytest.raises(Exception, match=f"pollingInterval is {slowest + 1} s; {slowest} is the most"):
+        with_interval(slowest + 1)

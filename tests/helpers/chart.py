@@ -40,6 +40,14 @@ def rendered(values: Mapping[str, Any], *, release: str = "m", namespace: str = 
     return documents(text)
 
 
+def notes(values: Mapping[str, Any]) -> str:
+    """What an operator reads after the installation."""
+    with helm_python.Chart.load(str(CHART)) as chart:
+        texts = chart.render(values=dict(values), name="m", namespace="search")
+    (found,) = [text for path, text in texts.items() if path.endswith("NOTES.txt")]
+    return str(found)
+
+
 def documents(text: str | Mapping[str, str]) -> list[Object]:
     """The objects in rendered YAML, without the notes."""
     texts = [text] if isinstance(text, str) else [part for path, part in text.items() if path.endswith(".yaml")]

@@ -149,7 +149,7 @@ def autoscaled(folder: Path) -> Iterator[Autoscaled]:
     """Everything, with no worker, until the block ends."""
     objects = rendered(VALUES)
     worker = _settings(objects, folder, f"-worker-{POOL}", f"{POOL}.yaml")
-    asking = _settings(objects, folder, "-gateway", "all.yaml")
+    asking = _settings(objects, folder, "-gateway", "_all.yaml")
     spec = find(objects, "Deployment", f"-worker-{POOL}")["spec"]["template"]["spec"]
     with (
         running_valkey(folder) as valkey,

@@ -53,9 +53,15 @@ def _series() -> list[dict[str, str]]:
         model = next(iter(_BACKLOG_S))
         series.append(_one("millrace_batch_duration_seconds_sum", f"0+{_BUSY_S}x20", model=model, pod=pod))
     series.append(_one("millrace_backlog_seconds", "50x5", model="another pool's", lane="interactive", pod="a"))
+    # Another release in the namespace serves the same model, and has much to do.
+    model = next(iter(_BACKLOG_S))
+    series += [
+        _one("millrace_backlog_seconds", "50x5", model=model, lane="interactive", pod="other", release="other"),
+        _one("millrace_batch_duration_seconds_sum", "0+15x20", model=model, pod="other", release="other"),
+    ]
     return series
 
 
 def _one(name: str, values: str, **labels: Any) -> dict[str, str]:
-    shown = ",".join(f'{label}="{value}"' for label, value in {"namespace": "search", **labels}.items())
+    shown = ",".join(f'{label}="{value}"' for label, value in {"namespace": "search", "release": "m", **labels}.items())
     return {"series": f"{name}{{{shown}}}", "values": values}

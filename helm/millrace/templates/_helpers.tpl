@@ -33,7 +33,7 @@ helm.sh/chart: {{ printf "%s-%s" .root.Chart.Name .root.Chart.Version | replace 
 {{- end }}
 
 {{- define "millrace.serviceAccountName" -}}
-{{- default (include "millrace.fullname" .) .Values.serviceAccount.name }}
+{{- default (ternary (include "millrace.fullname" .) "default" .Values.serviceAccount.create) .Values.serviceAccount.name }}
 {{- end }}
 
 {{/* An image's reference. Takes (dict "root" $ "image" values). */}}
@@ -65,9 +65,17 @@ helm.sh/chart: {{ printf "%s-%s" .root.Chart.Name .root.Chart.Version | replace 
 {{- end }}
 {{- end }}
 
-{{/* A map of variables as a container's environment. */}}
-{{- define "millrace.env" -}}
-{{- range $name, $value := . }}
+{{/* A container's environment: the chart's own entries, and what the operator says in the place of those of the same name.
+Takes (dict "own" entries "said" (list of maps, the most special one last)). */}}
+{{- define "millrace.environment" -}}
+{{- $said := dict }}
+{{- range .said }}{{ range $name, $value := . }}{{ $_ := set $said $name $value }}{{ end }}{{ end }}
+{{- range fromYamlArray .own }}
+{{- if not (hasKey $said .name) }}
+{{ toYaml (list .) }}
+{{- end }}
+{{- end }}
+{{- range $name, $value := $said }}
 - name: {{ $name }}
   value: {{ include "millrace.value" $value | quote }}
 {{- end }}
@@ -174,8 +182,7 @@ topologySpreadConstraints:
 {{- end }}
 {{- $url = printf "sentinel://%s%s/%d?%s" $credentials (join ";sentinel://" $external.sentinel.hosts) (int $external.database) $options }}
 {{- else }}
-{{- $host := required "redis.external.host (or redis.external.sentinel.hosts) is needed where redis.bundled.enabled is false" $external.host }}
-{{- $url = printf "%s://%s%s:%d/%d" (ternary "rediss" "redis" $external.tls.enabled) $credentials $host (int $external.port) (int $external.database) }}
+{{- $url = printf "%s://%s%s:%d/%d" (ternary "rediss" "redis" $external.tls.enabled) $credentials $external.host (int $external.port) (int $external.database) }}
 {{- if and $external.tls.enabled $external.tls.caSecret.name }}
 {{- $url = printf "%s?ssl_ca_certs=/etc/millrace/redis-ca/%s" $url $external.tls.caSecret.key }}
 {{- end }}
@@ -213,14 +220,33 @@ topologySpreadConstraints:
   value: /tmp
 - name: PYTHONUNBUFFERED
   value: "1"
-{{- include "millrace.env" .Values.settings.env }}
 {{- end }}
 
-{{/* What gateway, job runner and callback worker share beside that: models, store, sinks. */}}
+{{/* Where traces are sent, in the environment of what makes them, and what else that needs. */}}
+{{- define "millrace.tracingEnv" -}}
+{{- with .Values.tracing.endpoint }}
+- name: MILLRACE_OTLP_ENDPOINT
+  value: {{ . | quote }}
+{{- end }}
+{{- end }}
+{{- define "millrace.tracingEnvFrom" -}}
+{{- with .Values.tracing.envSecret }}
+- secretRef:
+    name: {{ . }}
+{{- end }}
+{{- end }}
+
+{{/* Whether there is a callback worker: what it sends comes from the job runner. */}}
+{{- define "millrace.callsBack" -}}
+{{- if and .Values.jobs.enabled .Values.callbacks.enabled }}yes{{ end }}
+{{- end }}
+
+{{/* What gateway, job runner and callback worker share beside that: store and sinks, where bulk jobs are taken. */}}
 {{- define "millrace.storeUrl" -}}
 {{- default "/var/lib/millrace/store" .Values.store.url }}
 {{- end }}
 {{- define "millrace.bulkEnv" -}}
+{{- if .Values.jobs.enabled }}
 - name: MILLRACE_STORE
   value: {{ include "millrace.storeUrl" . }}
 {{- with .Values.settings.publicUrl }}
@@ -231,10 +257,15 @@ topologySpreadConstraints:
 - name: MILLRACE_SINKS_FILE
   value: /etc/millrace/sinks/{{ .Values.sinks.secret.key }}
 {{- end }}
+{{- else }}
+- name: MILLRACE_JOBS
+  value: "false"
+{{- end }}
 {{- end }}
 {{- define "millrace.bulkMounts" -}}
 - name: tmp
   mountPath: /tmp
+{{- if .Values.jobs.enabled }}
 {{- if not .Values.store.url }}
 - name: store
   mountPath: /var/lib/millrace
@@ -244,11 +275,13 @@ topologySpreadConstraints:
   mountPath: /etc/millrace/sinks
   readOnly: true
 {{- end }}
+{{- end }}
 {{- include "millrace.redisCaMount" . }}
 {{- end }}
 {{- define "millrace.bulkVolumes" -}}
 - name: tmp
   emptyDir: {}
+{{- if .Values.jobs.enabled }}
 {{- if not .Values.store.url }}
 - name: store
   persistentVolumeClaim:
@@ -259,12 +292,15 @@ topologySpreadConstraints:
   secret:
     secretName: {{ .Values.sinks.secret.name }}
 {{- end }}
+{{- end }}
 {{- include "millrace.redisCaVolume" . }}
 {{- end }}
 {{- define "millrace.bulkEnvFrom" -}}
+{{- if .Values.jobs.enabled }}
 {{- range compact (list .Values.store.envSecret .Values.sinks.envSecret) }}
 - secretRef:
     name: {{ . }}
+{{- end }}
 {{- end }}
 {{- end }}
 
@@ -273,7 +309,7 @@ topologySpreadConstraints:
 {{ include "millrace.commonEnv" . }}
 {{ include "millrace.bulkEnv" . }}
 - name: MILLRACE_MODELS_FILE
-  value: /etc/millrace/models/all.yaml
+  value: /etc/millrace/models/_all.yaml
 - name: MILLRACE_TASKS_IN_FLIGHT_PER_WORKER
   value: {{ include "millrace.value" .Values.settings.tasksInFlightPerWorker | quote }}
 {{- if .Values.auth.apiKeySecret.name }}
@@ -311,9 +347,16 @@ topologySpreadConstraints:
 {{- end }}
 {{- end }}
 
-{{/* A pool with what it leaves to the defaults, as JSON. Takes (dict "root" $ "pool" values). */}}
+{{/* A pool with what it leaves to the defaults, as JSON; null in a map takes out what the defaults have there.
+Takes (dict "root" $ "pool" values). */}}
 {{- define "millrace.pool" -}}
-{{- mergeOverwrite (deepCopy .root.Values.poolDefaults) (deepCopy .pool) | toJson }}
+{{- $pool := mergeOverwrite (deepCopy .root.Values.poolDefaults) (deepCopy .pool) }}
+{{- range $map := list $pool.nodeSelector $pool.env $pool.podLabels $pool.podAnnotations }}
+{{- range $name, $value := $map }}
+{{- if kindIs "invalid" $value }}{{ $_ := unset $map $name }}{{ end }}
+{{- end }}
+{{- end }}
+{{- $pool | toJson }}
 {{- end }}
 
 {{/* A models file of some pools. Takes (dict "root" $ "pools" pools). */}}
@@ -342,7 +385,20 @@ topologySpreadConstraints:
 {{- end }}
 {{- end }}
 
-{{/* The hub in the environment of what fetches from it. */}}
+{{/* The environment of what fetches from the hub. Takes (dict "root" $ "models" name of a models file). */}}
+{{- define "millrace.fetchEnv" -}}
+{{- $proxies := dict }}
+{{- range $name, $value := .root.Values.settings.env }}
+{{- if hasSuffix "_proxy" (lower $name) }}{{ $_ := set $proxies $name $value }}{{ end }}
+{{- end }}
+{{- $own := list
+  (dict "name" "MILLRACE_MODELS_FILE" "value" (printf "/etc/millrace/models/%s.yaml" .models))
+  (dict "name" "HOME" "value" "/tmp") }}
+{{- $own = concat $own (include "millrace.hubEnv" .root | fromYamlArray) }}
+{{- include "millrace.environment" (dict "own" (toYaml $own) "said" (list $proxies)) }}
+{{- end }}
+
+{{/* The hub in the environment of what uses its files. */}}
 {{- define "millrace.hubEnv" -}}
 - name: HF_HOME
   value: {{ .Values.modelCache.mountPath }}/hub

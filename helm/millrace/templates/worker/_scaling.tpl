@@ -3,6 +3,15 @@
 {{- range .Values.pools }}{{ if (include "millrace.pool" (dict "root" $ "pool" .) | fromJson).autoscaling.enabled }}yes{{ end }}{{ end }}
 {{- end }}
 
+{{/* Whether any pool has no worker until it is asked for. */}}
+{{- define "millrace.sleeps" -}}
+{{- range .Values.pools }}
+{{- with (include "millrace.pool" (dict "root" $ "pool" .) | fromJson).autoscaling }}
+{{- if and .enabled (eq (int .minReplicas) 0) }}yes{{ end }}
+{{- end }}
+{{- end }}
+{{- end }}
+
 {{/* Whether KEDA needs Secrets to ask Redis. */}}
 {{- define "millrace.kedaAuth" -}}
 {{- $external := .Values.redis.external }}
