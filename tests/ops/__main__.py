@@ -12,7 +12,7 @@ from functools import partial
 from pathlib import Path
 
 from tests.helpers.valkey import free_port
-from tests.ops import base_image, checkout, image_checks, packages, questions
+from tests.ops import base_image, checkout, composition, image_checks, packages, questions
 from tests.ops.commands import Unavailable, run
 from tests.ops.engine import Engine, leftovers, running_engine
 from tests.ops.lint import Tools
@@ -102,6 +102,7 @@ def _prove(report: Report, engine: Engine, tools: Tools, work: Path) -> None:
         replaced = {"127.0.0.1:8080": f"127.0.0.1:{ports['GATEWAY']}"}
         walk = checkout.Walk(clone, "One box", environment, replaced)
         report.step("`.env`, as documented", partial(_walk, walk, "cp .env.example", 60, "filled in"))
+        report.step("millrace.env", lambda: composition.settings_take_effect(clone, environment))
         report.step("docker compose build", partial(_walk, walk, "docker compose build", 3600, "both images"))
     _check_images(report, engine, tools, work)
     try:
