@@ -15,7 +15,7 @@ from api.health import LIVENESS_PATHS, READINESS_PATHS
 from millrace.cli import _parser
 from millrace.settings import ServeSettings
 from millrace.supervision import STOP_SLACK_S
-from shared.operations import LIVENESS_PATH
+from shared.operations import LIVENESS_PATH, TARGETS_PATH
 from shared.settings import PREFIX
 from workers.settings import WorkerSettings
 
@@ -172,19 +172,16 @@ def _health_check(file: Path) -> list[str]:
 
 
 def test_prometheus_scrapes_parts_at_their_ports() -> None:
-    folder = ROOT / "deploy" / "prometheus"
-    configuration = yaml.safe_load((folder / "prometheus.yml").read_text())
-    ports = {**PORTS, "worker": PORTS["worker-cpu"], "alertmanager": 9093, "localhost": 9090}
+    configuration = yaml.safe_load((ROOT / "deploy" / "prometheus" / "prometheus.yml").read_text())
+    ports = {**PORTS, "alertmanager": 9093, "localhost": 9090}
     targets: list[str] = []
     for job in configuration["scrape_configs"]:
-        groups = job.get("static_configs", [])
-        for files in job.get("file_sd_configs", []):
-            groups = groups + [
-                group for file in files["files"] for group in yaml.safe_load((folder / file).read_text())
-            ]
-        targets += [target for group in groups for target in group["targets"]]
+        targets += [target for group in job.get("static_configs", []) for target in group["targets"]]
+        for asked in map(urlsplit, (found["url"] for found in job.get("http_sd_configs", []))):
+            assert asked.path == TARGETS_PATH
+            targets.append(asked.netloc)
 
-    assert {target.partition(":")[0] for target in targets} >= {"gateway", "worker", "jobs", "callbacks", "flower"}
+    assert {target.partition(":")[0] for target in targets} == ports.keys()
     for target in targets:
         host, _, port = target.partition(":")
         assert int(port) == ports[host], target

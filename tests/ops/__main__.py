@@ -24,14 +24,16 @@ GATEWAY, WORKER = "millrace-gateway", "millrace-worker:cpu"
 _INDEX_PASSWORD = "kept-out-of-every-layer"
 _PROJECT = "millrace-test"
 _LISTENING = ("GATEWAY", "FLOWER", "PROMETHEUS", "ALERTMANAGER")
-#: What Prometheus watches, as deploy/prometheus/prometheus.yml has it.
-_TARGETS = dict.fromkeys(
-    (
-        *("millrace-gateway", "millrace-worker", "millrace-jobs", "millrace-callbacks", "millrace-flower"),
-        *("alertmanager", "prometheus"),
-    ),
-    1,
-)
+#: What Prometheus watches, as deploy/prometheus/prometheus.yml has it, and how many processes of each.
+_TARGETS = {
+    "millrace-gateway": 1,
+    "millrace-worker": 2,
+    "millrace-jobs": 1,
+    "millrace-callbacks": 1,
+    "millrace-flower": 1,
+    "alertmanager": 1,
+    "prometheus": 1,
+}
 
 
 def main() -> int:
