@@ -12,7 +12,7 @@ from functools import partial
 from pathlib import Path
 
 from tests.helpers.valkey import free_port
-from tests.ops import base_image, checkout, composition, image_checks, packages, questions
+from tests.ops import air_gap, base_image, checkout, composition, image_checks, packages, questions
 from tests.ops.commands import Unavailable, run
 from tests.ops.engine import Engine, leftovers, running_engine
 from tests.ops.lint import Tools
@@ -108,6 +108,9 @@ def _prove(report: Report, engine: Engine, tools: Tools, work: Path) -> None:
         report.step("docker compose build", partial(_walk, walk, "docker compose build", 3600, "both images"))
     _check_images(report, engine, tools, work)
     try:
+        report.step(
+            "a bundle's images and model", lambda: air_gap.load(engine, base_image.DEBIAN, clone, work, environment)
+        )
         report.step("docker compose up --wait", partial(_walk, walk, "docker compose up", 900, "every part is healthy"))
         _ask(report, engine, clone, walk, ports)
     finally:
