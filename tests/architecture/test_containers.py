@@ -149,6 +149,16 @@ def test_an_image_runs_a_command_that_there_is(file: Path) -> None:
     assert _parser().parse_args([command])
 
 
+@pytest.mark.parametrize("file", DOCKERFILES, ids=lambda file: file.parent.name)
+def test_what_a_linter_is_not_to_say_has_its_reason(file: Path) -> None:
+    lines = file.read_text().splitlines()
+
+    excused = [index for index, line in enumerate(lines) if "hadolint ignore" in line]
+    assert excused
+    for index in excused:
+        assert re.match(r"# (?!hadolint)", lines[index - 1]), f"{file.parent.name}, line {index + 1}"
+
+
 @pytest.mark.parametrize("name", OURS)
 def test_a_part_is_asked_for_its_health_where_it_tells_it(name: str) -> None:
     check = OURS[name].get("healthcheck", {}).get("test") or _health_check(ROOT / "workers" / "Dockerfile")

@@ -149,6 +149,7 @@ def _ask(report: Report, engine: Engine, clone: Path, walk: checkout.Walk, ports
         report.step("rerank", lambda: questions.rerank(client))
         job = report.step("bulk job", lambda: questions.bulk_job(client))
         report.step("millrace check", lambda: _self_test(gateway))
+        report.step("console", lambda: questions.console(client, _TARGETS["millrace-worker"]))
         operator = checkout.setting(clone, "MILLRACE_FLOWER_PASSWORD")
         report.step("Flower", lambda: questions.flower(flower, operator))
         report.step("Prometheus", lambda: questions.targets(prometheus, _TARGETS))
