@@ -71,13 +71,14 @@ def listed() -> list[Gpu] | None:
     if answer is None:
         return None
     # What it cannot say of one GPU it says between the lines of the others, with status 0 or another.
-    lines = [line.strip() for line in answer.stdout.splitlines() if line.strip()]
+    said = f"{answer.stdout}\n{answer.stderr}" if answer.returncode != 0 else answer.stdout
+    lines = [line.strip() for line in said.splitlines() if line.strip()]
     rows = [line for line in lines if _is_usable(line)]
     others = [line for line in lines if not _is_usable(line)]
     if not rows and (answer.returncode == _LOST_STATUS or any(map(_LOST.search, others))):
         raise GpusLost("; ".join(others))
     if not rows and answer.returncode != 0:
-        log.warning("gpus_not_listed", reason=" ".join((answer.stdout + answer.stderr).split()))
+        log.warning("gpus_not_listed", reason=" ".join(said.split()))
         return None
     for line in others:
         log.warning("gpu_unusable", reason=line)
