@@ -72,7 +72,7 @@ chaos: $(STAMPS)/dev ## Kill and stop every part and Redis at random, and prove 
 test-monitoring: $(STAMPS)/dev ## Try alerts and dashboard on a real Prometheus and Alertmanager
 	$(BIN)/python -m tests.monitoring $(MONITORING)
 
-# Of whatever is served, or of MODELS=org/name,/some/folder; with IMAGES=1 the images of compose.yaml too.
+# Of whatever is served, or of MODELS=org/name,/some/folder; with IMAGES=1 compose.yaml and its images too.
 bundle: $(STAMPS)/serve ## Make one archive that installs and serves without a network
 	$(BIN)/python -m bundle --extras $(EXTRAS) $(if $(MODELS),--models "$(MODELS)") $(if $(IMAGES),--images)
 

@@ -22,7 +22,7 @@ def main() -> int:
     parser = argparse.ArgumentParser(prog="python -m bundle", description=__doc__)
     parser.add_argument("--models", default="", help="hub ids or folders, with commas (default: what is configured)")
     parser.add_argument("--extras", default="worker,callbacks,ingest,flower,embedded", help="of the project")
-    parser.add_argument("--images", action="store_true", help="put in the images that compose.yaml names")
+    parser.add_argument("--images", action="store_true", help="put in compose.yaml and the images that it names")
     parser.add_argument("--output", type=Path, default=ROOT / "build", help="folder of the archive (default: build)")
     options = parser.parse_args()
     configure_logging("info", "text")

@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Any
 
 from bundle.archive import pack, seal
+from bundle.compose import gather_compose
 from bundle.images import save_images
 from bundle.installer.machine import this_machine
 from bundle.installer.release import ABOUT
@@ -51,6 +52,7 @@ def make(configs: list[ModelConfig], extras: str, output: Path, *, images: bool)
         if images:
             _say(started, "images")
             save_images(ROOT, folder / "images")
+            gather_compose(ROOT, folder, models)
         _say(started, "archive")
         machine["glibc"] = needed_glibc(folder / "wheels")
         describe(folder, __version__, machine, models)

@@ -1,8 +1,9 @@
 """The models of a bundle: mirrored into it, or carried by Python packages."""
 
 import shutil
-from collections.abc import Sequence
+from collections.abc import Hashable, Sequence
 from importlib.metadata import packages_distributions, version
+from itertools import chain, count
 from pathlib import Path
 from typing import Any
 
@@ -40,28 +41,44 @@ def gather_models(configs: Sequence[ModelConfig], bundle: Path) -> list[dict[str
     """
     if list(configs) == [DEFAULT_MODEL]:
         return []
-    return [_gathered(config, bundle) for config in configs]
+    folders, ranges = _Names(), _Names()
+    return [_gathered(config, bundle, folders, ranges) for config in configs]
 
 
-def _gathered(config: ModelConfig, bundle: Path) -> dict[str, Any]:
+class _Names:
+    """Names of things in a bundle: each its own, with a number where that is another's."""
+
+    def __init__(self) -> None:
+        self._given: dict[Hashable, str] = {}
+
+    def given(self, wanted: str, thing: Hashable) -> str:
+        """The name of a thing; the same one whenever it is asked for."""
+        if thing not in self._given:
+            numbered = chain([wanted], (f"{wanted}-{number}" for number in count(2)))
+            self._given[thing] = next(name for name in numbered if name not in self._given.values())
+        return self._given[thing]
+
+
+def _gathered(config: ModelConfig, bundle: Path, folders: _Names, ranges: _Names) -> dict[str, Any]:
     entry = config.model_dump(mode="json", exclude_defaults=True)
     entry.pop("revision", None)
     if config.int8_ranges is not None:
-        entry["int8_ranges"] = f"models/{_folder_name(config)}.npy"
-        (bundle / "models").mkdir(exist_ok=True)
+        entry["int8_ranges"] = f"int8_ranges/{ranges.given(_own_name(config), config.int8_ranges.resolve())}.npy"
+        (bundle / "int8_ranges").mkdir(exist_ok=True)
         shutil.copyfile(config.int8_ranges, bundle / entry["int8_ranges"])
     if config.source.startswith(PACKAGE_SCHEME):
         return entry
-    folder = f"models/{_folder_name(config)}"
     here = Path(config.source).expanduser()
-    source: Source
-    source = StoreSource(str(here), None) if here.is_dir() else HubSource(config.source, config.revision)
-    pull(source, config.name, bundle / folder)
+    place = here.resolve() if here.is_dir() else (config.source, config.revision)
+    folder = f"models/{folders.given(_own_name(config), place)}"
+    if not (bundle / folder).exists():
+        source: Source = StoreSource(str(here), None) if here.is_dir() else HubSource(config.source, config.revision)
+        pull(source, config.name, bundle / folder)
     del entry["source"]
     return {**entry, "folder": folder}
 
 
-def _folder_name(config: ModelConfig) -> str:
+def _own_name(config: ModelConfig) -> str:
     """That of the model's own folder or repository: some families are told by it."""
     here = Path(config.source).expanduser()
     return here.resolve().name if here.is_dir() else config.source.replace("/", "--")

@@ -18,7 +18,13 @@ def print_ready(settings: ServeSettings, workers: int, seconds: float) -> None:
         f"  metrics   {base}/metrics",
     ]
     if settings.worker_metrics_port:
-        lines.append(f"            http://127.0.0.1:{settings.worker_metrics_port}/metrics (worker)")
+        first = settings.worker_metrics_port
+        ports = (
+            f"{first}/metrics (worker)"
+            if workers == 1
+            else f"{first}/metrics to :{first + workers - 1} (workers, a port each)"
+        )
+        lines.append(f"            http://127.0.0.1:{ports}")
     if settings.flower_port:
         prefix = f"/{settings.flower_url_prefix}" if settings.flower_url_prefix else ""
         lines.append(f"  Flower    {url_of(settings.flower_host, settings.flower_port)}{prefix}")

@@ -8,6 +8,7 @@ from itertools import takewhile
 
 from millrace import nvidia
 from millrace.cpus import cpus_near, own_cpus
+from shared.logging import get_logger
 from shared.model_config import ConfigurationError
 from shared.settings import PREFIX
 
@@ -16,7 +17,10 @@ _VISIBLE = "CUDA_VISIBLE_DEVICES"
 _SIMULATED = re.compile(r"simulated:([1-9]\d?)x(\d+(?:\.\d+)?)GiB")
 #: A simulated device takes models in the number formats of Ampere and later cards.
 _SIMULATED_CAPABILITY = (8, 0)
+_NO_SLICES = "has MIG on and no slices: make some (`nvidia-smi mig -cgi`), or turn MIG off"
 _GIB = 1 << 30
+
+log = get_logger("millrace.devices")
 
 
 @dataclass(frozen=True, slots=True)
@@ -119,8 +123,10 @@ def _simulated(count: int, gibibytes: float) -> list[Device]:
 
 def _visible(visible: str | None) -> list[Device]:
     """The GPUs that CUDA would show: all, or those that CUDA_VISIBLE_DEVICES names before the first that is not here."""
-    gpus = nvidia.listed()
     entries = list(takewhile(lambda entry: entry != "-1", _names(visible or "")))
+    if visible is not None and not entries:
+        return []
+    gpus = _listed()
     if gpus is None:
         return [
             Device(f"gpu-{index}", setting="cuda", uuid=entry, aliases=frozenset({entry}))
@@ -128,14 +134,36 @@ def _visible(visible: str | None) -> list[Device]:
         ]
     devices = [device for gpu in gpus for device in _devices_of(gpu)]
     if visible is None:
+        _refuse_if_useless(gpus, devices)
         return devices
     shown: list[Device] = []
     for entry in entries:
         meant = [device for device in devices if device.answers_to(entry)]
         if not meant:
+            log.warning(
+                "gpus_hidden", visible=visible, reason=f"{entry} is not here, and hides itself and what follows it"
+            )
             break  # as CUDA reads it: what follows is hidden too
         shown += [device for device in meant if device not in shown]
     return shown
+
+
+def _listed() -> list[nvidia.Gpu] | None:
+    """The machine's GPUs. Those that cannot be used are told of; the CPU in their place would be many times slower."""
+    try:
+        return nvidia.listed()
+    except nvidia.GpusLost as err:
+        raise ConfigurationError(
+            f"none of this machine's GPUs can be used: {err}; {_SETTING}=cpu does without them"
+        ) from err
+
+
+def _refuse_if_useless(gpus: Sequence[nvidia.Gpu], devices: Sequence[Device]) -> None:
+    if gpus and not devices:
+        unusable = ", ".join(f"gpu-{gpu.index}" for gpu in gpus)
+        raise ConfigurationError(
+            f"none of this machine's GPUs can be used: {unusable} {_NO_SLICES}; {_SETTING}=cpu does without them"
+        )
 
 
 def _devices_of(gpu: nvidia.Gpu) -> list[Device]:
@@ -153,6 +181,8 @@ def _devices_of(gpu: nvidia.Gpu) -> list[Device]:
                 cpus=cpus,
             )
         ]
+    if not gpu.slices:
+        log.warning("gpu_unusable", device=f"{name} ({gpu.name}, {gpu.uuid})", reason=f"it {_NO_SLICES}")
     return [
         Device(
             f"{name}-mig-{part.index}",

@@ -1,9 +1,13 @@
 """`millrace flower`: Flower on the service's own Celery application."""
 
 import os
+from http import HTTPStatus
 from typing import Any
 
 from flower.options import options
+from flower.urls import settings as tornado_settings
+from flower.views.monitor import Healthcheck, Metrics
+from tornado.web import HTTPError, RequestHandler
 
 from millrace.settings import FlowerSettings
 from shared.celery_app import make_celery
@@ -34,6 +38,7 @@ def main() -> None:
     ]
     if settings.flower_url_prefix:
         arguments.append(f"--url_prefix={settings.flower_url_prefix}")
+        tornado_settings["default_handler_class"] = _OutsideOfPrefix
     status = 0
     try:
         make_celery(settings).start(arguments)
@@ -41,6 +46,19 @@ def main() -> None:
         status = ended.code if isinstance(ended.code, int) else 1
     # Its threads may be waiting for a broker that is away, and Python would wait for them. It has nothing to save.
     os._exit(status)
+
+
+class _OutsideOfPrefix(RequestHandler):
+    """What does not come through the proxy: health checks and Prometheus ask where they always do."""
+
+    async def get(self) -> None:
+        match self.request.path:
+            case "/healthcheck":
+                await Healthcheck.get(self)
+            case "/metrics":
+                await Metrics.get(self)
+            case _:
+                raise HTTPError(HTTPStatus.NOT_FOUND)
 
 
 def _shown(task: Any) -> Any:

@@ -20,6 +20,9 @@ _LISTED_SLICE = re.compile(r"\s+MIG (\S+)\s+Device\s+(\d+): \(UUID: (\S+)\)")
 _SLICE_GB = re.compile(r"(\d+)gb")
 #: Of a slice's nominal gigabytes the driver keeps some: 4.75 GiB of a `1g.5gb` can be used, about 10.8 of a `1g.12gb`.
 _SLICE_SHARE = 0.9
+#: Its exit status where a GPU has fallen off the bus, and what it says of one that does not work.
+_LOST_STATUS = 15
+_LOST = re.compile(r"device handle|GPU is lost|GPU requires reset", re.IGNORECASE)
 _MIB, _GIB = 1 << 20, 1 << 30
 
 
@@ -54,13 +57,33 @@ class Gpu:
     slices: tuple[MigSlice, ...] = ()
 
 
+class GpusLost(Exception):
+    """The driver knows of GPUs and can use none of them; the message is what it said."""
+
+
 def listed() -> list[Gpu] | None:
-    """All GPUs that the driver shows to this process; None where nobody can be asked."""
-    table = _ask(f"--query-gpu={','.join(_FIELDS)}", "--format=csv,noheader,nounits")
-    tree = _ask("-L") if table else ""
-    if table is None or tree is None:
+    """All GPUs that the driver shows to this process; None where nobody can be asked.
+
+    Raises:
+        GpusLost: There are some, and all have failed.
+    """
+    answer = _ask(f"--query-gpu={','.join(_FIELDS)}", "--format=csv,noheader,nounits")
+    if answer is None:
         return None
-    return parsed(table, tree)
+    # What it cannot say of one GPU it says between the lines of the others, with status 0 or another.
+    said = f"{answer.stdout}\n{answer.stderr}" if answer.returncode != 0 else answer.stdout
+    lines = [line.strip() for line in said.splitlines() if line.strip()]
+    rows = [line for line in lines if _is_usable(line)]
+    others = [line for line in lines if not _is_usable(line)]
+    if not rows and (answer.returncode == _LOST_STATUS or any(map(_LOST.search, others))):
+        raise GpusLost("; ".join(others))
+    if not rows and answer.returncode != 0:
+        log.warning("gpus_not_listed", reason=" ".join(said.split()))
+        return None
+    for line in others:
+        log.warning("gpu_unusable", reason=line)
+    tree = _ask("-L") if rows else None
+    return parsed("\n".join(rows), tree.stdout if tree else "")
 
 
 def parsed(table: str, tree: str) -> list[Gpu]:
@@ -71,12 +94,12 @@ def parsed(table: str, tree: str) -> list[Gpu]:
         tree: The output of `nvidia-smi -L`, where slices are.
     """
     slices = _slices(tree)
-    return [_gpu([cell.strip() for cell in line.split(",")], slices) for line in table.splitlines() if line.strip()]
+    return [_gpu(_cells(line), slices) for line in table.splitlines() if line.strip()]
 
 
-def _ask(*arguments: str) -> str | None:
+def _ask(*arguments: str) -> subprocess.CompletedProcess[str] | None:
     try:
-        answer = subprocess.run(  # the operator's PATH says which
+        return subprocess.run(  # the operator's PATH says which
             ["nvidia-smi", *arguments],  # noqa: S607
             capture_output=True,
             text=True,
@@ -88,10 +111,17 @@ def _ask(*arguments: str) -> str | None:
     except (OSError, subprocess.TimeoutExpired) as err:
         log.warning("gpus_not_listed", reason=str(err))
         return None
-    if answer.returncode != 0:
-        log.warning("gpus_not_listed", reason=" ".join((answer.stdout + answer.stderr).split()))
-        return None
-    return answer.stdout
+
+
+def _cells(line: str) -> list[str]:
+    return [cell.strip() for cell in line.split(",")]
+
+
+def _is_usable(line: str) -> bool:
+    """Whether a line of the table describes a GPU, and one that works."""
+    cells = _cells(line)
+    is_gpu = len(cells) >= len(_FIELDS) and cells[0].isdecimal() and cells[1].startswith("GPU-")
+    return is_gpu and not _LOST.search(line)
 
 
 def _gpu(cells: Sequence[str], slices: dict[int, list[MigSlice]]) -> Gpu:

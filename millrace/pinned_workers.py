@@ -96,11 +96,12 @@ def worker_parts(
                 cpus=cpus,
                 threads=worker.threads or cpus,
             )
+    ports = ",".join(str(worker.metrics_port) for worker in workers if worker.metrics_port)
     return [
         Part(
             worker.name,
             [sys.executable, "-m", "workers"],
-            {**environment, **_environment(worker, settings)},
+            {**environment, **_environment(worker, settings), f"{PREFIX}WORKER_METRICS_PORTS": ports},
             plain_log=plain_log,
             liveness_url=liveness_url(settings.worker_metrics_host, worker.metrics_port),
             cpus=worker.device.cpus,

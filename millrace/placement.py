@@ -64,7 +64,7 @@ def _refusal(model: Wanted, device: str, left: Mapping[str, float], placed: Mapp
     ]
     where = "on one device" if model.placement == "spread" else f"on {device}"
     ways = {
-        "replicate": "`placement: spread` puts it on one device only",
+        "replicate": "`placement: spread` puts it on one device only, MILLRACE_DEVICE leaves devices out",
         "spread": "serve fewer models, or `placement: pin` others together",
         "pin": "pin it to another device",
     }

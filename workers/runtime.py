@@ -125,6 +125,7 @@ class Runtime:
                 settings.worker_metrics_port,
                 self.metrics.registry,
                 self._watchdog.trouble,
+                [int(port) for port in settings.worker_metrics_ports.split(",") if port],
             )
         log.info(
             "worker_ready",

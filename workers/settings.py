@@ -70,6 +70,12 @@ class WorkerSettings(Settings):
         le=65535,
         description="Port of the worker's Prometheus endpoint; the next ones are those of the next devices. 0 turns it off.",
     )
+    worker_metrics_ports: str = Field(
+        "",
+        pattern=r"^(\d+(,\d+)*)?$",
+        description="Prometheus ports of all workers of this machine, separated by commas, which `/targets` on each "
+        "of them tells; set by `millrace worker`.",
+    )
     engine: str = Field(
         "workers.engine", description="Python module that is run as the engine process; for benchmarks and tests."
     )

@@ -57,7 +57,9 @@ function wire(id, busy, run, refused) {
 }
 
 async function embed() {
-  const texts = [value("embed-text"), value("embed-other")].filter((text) => text.trim() !== "");
+  const [text, other] = [value("embed-text"), value("embed-other")];
+  if (text.trim() === "") throw new Error("There is no text to embed.");
+  const texts = other.trim() === "" ? [text] : [text, other];
   const path = "v1/embeddings";
   const body = { model: value("embed-model"), input: texts, encoding_format: "float" };
   const answer = await ask(path, { body });

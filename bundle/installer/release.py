@@ -55,6 +55,8 @@ def install(bundle: Path, to: Path) -> None:
     _write(to / "millrace", _LAUNCHER.format(current=shlex.quote(str(to / "current"))), mode=0o755)
     _switch(to, release)
     _remove_old(to)
+    if (bundle / "compose").is_dir():
+        say("Its container images are not installed by this: compose/load.sh in the unpacked archive does that.")
     say(f"Millrace {about['version']} is installed. Start it: {to / 'millrace'} serve")
 
 

@@ -114,7 +114,9 @@ def _checked(partial: Path, listing: Listing, source: Source, name: str) -> Mani
     for path, file in listing.files.items():
         if not file.is_that_of(partial / path, records[path]):
             (partial / path).unlink()
-            raise CannotPull(f"{path} came with other contents than {source.address} says it has; pull again")
+            raise CannotPull(
+                f"{path} came with other contents than {source.address} says it has; if it does again, it is damaged there"
+            )
     _remove_strays(partial, listing)
     try:
         local_folder(ModelConfig(name="pulled", source=str(partial)))

@@ -94,6 +94,16 @@ def test_each_device_has_a_process_pinned_to_it_with_its_share_of_the_cpus(machi
     assert machine.log().count("worker_pinned") == DEVICES
 
 
+def test_each_worker_tells_prometheus_of_all_of_them(machine: Service) -> None:
+    ports = range(machine.metrics_port, machine.metrics_port + DEVICES)
+    for port in ports:
+        told = httpx.get(f"http://localhost:{port}/targets", trust_env=False)
+
+        assert told.headers["content-type"] == "application/json"
+        # By the name that it was asked at, which is what Prometheus can reach.
+        assert told.json() == [{"targets": [f"localhost:{port}" for port in ports]}]
+
+
 def test_a_request_of_2048_texts_is_spread_over_all_devices_and_comes_back_in_order(machine: Service) -> None:
     with machine.client() as client:
         # Given what each text's vector is

@@ -69,6 +69,15 @@ def test_probe_and_metrics_are_open_and_name_tasks_only(service: Service) -> Non
     assert TEXT not in metrics()
 
 
+def test_those_who_do_not_come_through_the_proxy_need_not_know_the_prefix(service: Service) -> None:
+    with httpx.Client(base_url=f"http://127.0.0.1:{service.flower_port}", trust_env=False) as prober:
+        assert prober.get("/healthcheck").text == "OK"
+        assert "flower_events_total" in prober.get("/metrics").text
+        # And no more than that is there.
+        for path in ("/", "/workers", "/tasks", "/api/workers", "/healthcheck/x"):
+            assert prober.get(path, auth=(USER, PASSWORD)).status_code == 404, path
+
+
 def test_tasks_are_shown_with_lane_model_requests_and_tokens_and_without_their_texts(service: Service) -> None:
     # Given tasks of every operation that carry the text
     with service.client() as client:

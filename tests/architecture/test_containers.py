@@ -3,7 +3,7 @@
 import re
 import shlex
 import tomllib
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 from urllib.parse import urlsplit
@@ -14,7 +14,8 @@ import yaml
 from api.health import LIVENESS_PATHS, READINESS_PATHS
 from millrace.cli import _parser
 from millrace.settings import ServeSettings
-from shared.operations import LIVENESS_PATH
+from millrace.supervision import STOP_SLACK_S
+from shared.operations import LIVENESS_PATH, TARGETS_PATH
 from shared.settings import PREFIX
 from workers.settings import WorkerSettings
 
@@ -56,18 +57,29 @@ def _texts(node: Any) -> Iterator[str]:
         yield node
 
 
+def _settings_files(name: str) -> list[str]:
+    """The files that a part's variables come from, in compose's order: what stands in a later one wins."""
+    return [file if isinstance(file, str) else file["path"] for file in OURS[name]["env_file"]]
+
+
+def _lines(file: str) -> list[str]:
+    return [line for line in (ROOT / file).read_text().splitlines() if line and line[0] != "#"]
+
+
 def _substituted() -> dict[str, set[str]]:
-    """Every variable that compose fills in, and its defaults; None where it is handed on as it is."""
+    """Every variable that compose fills in, and its defaults; none where it is handed on as it is."""
     found: dict[str, set[str]] = {}
-    for text in _texts(COMPOSE):
+    lines = [line for file in (ROOT / "deploy" / "environment").iterdir() for line in _lines(str(file))]
+    for text in [*_texts(COMPOSE), *lines]:
         for name, default in re.findall(r"(?<!\$)\$\{([A-Z_]+)(?::?-([^}]*))?", text):
             found.setdefault(name, set()).add(default)
-    handed_on = [service.get("environment", {}) for service in SERVICES.values()]
-    handed_on += [service["build"]["args"] for service in OURS.values()]
-    for variables in handed_on:
-        for name, value in variables.items():
+    for service in OURS.values():
+        for name, value in service["build"]["args"].items():
             if value is None:
                 found.setdefault(name, set())
+    for line in lines:
+        if "=" not in line:
+            found.setdefault(line, set())
     return found
 
 
@@ -79,9 +91,33 @@ def test_compose_fills_in_what_the_example_shows_and_with_the_same_defaults() ->
         assert defaults - {""} <= {shown[name]}, name
 
 
+@pytest.mark.parametrize("name", OURS)
+def test_what_stands_in_millrace_env_takes_effect(name: str) -> None:
+    # In compose whatever `environment` names wins over files, though it has no value there: the variable is then taken away.
+    assert OURS[name].get("environment", {}) == {}
+    assert _settings_files(name)[-1] == "millrace.env"
+    assert all((ROOT / file).exists() for file in _settings_files(name)[:-1])
+
+
+@pytest.mark.parametrize(
+    ("secret", "parts"), [("HF_TOKEN", {"worker-cpu", "worker-gpu"}), ("MILLRACE_FLOWER_PASSWORD", {"flower"})]
+)
+def test_a_secret_is_given_to_who_needs_it(secret: str, parts: set[str]) -> None:
+    given = {
+        name
+        for name in OURS
+        if any(re.match(rf"{secret}\b", line) for file in _settings_files(name)[:-1] for line in _lines(file))
+    }
+
+    assert given == parts
+    for name, service in SERVICES.items():
+        assert name in OURS or secret not in service.get("environment", {})
+
+
 def test_every_setting_that_containers_are_given_is_one() -> None:
     settings = {PREFIX + name.upper() for name in FIELDS}
     files = [ROOT / "compose.yaml", ROOT / ".env.example", ROOT / "docs" / "deploy.md", *DOCKERFILES]
+    files += (ROOT / "deploy" / "environment").iterdir()
     named = {name for file in files for name in re.findall(r"\bMILLRACE_[A-Z_]*[A-Z]\b", file.read_text())}
 
     assert len(named) > 10
@@ -92,9 +128,11 @@ def test_no_password_has_a_default() -> None:
     shown = _environment_example()
 
     assert [name for name in shown if name.endswith("PASSWORD") and shown[name]] == []
-    for text in _texts(COMPOSE):
-        for name, rest in re.findall(r"(?<!\$)\$\{([A-Z_]*PASSWORD)([^}]*)", text):
-            assert rest.startswith(":?"), name
+    given = [*_texts(COMPOSE), *_lines("deploy/environment/flower.env")]
+    asked_for = {name for text in given for name in re.findall(r"(?<!\$)\$\{([A-Z_]*PASSWORD):\?", text)}
+    assert asked_for == {name for name in shown if name.endswith("PASSWORD")}
+    for text in given:
+        assert not re.search(r"PASSWORD:?-", text)
 
 
 @pytest.mark.parametrize("name", OURS)
@@ -109,6 +147,16 @@ def test_an_image_runs_a_command_that_there_is(file: Path) -> None:
     (command,) = re.findall(r'^CMD \["(\w+)"\]$', file.read_text(), flags=re.MULTILINE)
 
     assert _parser().parse_args([command])
+
+
+@pytest.mark.parametrize("file", DOCKERFILES, ids=lambda file: file.parent.name)
+def test_what_a_linter_is_not_to_say_has_its_reason(file: Path) -> None:
+    lines = file.read_text().splitlines()
+
+    excused = [index for index, line in enumerate(lines) if "hadolint ignore" in line]
+    assert excused
+    for index in excused:
+        assert re.match(r"# (?!hadolint)", lines[index - 1]), f"{file.parent.name}, line {index + 1}"
 
 
 @pytest.mark.parametrize("name", OURS)
@@ -135,19 +183,16 @@ def _health_check(file: Path) -> list[str]:
 
 
 def test_prometheus_scrapes_parts_at_their_ports() -> None:
-    folder = ROOT / "deploy" / "prometheus"
-    configuration = yaml.safe_load((folder / "prometheus.yml").read_text())
-    ports = {**PORTS, "worker": PORTS["worker-cpu"], "alertmanager": 9093, "localhost": 9090}
+    configuration = yaml.safe_load((ROOT / "deploy" / "prometheus" / "prometheus.yml").read_text())
+    ports = {**PORTS, "alertmanager": 9093, "localhost": 9090}
     targets: list[str] = []
     for job in configuration["scrape_configs"]:
-        groups = job.get("static_configs", [])
-        for files in job.get("file_sd_configs", []):
-            groups = groups + [
-                group for file in files["files"] for group in yaml.safe_load((folder / file).read_text())
-            ]
-        targets += [target for group in groups for target in group["targets"]]
+        targets += [target for group in job.get("static_configs", []) for target in group["targets"]]
+        for asked in map(urlsplit, (found["url"] for found in job.get("http_sd_configs", []))):
+            assert asked.path == TARGETS_PATH
+            targets.append(asked.netloc)
 
-    assert {target.partition(":")[0] for target in targets} >= {"gateway", "worker", "jobs", "callbacks", "flower"}
+    assert {target.partition(":")[0] for target in targets} == ports.keys()
     for target in targets:
         host, _, port = target.partition(":")
         assert int(port) == ports[host], target
@@ -179,10 +224,21 @@ def test_no_part_may_do_more_than_it_has_to() -> None:
         assert re.findall(r"^USER (.*)$", file.read_text(), flags=re.MULTILINE)[-1] == "10001:10001"
 
 
-def test_a_part_has_its_drain_time_before_it_is_killed() -> None:
-    for name, service in OURS.items():
-        if name != "flower":  # it has nothing to finish
-            assert int(service["stop_grace_period"].removesuffix("s")) > FIELDS["drain_s"].default + 5, name
+@pytest.mark.parametrize("name", sorted(OURS.keys() - {"flower"}))  # which has nothing to finish
+def test_a_part_has_its_drain_time_before_it_is_killed_however_long_that_is(name: str) -> None:
+    given = {"MILLRACE_DRAIN_S": "120", "MILLRACE_LEAVE_AFTER_S": "2.5"}
+
+    assert _grace_s(name, {}) > FIELDS["leave_after_s"].default + FIELDS["drain_s"].default + STOP_SLACK_S
+    assert _grace_s(name, given) > 122.5 + STOP_SLACK_S
+    assert given.keys() <= set(_lines(_settings_files(name)[0]))
+
+
+def _grace_s(name: str, given: Mapping[str, str]) -> float:
+    """Compose's duration, whose terms are added up, with variables filled in."""
+    text: str = OURS[name]["stop_grace_period"]
+    filled = re.sub(r"\$\{(\w+):-(\w+)\}", lambda found: given.get(found[1], found[2]), text)
+    assert re.fullmatch(r"([\d.]+s)+", filled), filled
+    return sum(float(term) for term in filled.split("s")[:-1])
 
 
 def test_what_a_part_needs_is_stopped_after_it() -> None:

@@ -1,6 +1,7 @@
 """The console of a service that is well: it shows the model, embeds, reranks, and stops asking when nobody looks."""
 
 import json
+import re
 import subprocess
 import time
 from pathlib import Path
@@ -45,6 +46,7 @@ def run(visited: Visit, facts: dict[str, Any]) -> None:
     with visited.page() as page:
         _looks(page, visited)
         _embeds(page)
+        _embeds_no_blank(page)
         _reranks(page)
         _shows_texts_as_texts(page)
         _asks_only_while_somebody_looks(page, visited)
@@ -99,6 +101,18 @@ def _embeds(page: Page) -> None:
     form.get_by_role("button", name="Copy as curl").click()
     expect(form.get_by_role("button", name="Copied")).to_be_visible()
     assert page.evaluate("navigator.clipboard.readText()") == command
+
+
+def _embeds_no_blank(page: Page) -> None:
+    form = page.locator("#embed")
+    form.get_by_label("Text", exact=True).fill("  ")
+    form.get_by_role("button", name="Embed").click()
+    expect(form.get_by_role("alert")).to_have_text("There is no text to embed.")
+
+    form.get_by_label("Text", exact=True).fill("The weather is lovely today.")
+    form.get_by_label("Compare with").fill("")
+    form.get_by_role("button", name="Embed").click()
+    expect(form.locator(".numbers")).to_have_text(re.compile("^Vector"))
 
 
 def _reranks(page: Page) -> None:

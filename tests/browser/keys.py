@@ -15,6 +15,11 @@ def run(visited: Visit, facts: dict[str, Any]) -> None:
         expect(page.locator("#workers-section")).to_be_hidden()
         expect(page.locator("#embed [type=submit]")).to_be_disabled()
 
+        # Letters that a browser cannot send in a header
+        _use(page, "ключ")
+        expect(page.locator("#key-value:invalid")).to_have_value("ключ")
+        assert page.evaluate("sessionStorage.length") == 0
+
         _use(page, "wrong")
         expect(page.locator("#key-message")).to_contain_text("The key was refused. The API key is not valid here")
 

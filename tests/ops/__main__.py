@@ -12,7 +12,7 @@ from functools import partial
 from pathlib import Path
 
 from tests.helpers.valkey import free_port
-from tests.ops import base_image, checkout, image_checks, packages, questions
+from tests.ops import air_gap, base_image, checkout, composition, image_checks, packages, questions
 from tests.ops.commands import Unavailable, run
 from tests.ops.engine import Engine, leftovers, running_engine
 from tests.ops.lint import Tools
@@ -24,14 +24,16 @@ GATEWAY, WORKER = "millrace-gateway", "millrace-worker:cpu"
 _INDEX_PASSWORD = "kept-out-of-every-layer"
 _PROJECT = "millrace-test"
 _LISTENING = ("GATEWAY", "FLOWER", "PROMETHEUS", "ALERTMANAGER")
-#: What Prometheus watches, as deploy/prometheus/prometheus.yml has it.
-_TARGETS = dict.fromkeys(
-    (
-        *("millrace-gateway", "millrace-worker", "millrace-jobs", "millrace-callbacks", "millrace-flower"),
-        *("alertmanager", "prometheus"),
-    ),
-    1,
-)
+#: What Prometheus watches, as deploy/prometheus/prometheus.yml has it, and how many processes of each.
+_TARGETS = {
+    "millrace-gateway": 1,
+    "millrace-worker": 2,
+    "millrace-jobs": 1,
+    "millrace-callbacks": 1,
+    "millrace-flower": 1,
+    "alertmanager": 1,
+    "prometheus": 1,
+}
 
 
 def main() -> int:
@@ -102,9 +104,13 @@ def _prove(report: Report, engine: Engine, tools: Tools, work: Path) -> None:
         replaced = {"127.0.0.1:8080": f"127.0.0.1:{ports['GATEWAY']}"}
         walk = checkout.Walk(clone, "One box", environment, replaced)
         report.step("`.env`, as documented", partial(_walk, walk, "cp .env.example", 60, "filled in"))
+        report.step("millrace.env", lambda: composition.settings_take_effect(clone, environment))
         report.step("docker compose build", partial(_walk, walk, "docker compose build", 3600, "both images"))
     _check_images(report, engine, tools, work)
     try:
+        report.step(
+            "a bundle's images and model", lambda: air_gap.load(engine, base_image.DEBIAN, clone, work, environment)
+        )
         report.step("docker compose up --wait", partial(_walk, walk, "docker compose up", 900, "every part is healthy"))
         _ask(report, engine, clone, walk, ports)
     finally:
@@ -143,6 +149,7 @@ def _ask(report: Report, engine: Engine, clone: Path, walk: checkout.Walk, ports
         report.step("rerank", lambda: questions.rerank(client))
         job = report.step("bulk job", lambda: questions.bulk_job(client))
         report.step("millrace check", lambda: _self_test(gateway))
+        report.step("console", lambda: questions.console(client, _TARGETS["millrace-worker"]))
         operator = checkout.setting(clone, "MILLRACE_FLOWER_PASSWORD")
         report.step("Flower", lambda: questions.flower(flower, operator))
         report.step("Prometheus", lambda: questions.targets(prometheus, _TARGETS))

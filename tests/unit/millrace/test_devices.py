@@ -7,7 +7,7 @@ import pytest
 
 from millrace.devices import Device, find
 from shared.model_config import ConfigurationError
-from tests.helpers.nvidia_smi import GPU_IDS, SLICE_IDS, install
+from tests.helpers.nvidia_smi import GPU_IDS, SLICE_IDS, TABLE, TREE, install
 
 GIB = 1 << 30
 
@@ -130,6 +130,74 @@ def test_a_driver_that_fails_is_told_of_and_the_cpu_is_taken(
     assert _names(find("auto", {})) == ["cpu"]
     out, err = capsys.readouterr()
     assert said in out + err
+
+
+_HEALTHY = TABLE.splitlines()[0]
+_FALLEN = "Unable to determine the device handle for GPU0000:3B:00.0: Unknown Error"
+
+
+@pytest.mark.parametrize("status", [0, 15])
+@pytest.mark.parametrize(
+    "fallen",
+    [
+        _FALLEN,
+        f"1, {GPU_IDS[1]}, NVIDIA H200, [GPU requires reset], [GPU requires reset], 9.0, 00000000:3B:00.0, [N/A]",
+    ],
+    ids=["of no handle", "to be reset"],
+)
+def test_a_gpu_that_has_failed_is_told_of_and_the_others_are_used(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], fallen: str, status: int
+) -> None:
+    install(tmp_path, f"{_HEALTHY}\n{fallen}\n", TREE.splitlines()[0], status=status)
+    monkeypatch.setenv("PATH", f"{tmp_path}:{os.environ['PATH']}")
+
+    assert _names(find("auto", {})) == ["gpu-0"]
+    assert fallen in "".join(capsys.readouterr())
+
+
+@pytest.mark.parametrize("status", [0, 15])
+def test_where_all_gpus_have_failed_the_cpu_does_not_take_their_place(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, status: int
+) -> None:
+    monkeypatch.setenv("PATH", f"{install(tmp_path, _FALLEN, status=status)}:{os.environ['PATH']}")
+
+    with pytest.raises(ConfigurationError, match=rf"^none of .* GPUs can be used: {_FALLEN}; MILLRACE_DEVICE=cpu does"):
+        find("auto", {})
+    # Whoever says so gets it.
+    assert _names(find("cpu", {})) == ["cpu"]
+    assert _names(find("auto", {"CUDA_VISIBLE_DEVICES": ""})) == ["cpu"]
+
+
+def test_a_card_for_slices_that_has_none_is_told_of(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    # Given two cards, one of which is to be used in slices and has none
+    tree = "".join(line for line in TREE.splitlines(keepends=True)[:2])
+    install(tmp_path, "".join(TABLE.splitlines(keepends=True)[:2]), tree)
+    monkeypatch.setenv("PATH", f"{tmp_path}:{os.environ['PATH']}")
+
+    # Then
+    assert _names(find("auto", {})) == ["gpu-0"]
+    said = "".join(capsys.readouterr())
+    assert "gpu_unusable" in said
+    assert "gpu-1 (NVIDIA A100-SXM4-40GB" in said
+    assert "MIG on and no slices" in said
+
+    # When it is the only one
+    install(tmp_path, TABLE.splitlines()[1], tree.splitlines()[1])
+
+    # Then
+    with pytest.raises(
+        ConfigurationError, match=r"^none of .* can be used: gpu-1 has MIG on and no slices.* MILLRACE_DEVICE=cpu"
+    ):
+        find("auto", {})
+
+
+@pytest.mark.usefixtures("machine")
+def test_a_name_in_cuda_visible_devices_that_means_no_device_is_told_of(capsys: pytest.CaptureFixture[str]) -> None:
+    assert _names(find("auto", {"CUDA_VISIBLE_DEVICES": "17,0"})) == ["cpu"]
+
+    assert "17 is not here" in "".join(capsys.readouterr())
 
 
 @pytest.mark.usefixtures("machine")

@@ -126,7 +126,7 @@ def test_a_model_that_fits_nowhere_is_refused_in_a_clear_sentence() -> None:
 
     assert told("replicate", 15) == (
         "model large needs 15.0 GiB on gpu-0, and gpu-0 has 13.0 GiB free beside embedder: `placement: spread` puts it on "
-        "one device only; `memory_gib` in the models file overrules the estimate"
+        "one device only, MILLRACE_DEVICE leaves devices out; `memory_gib` in the models file overrules the estimate"
     )
     assert told("spread", 22) == (
         "model large needs 22.0 GiB on one device, and gpu-0 has 13.0 GiB free beside embedder; gpu-1 has 21.0 GiB free "
