@@ -116,7 +116,8 @@ class Route:
     #: Where several dialects serve a path: the field by which a body is known to be in this one's words. Exactly one of
     #: those fields must be there ...
     key: str = ""
-    #: ... and of the routes that share it, the first by precedence (highest first) that claims the body answers.
+    #: ... and of the routes that share it, the first by precedence (highest first) that claims the body answers. It is shown
+    #: the body without its nulls.
     claims: Callable[[Mapping[str, Any]], bool] = _any_body
     precedence: int = 0
     #: What `claims` looks at, as a JSON schema for the documentation. Left out where the body's own types say it.

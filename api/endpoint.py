@@ -372,16 +372,17 @@ async def _together(coroutines: Sequence[Coroutine[Any, Any, ResultT]]) -> list[
 
 
 def choose(contenders: Sequence[tuple[Dialect, Route]], data: Mapping[str, Any]) -> tuple[Dialect, Route]:
-    """The dialect whose words a body is in, of those that serve its path.
+    """The dialect whose words a body is in, of those that serve its path. What is null is not there.
 
     Raises:
         InvalidRequest: It has none of the fields that tell them apart, or several.
     """
     keys = {route.key: None for _, route in contenders}
-    present = [key for key in keys if key in data]
+    given = {name: value for name, value in data.items() if value is not None}
+    present = [key for key in keys if key in given]
     if len(present) == 1:
         for dialect, route in sorted(contenders, key=lambda entry: -entry[1].precedence):
-            if route.key == present[0] and route.claims(data):
+            if route.key == present[0] and route.claims(given):
                 return dialect, route
     raise InvalidRequest(f"the body must have exactly one of these fields: {', '.join(keys)}")
 

@@ -3,7 +3,7 @@
 from collections.abc import Mapping
 from typing import Any
 
-from api import wire
+from api import schemas, wire
 from api.documents import TextDocument, text_of
 from api.fields import Several
 from shared.errors import ContradictoryFields, InvalidRequest
@@ -18,8 +18,7 @@ SIDES = (("queries", "documents"), ("queries", "items"), ("text_1", "text_2"), (
 def two_sides(names: tuple[str, str]) -> dict[str, Any]:
     """The JSON schema of a request that has these two sides and no other."""
     others = {name: {"type": "null"} for sides in SIDES for name in sides if name not in names}
-    given = {name: {"not": {"type": "null"}} for name in names}
-    return {"required": list(names), "properties": {**others, **given}}
+    return {"allOf": [schemas.given(*names), {"properties": others}]}
 
 
 def paired(given: Mapping[str, Side | None]) -> list[tuple[str, list[str]]]:

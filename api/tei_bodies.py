@@ -78,8 +78,8 @@ class EmbedBody(InputsBody):
     inputs: Text | Texts = Field(description="One text or a list of texts.")
     normalize: bool | None = Field(True, description="Scale vectors to unit length.")
     dimensions: SomeDimensions | None = Field(None, description="Keep the first so many dimensions, then normalise.")
-    output_dtype: Precision = Field(
-        Precision.FLOAT32, strict=False, description="Number format of the vectors; TEI has no such field."
+    output_dtype: Precision | None = Field(
+        None, strict=False, description="Number format of the vectors, `float32` when absent; TEI has no such field."
     )
     model: str | None = Field(None, description="Name of the model; the default model when absent.")
 
@@ -244,7 +244,7 @@ def parse_embed(body: EmbedBody, context: Context) -> Job:
         normalize=body.normalize is not False,
         dimensions=body.dimensions,
         prompt_name=body.prompt_name,
-        precisions=[body.output_dtype],
+        precisions=[body.output_dtype or Precision.FLOAT32],
         **body.cutting(),
     )
     return Job(model=body.model, requests=[request])
@@ -252,7 +252,7 @@ def parse_embed(body: EmbedBody, context: Context) -> Job:
 
 def render_embed(body: EmbedBody, answer: Answer) -> Any:
     """A list of vectors, also for a single text."""
-    return arrays.dense_rows(answer.output, body.output_dtype)
+    return arrays.dense_rows(answer.output, body.output_dtype or Precision.FLOAT32)
 
 
 def parse_kind(kind: Kind, body: EmbedKindBody, context: Context) -> Job:
@@ -472,9 +472,9 @@ def is_similarity(data: Mapping[str, Any]) -> bool:
 
 def task_of(data: Mapping[str, Any]) -> Task:
     """What a body asks for that came without a route of its own."""
-    if "texts" in data:
+    if data.get("texts") is not None:
         return RERANK
-    return SIMILARITY if "inputs" in data and is_similarity(data) else MAIN
+    return SIMILARITY if data.get("inputs") is not None and is_similarity(data) else MAIN
 
 
 #: Statuses that TEI gives errors, where they are not the error's own; the first class that fits counts.

@@ -6,7 +6,7 @@ from typing import Any, Literal
 import numpy as np
 from pydantic import BaseModel, Field
 
-from api import embeddings, reranking, wire
+from api import embeddings, reranking, schemas, wire
 from api.dialect import RERANK_PATHS, Answer, Context, Dialect, Job, Route, View
 from api.fields import RequestFields, Texts
 from api.inputs import MixedInputs, separated
@@ -118,7 +118,7 @@ class Jina(wire.NestedErrors):
             render=_render_classify,
             key="input",
             claims=claims,
-            claim={"required": ["labels"]},
+            claim=schemas.given("labels"),
             precedence=10,
         ),
         embeddings.own_route(

@@ -5,7 +5,7 @@ from typing import Any, Literal
 
 from pydantic import BaseModel, Field
 
-from api import wire
+from api import schemas, wire
 from api.catalog import Catalog
 from api.dialect import RERANK_PATHS, Answer, Context, Dialect, Job, Route, View, led_by
 from api.fields import Dimensions, RequestFields, Several, Text, Texts
@@ -192,7 +192,7 @@ class Weaviate:
             key="documents",
             # Weaviate always names the property and never a model; nobody else knows the word.
             claims=lambda data: "property" in data and "model" not in data,
-            claim={"required": ["property"], "properties": {"model": False}},
+            claim={"allOf": [schemas.given("property"), {"properties": {"model": {"type": "null"}}}]},
             precedence=20,
         ),
     )
