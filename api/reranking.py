@@ -9,13 +9,12 @@ from typing import Annotated, Any
 
 from pydantic import AfterValidator, BaseModel, Field, TypeAdapter, WithJsonSchema
 
-from api import wire
+from api import scores, wire
 from api.dialect import Answer, Context, Job
 from api.documents import Document, FieldsDocument, TextDocument, as_object, text_of
 from api.fields import Documented, Integer, Listed, Several, Switch, either
 from api.synonyms import agreed
 from api.truncation import TruncationFields
-from shared import arrays
 from shared.errors import InvalidRequest
 from shared.jobs import RerankRequest
 
@@ -172,7 +171,7 @@ def results(
     """
     texts = body.texts() if returned is not None else []
     found: list[dict[str, Any]] = []
-    for index, score in wire.ranking(arrays.rows(answer.output), best):
+    for index, score in scores.ranked(answer.output, best):
         result: dict[str, Any] = {"index": index, "relevance_score": score}
         if returned is not None:
             result["document"] = returned(body.documents[index], texts[index])

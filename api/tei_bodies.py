@@ -9,7 +9,7 @@ from typing import Annotated, Any, Literal
 
 from pydantic import BaseModel, Field, field_validator
 
-from api import wire
+from api import scores, wire
 from api.dialect import Answer, Context, Job
 from api.fields import Documented, Integer, Listed, RequestFields, Several, SomeDimensions, Text, Texts, TokenIds
 from shared import arrays
@@ -333,7 +333,7 @@ def render_ranks(body: RerankBody, answer: Answer) -> Any:
     """Best first, and no key beside TEI's: Elasticsearch throws on any other."""
     texts = body.plain_texts()
     ranks: list[dict[str, Any]] = []
-    for index, score in wire.ranking(arrays.rows(answer.output), body.top_n):
+    for index, score in scores.ranked(answer.output, body.top_n):
         rank: dict[str, Any] = {"index": index, "score": score}
         if body.return_text:
             rank["text"] = texts[index]

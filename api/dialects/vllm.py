@@ -6,7 +6,7 @@ from typing import Any, Literal
 import numpy as np
 from pydantic import BaseModel, Field
 
-from api import embeddings, messages, reranking, wire
+from api import embeddings, messages, reranking, scores, wire
 from api.dialect import EMBEDDINGS_PATHS, RERANK_PATHS, Answer, Context, Dialect, Job, Route, View
 from api.embeddings import EmbeddingsResponse, VectorFields
 from api.fields import OnlyTrue, either
@@ -146,10 +146,10 @@ def _parse_score(body: ScoreBody, context: Context) -> Job:
 
 def _render_score(body: ScoreBody, answer: Answer) -> Any:
     """Scores in the order of the pairs."""
-    scores = np.concatenate([arrays.rows(output) for output in answer.outputs])
+    shown = np.concatenate([scores.shown(output) for output in answer.outputs])
     return {
         **wire.envelope("score", "list", body.model or answer.model, answer.tokens),
-        "data": [{"index": index, "object": "score", "score": score} for index, score in enumerate(scores)],
+        "data": [{"index": index, "object": "score", "score": score} for index, score in enumerate(shown)],
     }
 
 

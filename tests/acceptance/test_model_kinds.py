@@ -57,6 +57,20 @@ def test_each_route_finds_the_model_that_can_do_it(service: Service) -> None:
     assert all(entry["value"] > 0 for entries in sparse.json() for entry in entries)
 
 
+def test_scores_of_sparse_vectors_are_between_0_and_1_in_the_order_of_the_raw_ones(service: Service) -> None:
+    asked = {"query": "mill race", "documents": ["wheel", "mill", "mill race"], "model": "sparse-model"}
+    with service.client() as client:
+        shown, raw = (
+            client.post("/rerank", json={**asked, "raw_scores": wanted}).raise_for_status().json()["results"]
+            for wanted in (False, True)
+        )
+
+    assert [result["index"] for result in shown] == [result["index"] for result in raw]
+    dots = np.array([result["relevance_score"] for result in raw])
+    assert dots.max() > 1
+    np.testing.assert_allclose([result["relevance_score"] for result in shown], dots / (1 + dots), atol=1e-5)
+
+
 def test_the_self_test_asks_every_model(service: Service, capsys: pytest.CaptureFixture[str]) -> None:
     assert check(service.url, timeout_s=30) == 0
 
