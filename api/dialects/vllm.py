@@ -12,7 +12,7 @@ from api.embeddings import EmbeddingsResponse, VectorFields
 from api.fields import OnlyTrue, either
 from api.inputs import TextsOrTokens, only_texts
 from api.messages import MessagesBody
-from api.pairs import SIDES, Side, paired, two_sides
+from api.pairs import SIDES, FirstSide, SecondSide, paired, two_sides
 from api.reranking import RerankBody, RerankResult, ScoringFields, returned_object
 from api.truncation import TruncationFields
 from api.vector_format import refuse_for_multivectors
@@ -27,13 +27,13 @@ class ScoreBody(ScoringFields):
 
     model_config = either(*map(two_sides, SIDES))
 
-    queries: Side | None = Field(None, description="One text or a list, the first of each pair ...")
-    documents: Side | None = Field(None, description="... and the second. Older names:")
-    items: Side | None = Field(None, description="`documents`.")
-    text_1: Side | None = Field(None, description="`queries` ...")
-    text_2: Side | None = Field(None, description="... and `documents`.")
-    data_1: Side | None = Field(None, description="`queries` ...")
-    data_2: Side | None = Field(None, description="... and `documents`.")
+    queries: FirstSide | None = Field(None, description="One text or a list, the first of each pair ...")
+    documents: SecondSide | None = Field(None, description="... and the second. Older names:")
+    items: SecondSide | None = Field(None, description="`documents`.")
+    text_1: FirstSide | None = Field(None, description="`queries` ...")
+    text_2: SecondSide | None = Field(None, description="... and `documents`.")
+    data_1: FirstSide | None = Field(None, description="`queries` ...")
+    data_2: SecondSide | None = Field(None, description="... and `documents`.")
 
     def pairs(self) -> list[tuple[str, list[str]]]:
         """Each first text with the second ones that it is scored with, in their order.

@@ -82,6 +82,24 @@ def test_scores_are_between_0_and_1_in_every_dialect_unless_raw_ones_are_asked_f
         np.testing.assert_allclose(shown, np.maximum(cosines, 0), atol=1e-5)
 
 
+def test_one_empty_document_costs_the_others_nothing_in_any_dialect(service: Service) -> None:
+    documents = ["It's so sunny outside!", ""]
+    asked = {"query": SENTENCES[0], "documents": documents}
+    with service.client() as client:
+        answers = [
+            _post(client, "/v1/rerank", **asked)["results"],
+            _post(client, "/v1/rerank", **asked, top_k=2)["data"],
+            _post(client, "/v1/score", **{"text_1": SENTENCES[0], "text_2": documents})["data"],
+            _post(client, "/rerank", query=SENTENCES[0], texts=documents),
+            _post(client, "/rerank", query=SENTENCES[0], passages=documents)["results"],
+        ]
+
+    by_index = [sorted(answer, key=lambda result: result["index"]) for answer in answers]
+    scores = [[result.get("relevance_score", result.get("score")) for result in answer] for answer in by_index]
+    np.testing.assert_allclose(scores, [scores[0]] * len(answers), atol=1e-5)
+    assert scores[0][0] > scores[0][1]
+
+
 def test_inputs_are_classified_by_labels_that_the_request_brings(service: Service) -> None:
     with service.client() as client:
         data = _post(client, "/v1/classify", input=SENTENCES, labels=["weather", "driving a car"])["data"]
