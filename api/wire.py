@@ -2,7 +2,7 @@
 
 import secrets
 import time
-from collections.abc import Sequence
+from collections.abc import Sequence, Sized
 from typing import Any, TypeVar
 
 import numpy as np
@@ -126,8 +126,8 @@ def labels(output: Output) -> list[list[dict[str, Any]]]:
     ]
 
 
-def refuse_empty(texts: Sequence[str], param: str, images: Sequence[str | None] | None = None) -> None:
-    """Refuse an empty list, and a list with an empty text that is not in an image's place.
+def refuse_empty(texts: Sequence[Sized], param: str, images: Sequence[str | None] | None = None) -> None:
+    """Refuse an empty list, and a list with an empty text (or list of token ids) that is not in an image's place.
 
     Raises:
         EmptyInput: With the position of the first empty text.
@@ -139,7 +139,7 @@ def refuse_empty(texts: Sequence[str], param: str, images: Sequence[str | None] 
             raise EmptyInput(f"{where} cannot be empty", param=param)
 
 
-def refuse_none(texts: Sequence[str], param: str) -> None:
+def refuse_none(texts: Sequence[Sized], param: str) -> None:
     """Refuse an empty list; texts in it may be empty. Of documents to rank one may be, and the others still have scores.
 
     Raises:

@@ -118,6 +118,12 @@ def test_a_long_text_is_cut_at_the_end_that_the_caller_chose(service: Service) -
         tail = np.array(_post(client, "/embed", inputs="sunny weather " * 1000)[0])
         refused = client.post("/v1/embeddings", json={"input": long, "truncate": False})
 
+        for path, strict in (
+            ("/classify", {"input": ["b", long], "labels": ["x", "y"], "truncate": False}),
+            ("/", {"inputs": long, "parameters": {"truncate": False}}),
+        ):
+            assert "context_length_exceeded" in client.post(path, json=strict).text, path
+
     assert starts @ tail > ends @ tail + 0.01
     assert (refused.status_code, refused.json()["error"]["code"]) == (400, "context_length_exceeded")
 
