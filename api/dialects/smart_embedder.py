@@ -9,13 +9,14 @@ from api import scores, wire
 from api.dialect import EMBEDDINGS_PATHS, RERANK_PATHS, Answer, Context, Dialect, Job, Route, View, led_by
 from api.fields import RequestFields, Several, Text, Texts
 from api.kinds import Vectors, hybrid_job
+from api.prompts import PromptFields
 from api.truncation_warnings import TruncationWarning, truncation_warnings
 from shared.jobs import RerankRequest
 from shared.queues import Operation
 from shared.results import Kind
 
 
-class EmbeddingsBody(RequestFields):
+class EmbeddingsBody(PromptFields):
     """Request of `POST /embeddings/` in Smart-Embedder's words."""
 
     sentences: Texts
@@ -117,6 +118,7 @@ def _parse_embeddings(body: EmbeddingsBody, context: Context) -> Job:
         body.sentences,
         context,
         normalize=bool(body.normalize_dense),
+        **body.prompting(),
         truncate=body.truncate is not False,
     )
 

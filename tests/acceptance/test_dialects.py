@@ -41,6 +41,20 @@ def test_every_provider_gives_the_same_vectors(service: Service) -> None:
     np.testing.assert_allclose(messages["data"][0]["embedding"], expected[0], atol=1e-6)
 
 
+def test_a_prefix_field_is_put_in_front_of_each_text(service: Service) -> None:
+    with service.client() as client:
+        (expected,) = _post(client, "/embed", inputs="query: hello")
+        vectors = [
+            _post(client, "/v1/embeddings", input="hello", prefix="query: ")["data"][0]["embedding"],
+            _post(client, "/api/embed", input="hello", prefix="query: ")["embeddings"][0],
+            _post(client, "/embeddings/", sentences=["hello"], prefix="query: ", normalize_dense=True)["data"][0][
+                "embeddings"
+            ]["dense"],
+        ]
+
+    np.testing.assert_allclose(vectors, [expected] * 3, atol=1e-6)
+
+
 def test_scores_of_pairs_are_cosines_in_input_order_however_they_are_paired(service: Service) -> None:
     with service.client() as client:
         vectors = np.array(_post(client, "/embed", inputs=SENTENCES))
