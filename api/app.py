@@ -16,6 +16,7 @@ from api.bulk.webhook_routes import add_webhook_routes
 from api.console.page import add_console
 from api.core import Core
 from api.deep_check import add_deep_check
+from api.dialect import prefixes_of
 from api.dialect_paths import DialectPaths
 from api.gate import Gate
 from api.health import add_health_routes, public_paths
@@ -80,8 +81,9 @@ def create_app(settings: ApiSettings) -> FastAPI:
     )
     add_usage_route(app, core.usage)
     add_webhook_routes(app, redis=core.redis, table=table, settings=settings)
-    add_schema_route(app, public_paths(settings) if core.register.is_on else None)
-    add_health_routes(app, core.catalog, core.fleet, core.admission, metrics, core.redis, settings)
+    prefixes = prefixes_of(core.dialects.values())
+    add_schema_route(app, public_paths(settings, prefixes) if core.register.is_on else None)
+    add_health_routes(app, core.catalog, core.fleet, core.admission, metrics, core.redis, settings, prefixes)
     add_status_route(app, core.catalog, core.fleet, core.admission, core.backlog, core.redis)
     add_console(app)
     add_deep_check(app, core.catalog, core.dispatcher)
@@ -90,7 +92,7 @@ def create_app(settings: ApiSettings) -> FastAPI:
             Gate,
             register=core.register,
             limits=core.limits,
-            public=public_paths(settings),
+            public=public_paths(settings, prefixes),
             dialects=DialectPaths(core.dialects.values(), core.contenders),
             routes=app.router.routes,
             metrics=metrics,

@@ -14,7 +14,8 @@ from starlette.types import Receive, Scope, Send
 from api import schemas, wire
 from api.access.caller import caller_of
 from api.catalog import Catalog
-from api.dialect import Dialect, Route, View
+from api.dialect import Dialect, Route, View, prefixed, prefixes_of, view_paths
+from api.dialect_paths import DialectPaths
 from api.endpoint import Endpoint
 from api.settings import ApiSettings
 from shared.errors import MethodNotAllowed, MillraceError, PathNotFound
@@ -94,14 +95,15 @@ def add_routes(
         catalog: What views show.
         settings: The same.
     """
+    prefixes = prefixes_of(dialects.values())
     for dialect in dialects.values():
         for view in dialect.views:
-            _add_view(app, dialect, view, catalog, settings)
+            _add_view(app, dialect, view, view_paths(dialect, view, prefixes), catalog, settings)
     routes = PostRoutes()
     for path, of_path in contenders.items():
         is_canonical = any(path == served_paths(dialect, route)[0] for dialect, route in of_path)
         _add_route(app, routes, path, of_path, endpoint, documented=is_canonical)
-    _add_error_handlers(app)
+    _add_error_handlers(app, DialectPaths(dialects.values(), contenders))
     # In front of FastAPI's own, whose dependency solver has nothing to do here and costs 0.1 ms a request.
     app.router.routes.insert(0, routes)
 
@@ -123,8 +125,8 @@ def contenders_by_path(
 
 def served_paths(dialect: Dialect, route: Route) -> list[str]:
     """The paths of a route, the canonical one first, without those that end in a slash."""
-    prefixed = [f"/{dialect.prefix}{path}".rstrip("/") for path in route.paths] if dialect.prefix is not None else []
-    return prefixed if route.prefix_only else [*route.paths, *prefixed]
+    under_prefix = prefixed([dialect.prefix] if dialect.prefix is not None else [], route.paths)
+    return under_prefix if route.prefix_only else [*route.paths, *under_prefix]
 
 
 def _add_route(
@@ -173,7 +175,9 @@ def _document(app: FastAPI, path: str, contenders: Sequence[tuple[Dialect, Route
     )
 
 
-def _add_view(app: FastAPI, dialect: Dialect, view: View, catalog: Catalog, settings: ApiSettings) -> None:
+def _add_view(
+    app: FastAPI, dialect: Dialect, view: View, paths: Sequence[str], catalog: Catalog, settings: ApiSettings
+) -> None:
     async def show(request: Request) -> Response:
         try:
             visible = catalog.within(caller_of(request).scope.models)
@@ -183,7 +187,7 @@ def _add_view(app: FastAPI, dialect: Dialect, view: View, catalog: Catalog, sett
             status, shown = dialect.render_error(error)
         return Response(wire.dumps(shown), status_code=status, media_type="application/json")
 
-    for path in (view.path, *view.aliases):
+    for path in paths:
         is_canonical = path == view.path
         options: dict[str, Any] = {"summary": view.summary, "tags": [dialect.name]} if is_canonical else {}
         names = _PARAMETER.findall(path)
@@ -222,24 +226,24 @@ def _schema(route: Route, contenders: Sequence[tuple[Dialect, Route]]) -> dict[s
     return {**own, "allOf": [dict(term) for term in terms if term]} if any(terms) else own
 
 
-def _add_error_handlers(app: FastAPI) -> None:
-    """Answer what no route does as the routes answer errors: in one sentence, and as JSON."""
+def _add_error_handlers(app: FastAPI, dialects: DialectPaths) -> None:
+    """Answer what no route does as the routes answer errors: in one sentence, in the form of the path's dialect."""
+
+    def refusal(request: Request, error: MillraceError, headers: Mapping[str, str] | None = None) -> Response:
+        dialect = dialects.nearest(request.url.path.rstrip("/") or "/")
+        status, body = (error.status, wire.nested_error(error)) if dialect is None else dialect.render_error(error)
+        return Response(wire.dumps(body), status_code=status, headers=headers, media_type="application/json")
 
     async def path_not_found(request: Request, _: Exception) -> Response:
-        return _refusal(PathNotFound(f"nothing is served at {_shown_path(request)}; {_WHERE}"))
+        return refusal(request, PathNotFound(f"nothing is served at {_shown_path(request)}; {_WHERE}"))
 
     async def method_not_allowed(request: Request, _: Exception) -> Response:
         allowed = ", ".join(sorted(_methods(app, request.scope)))
         sentence = f"{request.method} is not served at {_shown_path(request)}, which takes {allowed}; {_WHERE}"
-        return _refusal(MethodNotAllowed(sentence), {"allow": allowed})
+        return refusal(request, MethodNotAllowed(sentence), {"allow": allowed})
 
     app.add_exception_handler(404, path_not_found)
     app.add_exception_handler(405, method_not_allowed)
-
-
-def _refusal(error: MillraceError, headers: Mapping[str, str] | None = None) -> Response:
-    body = wire.dumps(wire.nested_error(error))
-    return Response(body, status_code=error.status, headers=headers, media_type="application/json")
 
 
 def _shown_path(request: Request) -> str:

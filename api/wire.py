@@ -13,9 +13,9 @@ from pydantic import BaseModel, ValidationError
 from shared import arrays
 from shared.errors import (
     EmptyInput,
+    InferenceFailed,
     InvalidRequest,
     MillraceError,
-    ModelNotFound,
     Overloaded,
     RateLimited,
     TokenInputUnsupported,
@@ -27,12 +27,12 @@ from shared.results import Output
 Float32Array = npt.NDArray[np.float32]
 
 
-#: TEI's names of errors, capitalised as it sends them; the first class that fits counts.
+#: TEI's names of errors, capitalised as it sends them; the first class that fits counts. Of the others a status below 500
+#: says that the request is at fault.
 _ERROR_TYPES: tuple[tuple[type[MillraceError], str], ...] = (
     (EmptyInput, "Empty"),
     (WrongTask, "Backend"),
-    (InvalidRequest, "Validation"),
-    (ModelNotFound, "Validation"),
+    (InferenceFailed, "Backend"),
     (Overloaded, "Overloaded"),
     (RateLimited, "Overloaded"),
     (Unavailable, "Unhealthy"),
@@ -157,7 +157,8 @@ def token_ids_refused(param: str) -> TokenInputUnsupported:
 
 def flat_error(error: MillraceError) -> dict[str, Any]:
     """The error body of TEI and of the clients that want `error` to be a string: Weaviate, Qdrant, Ollama, Hugging Face."""
-    error_type = next((name for kind, name in _ERROR_TYPES if isinstance(error, kind)), "Backend")
+    error_type = next((name for kind, name in _ERROR_TYPES if isinstance(error, kind)), None)
+    error_type = error_type or ("Validation" if error.status < 500 else "Backend")
     return {
         "error": error.message,
         "error_type": error_type,

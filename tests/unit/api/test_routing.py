@@ -10,7 +10,7 @@ from starlette.routing import Match
 
 import api.dialects
 from api.app import create_app
-from api.dialect import RERANK_PATHS, Dialect, Route
+from api.dialect import RERANK_PATHS, Dialect, Route, prefixes_of
 from api.endpoint import choose
 from api.routing import body_schema, served_paths
 from api.settings import ApiSettings
@@ -25,6 +25,7 @@ CONTENDERS: dict[str, list[tuple[Dialect, Route]]] = defaultdict(list)
 for _dialect, _route in ROUTES:
     for _path in served_paths(_dialect, _route):
         CONTENDERS[_path].append((_dialect, _route))
+PREFIXES = prefixes_of(DIALECTS.values())
 CANONICAL = sorted({served_paths(dialect, route)[0] for dialect, route in ROUTES})
 
 
@@ -209,7 +210,9 @@ def test_a_process_that_has_no_redis_is_alive_and_not_ready(client: TestClient) 
     assert (ready.status_code, ready.json()["redis"]) == (503, False)
 
 
-@pytest.mark.parametrize("start", ["/v1/models", "/models", "/openai/v1/models", "/infinity/models"])
+@pytest.mark.parametrize(
+    "start", ["/v1/models", "/models", "/openai/v1/models", "/infinity/models", "/tei/v1/models", "/cohere/v1/models"]
+)
 @pytest.mark.parametrize("slash", ["", "/"])
 def test_models_are_listed_and_shown_by_names_with_a_slash_in_any_writing(
     client: TestClient, start: str, slash: str
@@ -221,6 +224,16 @@ def test_models_are_listed_and_shown_by_names_with_a_slash_in_any_writing(
         assert client.get(f"{start}/{written}{slash}").json() == model
     missing = client.get(f"{start}/org%2Fnone{slash}")
     assert (missing.status_code, missing.json()["error"]["code"]) == (404, "model_not_found")
+
+
+@pytest.mark.parametrize("prefix", PREFIXES)
+def test_under_each_prefix_there_are_the_probes_and_the_models(client: TestClient, prefix: str) -> None:
+    for path in ("", "/", "/health", "/ping", "/livez/"):
+        assert client.get(f"/{prefix}{path}").json()["status"] == "ok", path
+    assert client.head(f"/{prefix}/health").status_code == 200
+    assert client.get(f"/{prefix}/readyz").json()["ready"] is False
+    assert "te_queue_size" in client.get(f"/{prefix}/metrics").text
+    assert client.get(f"/{prefix}/v1/models").json() == client.get("/v1/models").json()
 
 
 @pytest.mark.parametrize("prefix", ["tei", "cohere", "jina", "voyage", "vllm", "infinity"])
@@ -321,8 +334,28 @@ def test_a_wrong_method_is_told_the_right_ones(client: TestClient, method: str, 
     response = client.request(method, path)
 
     assert (response.status_code, response.headers["allow"]) == (405, allowed)
-    assert response.json()["error"]["code"] == "method_not_allowed"
+    problem = response.json()
+    assert (problem if isinstance(problem["error"], str) else problem["error"])["code"] == "method_not_allowed"
     assert f"{method} is not served at {path}, which takes {allowed};" in response.json()["message"]
+
+
+@pytest.mark.parametrize(
+    ("method", "path"),
+    [
+        ("GET", "/tei/embed"),
+        ("POST", "/tei/embeddings/all"),
+        ("GET", "/embed"),
+        ("POST", "/api/show"),
+        ("POST", "/info"),
+    ],
+)
+def test_clients_that_read_a_string_are_told_in_one_of_unknown_paths_and_wrong_methods(
+    client: TestClient, method: str, path: str
+) -> None:
+    problem = client.request(method, path, json={}).json()
+
+    assert problem["error"] == problem["message"]
+    assert problem["error_type"] == "Validation"
 
 
 @pytest.mark.parametrize("value", [True, "4", 4.5, -1, [4], 2**31])
