@@ -21,7 +21,7 @@ from api.dialect_paths import DialectPaths
 from api.gate import Gate
 from api.health import add_health_routes, public_paths
 from api.middleware import RequestId
-from api.openapi import PATH, add_schema_route
+from api.openapi import PATH, add_documentation_aliases, add_schema_route
 from api.routing import add_routes
 from api.settings import ApiSettings, names
 from api.status import add_status_route
@@ -83,6 +83,7 @@ def create_app(settings: ApiSettings) -> FastAPI:
     add_webhook_routes(app, redis=core.redis, table=table, settings=settings)
     prefixes = prefixes_of(core.dialects.values())
     add_schema_route(app, public_paths(settings, prefixes) if core.register.is_on else None)
+    add_documentation_aliases(app)
     add_health_routes(app, core.catalog, core.fleet, core.admission, metrics, core.redis, settings, prefixes)
     add_status_route(app, core.catalog, core.fleet, core.admission, core.backlog, core.redis)
     add_console(app)

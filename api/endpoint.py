@@ -46,6 +46,9 @@ ResultT = TypeVar("ResultT")
 #: Outputs up to this size are written at once, in a millisecond or two.
 _AT_ONCE_BYTES = 256 * 1024
 
+#: The longest that a caller may wait: a day.
+_MOST_TIMEOUT_S = 86_400
+
 #: TEI's `err` label by error code.
 _TE_ERR = {
     "overloaded": "overloaded",
@@ -235,9 +238,11 @@ class Endpoint:
                 timeout_s = float(given)
             except ValueError:
                 timeout_s = 0.0
-            if not 0 < timeout_s <= 86_400:
+            if not 0 < timeout_s <= _MOST_TIMEOUT_S:
                 shown = given.decode("latin-1")
-                raise InvalidRequest(f"header x-request-timeout must be seconds, more than 0, not {shown!r}")
+                raise InvalidRequest(
+                    f"header x-request-timeout must be seconds, more than 0 and at most {_MOST_TIMEOUT_S}, not {shown!r}"
+                )
         return Context(
             request.state.request_id,
             deadlines.after(timeout_s),

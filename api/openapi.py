@@ -12,6 +12,7 @@ from starlette.routing import Route
 from api.aside import aside
 
 PATH = "/openapi.json"
+_PAGES = (PATH, "/docs", "/redoc")
 
 _SCHEMES: dict[str, dict[str, str]] = {
     "bearer": {"type": "http", "scheme": "bearer", "description": "As OpenAI's clients send it."},
@@ -54,3 +55,9 @@ def add_schema_route(app: FastAPI, public: Collection[str] | None) -> None:
 
     # Before FastAPI's own, behind the look-up of the routes that are asked all the time.
     app.router.routes.insert(1, Route(PATH, schema))
+
+
+def add_documentation_aliases(app: FastAPI) -> None:
+    """Serve the pages of the documentation with a trailing slash and for HEAD too, as all else that is read is."""
+    for route in [route for route in app.router.routes if isinstance(route, Route) and route.path in _PAGES]:
+        app.router.routes += [Route(path, route.endpoint) for path in (route.path, f"{route.path}/")]

@@ -168,7 +168,7 @@ def test_a_timeout_that_makes_no_sense_is_refused(client: TestClient, timeout: s
     response = client.post("/v1/embeddings", json={"input": "a"}, headers={"x-request-timeout": timeout})
 
     assert response.status_code == 400
-    assert "x-request-timeout" in response.json()["error"]["message"]
+    assert "x-request-timeout must be seconds, more than 0 and at most 86400" in response.json()["error"]["message"]
 
 
 def test_an_unknown_lane_is_refused_with_the_lanes_that_there_are(client: TestClient) -> None:
@@ -276,6 +276,12 @@ def test_the_interactive_documentation_needs_no_internet(client: TestClient, pat
     for address in linked:
         assert address.startswith("/"), "no content delivery network"
         assert client.get(address).status_code == 200, address
+
+
+@pytest.mark.parametrize("path", ["/docs", "/redoc", "/openapi.json"])
+def test_the_documentation_may_be_asked_for_with_a_slash_and_as_head(client: TestClient, path: str) -> None:
+    assert client.get(f"{path}/").content == client.get(path).content
+    assert client.head(path).status_code == client.head(f"{path}/").status_code == 200
 
 
 def test_every_answer_is_documented_by_a_model(client: TestClient) -> None:
