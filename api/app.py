@@ -17,11 +17,12 @@ from api.bulk.webhook_routes import add_webhook_routes
 from api.console.page import add_console
 from api.core import Core
 from api.deep_check import add_deep_check
+from api.dialect import prefixes_of
 from api.dialect_paths import DialectPaths
 from api.gate import Gate
 from api.health import add_health_routes, public_paths
 from api.middleware import RequestId
-from api.openapi import ABOUT, PATH, add_schema_route, operation_id
+from api.openapi import ABOUT, PATH, add_documentation_aliases, add_schema_route, operation_id
 from api.routing import add_routes
 from api.settings import ApiSettings, names
 from api.status import add_status_route
@@ -79,8 +80,11 @@ def create_app(settings: ApiSettings) -> FastAPI:
     else:
         add_refusals(app)
     add_usage_route(app, core.usage)
-    add_schema_route(app, public_paths(settings) if core.register.is_on else None, list(core.dialects.values()))
-    add_health_routes(app, core.catalog, core.fleet, core.admission, metrics, core.redis, settings)
+    prefixes = prefixes_of(core.dialects.values())
+    public = public_paths(settings, prefixes) if core.register.is_on else None
+    add_schema_route(app, public, list(core.dialects.values()))
+    add_documentation_aliases(app)
+    add_health_routes(app, core.catalog, core.fleet, core.admission, metrics, core.redis, settings, prefixes)
     add_status_route(app, core.catalog, core.fleet, core.admission, core.backlog, core.redis)
     add_console(app)
     add_deep_check(app, core.catalog, core.dispatcher)
@@ -89,7 +93,7 @@ def create_app(settings: ApiSettings) -> FastAPI:
             Gate,
             register=core.register,
             limits=core.limits,
-            public=public_paths(settings),
+            public=public_paths(settings, prefixes),
             dialects=DialectPaths(core.dialects.values(), core.contenders),
             routes=app.router.routes,
             metrics=metrics,

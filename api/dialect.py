@@ -1,6 +1,6 @@
 """What a dialect is: the routes of one wire format, each parsed into common requests and rendered from common outputs."""
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any, Protocol
 
@@ -116,7 +116,8 @@ class Route:
     #: Where several dialects serve a path: the field by which a body is known to be in this one's words. Exactly one of
     #: those fields must be there ...
     key: str = ""
-    #: ... and of the routes that share it, the first by precedence (highest first) that claims the body answers.
+    #: ... and of the routes that share it, the first by precedence (highest first) that claims the body answers. It is shown
+    #: the body without its nulls.
     claims: Callable[[Mapping[str, Any]], bool] = _any_body
     precedence: int = 0
     #: What `claims` looks at, as a JSON schema for the documentation. Left out where the body's own types say it.
@@ -147,6 +148,8 @@ class View:
     response: Any = None
     #: What it raises besides what every view does, for the documentation.
     errors: Sequence[type[MillraceError]] = ()
+    #: Served under every dialect's prefix, as clients of all providers ask for it; else under its own dialect's only.
+    is_common: bool = False
 
 
 class Dialect(Protocol):
@@ -163,3 +166,27 @@ class Dialect(Protocol):
     def render_error(self, error: MillraceError) -> tuple[int, dict[str, Any]]:
         """Status and body of an error."""
         ...
+
+
+def prefixes_of(dialects: Iterable[Dialect]) -> list[str]:
+    """The first parts of paths under which dialects are served by themselves."""
+    return sorted({dialect.prefix for dialect in dialects if dialect.prefix is not None})
+
+
+def prefixed(prefixes: Iterable[str], paths: Sequence[str]) -> list[str]:
+    """Paths under each of these prefixes; `/` there has no slash at its end."""
+    return [f"/{prefix}{path}".rstrip("/") for prefix in prefixes for path in paths]
+
+
+def view_paths(dialect: Dialect, view: View, prefixes: Iterable[str]) -> list[str]:
+    """The paths of a view, the canonical one first.
+
+    Args:
+        dialect: The view's.
+        view: The view.
+        prefixes: Of all dialects.
+    """
+    own = [view.path, *view.aliases]
+    if view.is_common:
+        return own + prefixed(prefixes, own)
+    return own + prefixed([dialect.prefix] if dialect.prefix is not None else [], own)

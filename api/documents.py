@@ -1,6 +1,6 @@
 """Documents to rerank: texts, or objects of which some fields are read."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Annotated, Any
 
 from pydantic import WithJsonSchema
@@ -10,18 +10,26 @@ from shared.errors import ContradictoryFields, InvalidRequest
 #: A text, or an object: with a `text` (Cohere, Jina), with a `content` of parts (vLLM), or with fields of the caller's own.
 Document = str | dict[str, Any]
 
-_TEXT = {"type": "string", "minLength": 1}
-_HAS_TEXT = {"type": "object", "required": ["text"], "properties": {"text": _TEXT}}
-_HAS_CONTENT = {
-    "type": "object",
-    "required": ["content"],
-    "properties": {
-        "text": {"type": "null"},
-        "content": {"type": "array", "minItems": 1, "maxItems": 1, "items": _HAS_TEXT},
-    },
-}
-#: A document, or a query, that has its text where it is always read.
-TextDocument = Annotated[Document, WithJsonSchema({"anyOf": [_TEXT, _HAS_TEXT, _HAS_CONTENT]})]
+
+def _texts(text: Mapping[str, Any]) -> list[Mapping[str, Any]]:
+    """Schemas of a text that is this, and of the objects that have one."""
+    in_object = {"type": "object", "required": ["text"], "properties": {"text": text}}
+    in_content = {
+        "type": "object",
+        "required": ["content"],
+        "properties": {
+            "text": {"type": "null"},
+            "content": {"type": "array", "minItems": 1, "maxItems": 1, "items": in_object},
+        },
+    }
+    return [text, in_object, in_content]
+
+
+_TEXT = {"type": "string"}
+#: A query: it has its text where it is always read, and that is not empty.
+QueryDocument = Annotated[Document, WithJsonSchema({"anyOf": _texts({**_TEXT, "minLength": 1})})]
+#: The same of a document to score. It may be empty, as one chunk of a page may: the others still have scores.
+TextDocument = Annotated[Document, WithJsonSchema({"anyOf": _texts(_TEXT)})]
 #: One of which the request names the fields that are read.
 FieldsDocument = Annotated[Document, WithJsonSchema({"anyOf": [_TEXT, {"type": "object", "minProperties": 1}]})]
 
@@ -44,7 +52,7 @@ def text_of(document: Document, where: str, rank_fields: Sequence[str] | None = 
     if rank_fields:
         values = [document[name] for name in rank_fields if document.get(name) is not None]
         joined = "\n".join(str(value) for value in values if isinstance(value, (str, int, float)))
-        if not joined or not all(isinstance(value, (str, int, float)) for value in values):
+        if not values or not all(isinstance(value, (str, int, float)) for value in values):
             raise ContradictoryFields(
                 f"`{where}` has no text or number in the `rank_fields` {list(rank_fields)}", param=param
             )

@@ -137,6 +137,9 @@ class EmbeddingsResponse(BaseModel):
 
     object: Literal["list"] = "list"
     data: list[Embedding]
+    #: OpenAI answers with neither; vLLM and Infinity do, and Mistral's client needs them.
+    id: str
+    created: int
     model: str
     usage: wire.Usage
 
@@ -200,8 +203,7 @@ def render(body: EmbeddingsBody, answer: Answer) -> Any:
     return {
         "object": "list",
         "data": [{"object": "embedding", "index": index, key: row} for index, row in enumerate(_rows(body, answer))],
-        "model": body.model or answer.model,
-        "usage": wire.usage(answer.tokens),
+        **wire.envelope("embd", "list", body.model or answer.model, answer.tokens),
     }
 
 

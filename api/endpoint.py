@@ -46,6 +46,9 @@ ResultT = TypeVar("ResultT")
 #: Outputs up to this size are written at once, in a millisecond or two.
 _AT_ONCE_BYTES = 256 * 1024
 
+#: The longest that a caller may wait: a day.
+_MOST_TIMEOUT_S = 86_400
+
 #: TEI's `err` label by error code.
 _TE_ERR = {
     "overloaded": "overloaded",
@@ -235,9 +238,11 @@ class Endpoint:
                 timeout_s = float(given)
             except ValueError:
                 timeout_s = 0.0
-            if not 0 < timeout_s <= 86_400:
+            if not 0 < timeout_s <= _MOST_TIMEOUT_S:
                 shown = given.decode("latin-1")
-                raise InvalidRequest(f"header x-request-timeout must be seconds, more than 0, not {shown!r}")
+                raise InvalidRequest(
+                    f"header x-request-timeout must be seconds, more than 0 and at most {_MOST_TIMEOUT_S}, not {shown!r}"
+                )
         return Context(
             request.state.request_id,
             deadlines.after(timeout_s),
@@ -372,16 +377,17 @@ async def _together(coroutines: Sequence[Coroutine[Any, Any, ResultT]]) -> list[
 
 
 def choose(contenders: Sequence[tuple[Dialect, Route]], data: Mapping[str, Any]) -> tuple[Dialect, Route]:
-    """The dialect whose words a body is in, of those that serve its path.
+    """The dialect whose words a body is in, of those that serve its path. What is null is not there.
 
     Raises:
         InvalidRequest: It has none of the fields that tell them apart, or several.
     """
     keys = {route.key: None for _, route in contenders}
-    present = [key for key in keys if key in data]
+    given = {name: value for name, value in data.items() if value is not None}
+    present = [key for key in keys if key in given]
     if len(present) == 1:
         for dialect, route in sorted(contenders, key=lambda entry: -entry[1].precedence):
-            if route.key == present[0] and route.claims(data):
+            if route.key == present[0] and route.claims(given):
                 return dialect, route
     raise InvalidRequest(f"the body must have exactly one of these fields: {', '.join(keys)}")
 

@@ -7,7 +7,7 @@ requests until their deadline.
 """
 
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 from fastapi import FastAPI
@@ -19,6 +19,7 @@ from api import wire
 from api.admission import Admission
 from api.catalog import Catalog
 from api.console.page import CONSOLE_PATHS, front
+from api.dialect import prefixed
 from api.error_responses import OF_ALL, error_responses
 from api.fleet import Fleet
 from api.redis_gauges import measure_redis
@@ -36,10 +37,16 @@ QUIET_PATHS = (PROBES | {"/metrics"}) - {"/"}
 _TAGS: list[str] = ["operations"]
 
 
-def public_paths(settings: ApiSettings) -> frozenset[str]:
-    """The paths that need no key: probes, the console's files, and the metrics if the deployment says so."""
+def public_paths(settings: ApiSettings, prefixes: Sequence[str]) -> frozenset[str]:
+    """The paths that need no key: probes, the console's files, and the metrics if the deployment says so.
+
+    Args:
+        settings: The gateway's.
+        prefixes: Under which dialects are served by themselves, probes included.
+    """
     more = [] if settings.metrics_need_key else ["/metrics"]
-    return frozenset({*PROBES, *CONSOLE_PATHS, *filter(None, [settings.vertex_health_route]), *more})
+    under_prefixes = prefixed(prefixes, ["/", *LIVENESS_PATHS, *READINESS_PATHS, *more])
+    return frozenset({*PROBES, *CONSOLE_PATHS, *filter(None, [settings.vertex_health_route]), *more, *under_prefixes})
 
 
 class Liveness(BaseModel):
@@ -85,8 +92,12 @@ def add_health_routes(
     metrics: Metrics,
     redis: Redis,
     settings: ApiSettings,
+    prefixes: Sequence[str],
 ) -> None:
-    """Add the probes, `/stats` and `/metrics`, each with and without a trailing slash, and for HEAD."""
+    """Add the probes, `/stats` and `/metrics`, each with and without a trailing slash, and for HEAD.
+
+    All but `/stats` are served under the dialects' prefixes too: who sets one as a base URL has its probes there.
+    """
     started = time.monotonic()
 
     async def is_alive() -> Response:
@@ -134,6 +145,9 @@ def add_health_routes(
         return Response(metrics.exposition(), media_type="text/plain; version=0.0.4; charset=utf-8")
 
     ready_paths = [*READINESS_PATHS, *filter(None, [settings.vertex_health_route])]
+    _add_hidden(app, prefixed(prefixes, ["/", *LIVENESS_PATHS]), is_alive)
+    _add_hidden(app, prefixed(prefixes, READINESS_PATHS), is_ready)
+    _add_hidden(app, prefixed(prefixes, ["/metrics"]), show_metrics)
     _add(app, LIVENESS_PATHS, is_alive, "Is this process alive?", Liveness)
     summary = "The console for browsers; is this process alive?"
     _add(app, ["/"], front(is_alive), summary, Liveness, content={"text/html": {"schema": {"type": "string"}}})
@@ -173,6 +187,11 @@ def _add(
             },
             response_class=response_class,
         )
+    _add_hidden(app, paths, show)
+
+
+def _add_hidden(app: FastAPI, paths: Sequence[str], show: Callable[..., Any]) -> None:
+    for path in paths:
         for other in {path, f"{path.rstrip('/')}/"}:
             app.add_api_route(other, show, methods=["GET", "HEAD"], include_in_schema=False, response_model=None)
 

@@ -71,8 +71,7 @@ def render(body: MessagesBody, answer: Answer) -> Any:
     return {
         "object": "list",
         "data": [{"object": "embedding", "index": 0, "embedding": row}],
-        "model": body.model or answer.model,
-        "usage": wire.usage(answer.tokens),
+        **wire.envelope("embd", "list", body.model or answer.model, answer.tokens),
     }
 
 

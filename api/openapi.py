@@ -20,6 +20,7 @@ from api.dialect import Dialect
 from api.error_bodies import FlatError, NestedError, TeiError
 
 PATH = "/openapi.json"
+_PAGES = (PATH, "/docs", "/redoc")
 #: What is true of every route.
 ABOUT = """
 Every path is served with and without a slash at its end. **Also at** names further paths at which the same bodies get the
@@ -34,8 +35,8 @@ that is sent twice with the same one counts once. Where keys are asked for, one 
 `x-api-key` or `api-key`.
 
 **Errors** are one sentence, in the form that the clients of the path read; `code` is stable. Beside what each route lists,
-there are for all: 404 `path_not_found`, 405 `method_not_allowed` with `allow`, and for what is no proper HTTP 400
-`malformed_http`, 408 `head_too_slow` and 431 `head_too_large`, all of them as `NestedError`.
+there are for all: 404 `path_not_found` and 405 `method_not_allowed` with `allow`, and, as `NestedError`, for what is no
+proper HTTP 400 `malformed_http`, 408 `head_too_slow` and 431 `head_too_large`.
 """
 
 _SCHEMES: dict[str, dict[str, str]] = {
@@ -190,3 +191,9 @@ def add_schema_route(app: FastAPI, public: Collection[str] | None, dialects: Ite
 
     # Before FastAPI's own, behind the look-up of the routes that are asked all the time.
     app.router.routes.insert(1, Route(PATH, schema))
+
+
+def add_documentation_aliases(app: FastAPI) -> None:
+    """Serve the pages of the documentation with a trailing slash and for HEAD too, as all else that is read is."""
+    for route in [route for route in app.router.routes if isinstance(route, Route) and route.path in _PAGES]:
+        app.router.routes += [Route(path, route.endpoint) for path in (route.path, f"{route.path}/")]

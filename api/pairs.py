@@ -3,13 +3,14 @@
 from collections.abc import Mapping
 from typing import Any
 
-from api import wire
-from api.documents import TextDocument, text_of
+from api import schemas, wire
+from api.documents import QueryDocument, TextDocument, text_of
 from api.fields import Several
 from shared.errors import ContradictoryFields, InvalidRequest
 
-#: One side of the pairs: a text or a list of them.
-Side = TextDocument | Several[TextDocument]
+#: The sides of the pairs: a text or a list of them. Of the second ones some may be empty, as documents to rank may.
+FirstSide = QueryDocument | Several[QueryDocument]
+SecondSide = TextDocument | Several[TextDocument]
 
 #: Names of the two sides.
 SIDES = (("queries", "documents"), ("queries", "items"), ("text_1", "text_2"), ("data_1", "data_2"))
@@ -18,11 +19,10 @@ SIDES = (("queries", "documents"), ("queries", "items"), ("text_1", "text_2"), (
 def two_sides(names: tuple[str, str]) -> dict[str, Any]:
     """The JSON schema of a request that has these two sides and no other."""
     others = {name: {"type": "null"} for sides in SIDES for name in sides if name not in names}
-    given = {name: {"not": {"type": "null"}} for name in names}
-    return {"required": list(names), "properties": {**others, **given}}
+    return {"allOf": [schemas.given(*names), {"properties": others}]}
 
 
-def paired(given: Mapping[str, Side | None]) -> list[tuple[str, list[str]]]:
+def paired(given: Mapping[str, SecondSide | None]) -> list[tuple[str, list[str]]]:
     """Each first text with the second ones that it is scored with, in their order.
 
     Args:
@@ -38,6 +38,7 @@ def paired(given: Mapping[str, Side | None]) -> list[tuple[str, list[str]]]:
         known = ", ".join(f"`{first}` with `{second}`" for first, second in SIDES)
         raise InvalidRequest(f"send two sides of texts to score: {known}", param=min(named, default="queries"))
     firsts, seconds = (_texts(given[name], name) for name in names)
+    wire.refuse_empty(firsts, names[0])
     if len(firsts) == 1:
         return [(firsts[0], seconds)]
     if len(firsts) != len(seconds):
@@ -48,8 +49,8 @@ def paired(given: Mapping[str, Side | None]) -> list[tuple[str, list[str]]]:
     return [(first, [second]) for first, second in zip(firsts, seconds, strict=True)]
 
 
-def _texts(side: Side | None, name: str) -> list[str]:
+def _texts(side: SecondSide | None, name: str) -> list[str]:
     documents = side if isinstance(side, list) else [side or ""]
     texts = [text_of(document, f"{name}[{index}]") for index, document in enumerate(documents)]
-    wire.refuse_empty(texts, name)
+    wire.refuse_none(texts, name)
     return texts

@@ -84,8 +84,8 @@ def purpose_of(word: str | None, param: str) -> Purpose:
     return PURPOSES[word]
 
 
-class PromptFields(RequestFields):
-    """Fields of a request that choose the prompt in front of each text."""
+class PurposeFields(RequestFields):
+    """Fields of a request that choose the prompt in front of each text, under names that mean nothing else anywhere."""
 
     input_type: PurposeName | None = Field(
         None,
@@ -96,11 +96,11 @@ class PromptFields(RequestFields):
         None, description="The same in Jina's words: `retrieval.query`, `retrieval.passage`, `text-matching`, …"
     )
     prompt_name: str | None = Field(None, description="One of the model's prompts by its name; goes before a purpose.")
-    prompt: str | None = Field(
+    instruction: str | None = Field(
         None,
         description="Words to put in front of each text; go before a name. A chat model reads them as instruction.",
     )
-    instruction: str | None = Field(None, description="The same.")
+    prefix: str | None = Field(None, description="The same (Open WebUI's prefix field).")
 
     def prompting(self) -> dict[str, Any]:
         """What an embed request says of it.
@@ -113,5 +113,19 @@ class PromptFields(RequestFields):
         return {
             **purpose.fields(),
             "prompt_name": self.prompt_name,
-            "prompt": agreed({"prompt": self.prompt, "instruction": self.instruction}),
+            "prompt": agreed(self.words()),
         }
+
+    def words(self) -> dict[str, str | None]:
+        """The words to put in front of each text, by the fields that may have them."""
+        return {"instruction": self.instruction, "prefix": self.prefix}
+
+
+class PromptFields(PurposeFields):
+    """The same with `prompt`, which in Ollama's words is the text itself."""
+
+    prompt: str | None = Field(None, description="The same as `instruction`.")
+
+    def words(self) -> dict[str, str | None]:
+        """The words to put in front of each text, by the fields that may have them."""
+        return {"prompt": self.prompt, **super().words()}

@@ -9,13 +9,12 @@ from typing import Annotated, Any
 
 from pydantic import AfterValidator, BaseModel, Field, TypeAdapter, WithJsonSchema
 
-from api import wire
+from api import scores, wire
 from api.dialect import Answer, Context, Job
-from api.documents import Document, FieldsDocument, TextDocument, as_object, text_of
+from api.documents import Document, FieldsDocument, QueryDocument, TextDocument, as_object, text_of
 from api.fields import Documented, Integer, Listed, Several, Switch, either
 from api.synonyms import agreed
 from api.truncation import TruncationFields
-from shared import arrays
 from shared.errors import InvalidRequest
 from shared.jobs import RerankRequest
 
@@ -87,7 +86,7 @@ class RerankBody(ScoringFields):
         {"required": ["rank_fields"], "properties": {"rank_fields": {"type": "array", "minItems": 1}}},
     )
 
-    query: TextDocument = Field(description='A text, or `{"text": ...}`.')
+    query: QueryDocument = Field(description='A text, or `{"text": ...}`.')
     documents: Several[FieldsDocument] = Field(
         description="Texts, or objects with a `text` or with fields that `rank_fields` names."
     )
@@ -134,7 +133,7 @@ def parse(body: RerankBody, context: Context) -> Job:
         body.return_documents = True
     query, texts = text_of(body.query, "query"), body.texts()
     wire.refuse_empty([query], "query")
-    wire.refuse_empty(texts, "documents")
+    wire.refuse_none(texts, "documents")
     request = RerankRequest(
         request_id=context.request_id,
         deadline=context.deadline,
@@ -172,7 +171,7 @@ def results(
     """
     texts = body.texts() if returned is not None else []
     found: list[dict[str, Any]] = []
-    for index, score in wire.ranking(arrays.rows(answer.output), best):
+    for index, score in scores.ranked(answer.output, best):
         result: dict[str, Any] = {"index": index, "relevance_score": score}
         if returned is not None:
             result["document"] = returned(body.documents[index], texts[index])

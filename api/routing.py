@@ -14,7 +14,8 @@ from starlette.types import Receive, Scope, Send
 from api import schemas, wire
 from api.access.caller import caller_of
 from api.catalog import Catalog
-from api.dialect import Dialect, Route, View
+from api.dialect import Dialect, Route, View, prefixed, prefixes_of, view_paths
+from api.dialect_paths import DialectPaths
 from api.endpoint import Endpoint
 from api.error_responses import OF_ALL, OF_MODELS, error_responses
 from api.openapi import also_at
@@ -89,9 +90,10 @@ def add_routes(
         catalog: What views show.
         settings: The same.
     """
+    prefixes = prefixes_of(dialects.values())
     for dialect in dialects.values():
         for view in dialect.views:
-            _add_view(app, dialect, view, catalog, settings)
+            _add_view(app, dialect, view, view_paths(dialect, view, prefixes), catalog, settings)
     routes = PostRoutes()
     for paths in served_alike(contenders):
         of_paths = contenders[paths[0]]
@@ -101,7 +103,7 @@ def add_routes(
         canonical = [path for path in paths if any(path == served_paths(*entry)[0] for entry in of_paths)]
         for path in canonical or paths[:1]:
             _document(app, path, of_paths, respond, aliases={*paths} - {path})
-    _add_error_handlers(app)
+    _add_error_handlers(app, DialectPaths(dialects.values(), contenders))
     # In front of FastAPI's own, whose dependency solver has nothing to do here and costs 0.1 ms a request.
     app.router.routes.insert(0, routes)
 
@@ -123,8 +125,8 @@ def contenders_by_path(
 
 def served_paths(dialect: Dialect, route: Route) -> list[str]:
     """The paths of a route, the canonical one first, without those that end in a slash."""
-    prefixed = [f"/{dialect.prefix}{path}".rstrip("/") for path in route.paths] if dialect.prefix is not None else []
-    return prefixed if route.prefix_only else [*route.paths, *prefixed]
+    under_prefix = prefixed([dialect.prefix] if dialect.prefix is not None else [], route.paths)
+    return under_prefix if route.prefix_only else [*route.paths, *under_prefix]
 
 
 def served_alike(contenders: Mapping[str, Sequence[tuple[Dialect, Route]]]) -> list[list[str]]:
@@ -185,7 +187,9 @@ def _document(
     )
 
 
-def _add_view(app: FastAPI, dialect: Dialect, view: View, catalog: Catalog, settings: ApiSettings) -> None:
+def _add_view(
+    app: FastAPI, dialect: Dialect, view: View, paths: Sequence[str], catalog: Catalog, settings: ApiSettings
+) -> None:
     async def show(request: Request) -> Response:
         try:
             visible = catalog.within(caller_of(request).scope.models)
@@ -195,13 +199,13 @@ def _add_view(app: FastAPI, dialect: Dialect, view: View, catalog: Catalog, sett
             (status, shown), headers = dialect.render_error(error), wire.retry_headers(error)
         return Response(wire.dumps(shown), status_code=status, headers=headers, media_type="application/json")
 
-    for path in (view.path, *view.aliases):
+    for path in paths:
         is_canonical = path == view.path
         options: dict[str, Any] = {}
         if is_canonical:
             options = {
                 "summary": view.summary,
-                "description": also_at(view.aliases),
+                "description": also_at({*paths} - {view.path}),
                 "tags": [dialect.name],
                 "responses": {
                     200: {"model": view.response, "description": "The answer."},
@@ -240,24 +244,24 @@ def _schema(route: Route, contenders: Sequence[tuple[Dialect, Route]]) -> dict[s
     return {**own, "allOf": [dict(term) for term in terms if term]} if any(terms) else own
 
 
-def _add_error_handlers(app: FastAPI) -> None:
-    """Answer what no route does as the routes answer errors: in one sentence, and as JSON."""
+def _add_error_handlers(app: FastAPI, dialects: DialectPaths) -> None:
+    """Answer what no route does as the routes answer errors: in one sentence, in the form of the path's dialect."""
+
+    def refusal(request: Request, error: MillraceError, headers: Mapping[str, str] | None = None) -> Response:
+        dialect = dialects.nearest(request.url.path.rstrip("/") or "/")
+        status, body = (error.status, wire.nested_error(error)) if dialect is None else dialect.render_error(error)
+        return Response(wire.dumps(body), status_code=status, headers=headers, media_type="application/json")
 
     async def path_not_found(request: Request, _: Exception) -> Response:
-        return _refusal(PathNotFound(f"nothing is served at {_shown_path(request)}; {_WHERE}"))
+        return refusal(request, PathNotFound(f"nothing is served at {_shown_path(request)}; {_WHERE}"))
 
     async def method_not_allowed(request: Request, _: Exception) -> Response:
         allowed = ", ".join(sorted(_methods(app, request.scope)))
         sentence = f"{request.method} is not served at {_shown_path(request)}, which takes {allowed}; {_WHERE}"
-        return _refusal(MethodNotAllowed(sentence), {"allow": allowed})
+        return refusal(request, MethodNotAllowed(sentence), {"allow": allowed})
 
     app.add_exception_handler(404, path_not_found)
     app.add_exception_handler(405, method_not_allowed)
-
-
-def _refusal(error: MillraceError, headers: Mapping[str, str] | None = None) -> Response:
-    body = wire.dumps(wire.nested_error(error))
-    return Response(body, status_code=error.status, headers=headers, media_type="application/json")
 
 
 def _shown_path(request: Request) -> str:

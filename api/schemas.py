@@ -5,6 +5,8 @@ from typing import Any
 
 from pydantic import BaseModel
 
+_NULL = {"type": "null"}
+
 
 def standalone(body: type[BaseModel]) -> dict[str, Any]:
     """The schema of a body with its definitions in their places, so that it can be read by itself."""
@@ -23,8 +25,13 @@ def standalone(body: type[BaseModel]) -> dict[str, Any]:
 
 
 def without(schema: Mapping[str, Any], *fields: str) -> dict[str, Any]:
-    """A body's schema for a body that has none of these fields."""
-    return {**schema, "properties": {**schema.get("properties", {}), **dict.fromkeys(fields, False)}}
+    """A body's schema for a body that has none of these fields, or null there."""
+    return {**schema, "properties": {**schema.get("properties", {}), **dict.fromkeys(fields, _NULL)}}
+
+
+def given(*fields: str) -> dict[str, Any]:
+    """What a body fits that has these fields, and none of them null."""
+    return {"required": list(fields), "properties": {name: {"not": _NULL} for name in fields}}
 
 
 def with_field(schema: Mapping[str, Any], field: str) -> dict[str, Any]:

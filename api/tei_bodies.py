@@ -7,11 +7,12 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Annotated, Any, Literal
 
-from pydantic import BaseModel, Field, field_validator
+from pydantic import BaseModel, Field
 
-from api import wire
+from api import scores, wire
 from api.dialect import Answer, Context, Job
 from api.fields import Documented, Integer, Listed, RequestFields, Several, SomeDimensions, Text, Texts, TokenIds
+from api.synonyms import agreed
 from shared import arrays
 from shared.errors import (
     BatchTooLarge,
@@ -23,10 +24,12 @@ from shared.errors import (
     MillraceError,
     ModelNotFound,
     OutOfMemory,
+    TokenInputUnsupported,
     UnsupportedByModel,
     WrongTask,
 )
 from shared.jobs import ClassifyRequest, DecodeRequest, EmbedRequest, RerankRequest, TokenizeRequest
+from shared.queues import Operation
 from shared.results import Kind, Output, Precision
 
 #: One text, or a pair, of which one may be empty.
@@ -59,35 +62,28 @@ class PromptBody(RequestFields):
     prompt_name: str | None = Field(None, description="One of the model's prompts, put in front of each text.")
 
 
-class InputsBody(TruncationBody, PromptBody):
-    """A request with texts to embed."""
+#: One text, or a list of them; in the place of a text there may be the ids of its tokens. A list of ids alone is one text's.
+TextsOrIds = Text | Texts | TokenIds | Several[Text | TokenIds]
 
-    @field_validator("inputs", mode="before", check_fields=False)
-    @classmethod
-    def _refuse_ids(cls, inputs: Any) -> Any:
-        # TEI takes ids of its model's vocabulary there; read as texts they would only be of the wrong type.
-        entries = inputs if isinstance(inputs, list) else []
-        if any(type(entry[0] if entry and isinstance(entry, list) else entry) is int for entry in entries):
-            raise wire.token_ids_refused("inputs")
-        return inputs
+_TEXTS_OR_IDS = "One text or a list of texts. A model that is configured so also takes token ids of its own."
 
 
-class EmbedBody(InputsBody):
+class EmbedBody(TruncationBody, PromptBody):
     """Request of `POST /embed`."""
 
-    inputs: Text | Texts = Field(description="One text or a list of texts.")
+    inputs: TextsOrIds = Field(description=_TEXTS_OR_IDS)
     normalize: bool | None = Field(True, description="Scale vectors to unit length.")
     dimensions: SomeDimensions | None = Field(None, description="Keep the first so many dimensions, then normalise.")
-    output_dtype: Precision = Field(
-        Precision.FLOAT32, strict=False, description="Number format of the vectors; TEI has no such field."
+    output_dtype: Precision | None = Field(
+        None, strict=False, description="Number format of the vectors, `float32` when absent; TEI has no such field."
     )
     model: str | None = Field(None, description="Name of the model; the default model when absent.")
 
 
-class EmbedKindBody(InputsBody):
+class EmbedKindBody(TruncationBody, PromptBody):
     """Request of `POST /embed_sparse` and `POST /embed_all`."""
 
-    inputs: Text | Texts = Field(description="One text or a list of texts.")
+    inputs: TextsOrIds = Field(description=_TEXTS_OR_IDS)
     input_type: Literal["query", "document"] | None = Field(
         None,
         description="What the texts are, for models that treat queries in a way of their own; TEI has no such field.",
@@ -156,16 +152,35 @@ class PredictBody(TruncationBody):
         return isinstance(self.inputs, str) or isinstance(self.inputs[0], str)
 
 
-class MainBody(InputsBody):
+class MainOptions(TruncationBody, PromptBody):
+    """Options of a request that does not say what to do with its inputs."""
+
+    normalize: bool | None = Field(None, description="Scale vectors to unit length (default) or not.")
+    dimensions: SomeDimensions | None = Field(None, description="Keep the first so many dimensions, then normalise.")
+    raw_scores: bool | None = Field(None, description="Logits instead of probabilities.")
+
+
+class MainBody(MainOptions):
     """A request that does not say what to do with its inputs: whatever the model is made for."""
 
-    inputs: Text | Texts | Several[SingleOrPair] = Field(
+    inputs: TextsOrIds | Several[SingleOrPair] = Field(
         description="Texts, as `/embed`, `/embed_sparse` or `/predict` takes them, whichever the model does."
     )
-    normalize: bool | None = Field(True, description="Scale vectors to unit length.")
-    dimensions: SomeDimensions | None = Field(None, description="Keep the first so many dimensions, then normalise.")
-    raw_scores: bool | None = Field(False, description="Logits instead of probabilities.")
+    parameters: MainOptions | None = Field(None, description="The same options, as Hugging Face's clients send them.")
     model: str | None = Field(None, description="Name of the model; the first that does more than rerank when absent.")
+
+    def flat(self) -> dict[str, Any]:
+        """The same request without `parameters`.
+
+        Raises:
+            ContradictoryFields: An option is given twice, and not alike.
+        """
+        inner = self.parameters or MainOptions()
+        options = {
+            name: agreed({name: getattr(self, name), f"parameters.{name}": getattr(inner, name)})
+            for name in MainOptions.model_fields
+        }
+        return {"inputs": self.inputs, "model": self.model, **options}
 
 
 class TokenizeBody(PromptBody):
@@ -230,21 +245,42 @@ def _list(inputs: str | list[str]) -> list[str]:
     return [inputs] if isinstance(inputs, str) else inputs
 
 
+def _given(body: EmbedBody | EmbedKindBody, kind: Kind, context: Context) -> dict[str, Any]:
+    """What an embed request says of the inputs.
+
+    Raises:
+        EmptyInput: There is no text, or an empty one.
+        TokenInputUnsupported: There are token ids, and the model does not say that it takes them.
+        ModelNotFound, Forbidden, WrongTask: There are token ids, and no model to say what they are.
+    """
+    is_one = isinstance(body.inputs, str) or isinstance(next(iter(body.inputs), None), int)
+    entries: list[Any] = [body.inputs] if is_one else list(body.inputs)
+    wire.refuse_empty(entries, "inputs")
+    texts = [entry if isinstance(entry, str) else "" for entry in entries]
+    if all(texts):
+        return {"texts": texts}
+    model = context.catalog.resolve(body.model, Operation.EMBED, [kind])
+    # What speaks TEI has TEI's tokenizer: also where OpenAI's clients send ids of another, these are the model's own.
+    if context.catalog.token_input(model) == "reject":
+        raise wire.token_ids_refused("inputs")
+    return {"texts": texts, "token_ids": [None if isinstance(entry, str) else entry for entry in entries]}
+
+
 def parse_embed(body: EmbedBody, context: Context) -> Job:
     """Dense vectors.
 
     Raises:
         EmptyInput: There is no text, or an empty one.
+        TokenInputUnsupported: There are token ids, and the model does not say that it takes them.
     """
-    wire.refuse_empty(_list(body.inputs), "inputs")
     request = EmbedRequest(
         request_id=context.request_id,
         deadline=context.deadline,
-        texts=_list(body.inputs),
         normalize=body.normalize is not False,
         dimensions=body.dimensions,
         prompt_name=body.prompt_name,
-        precisions=[body.output_dtype],
+        precisions=[body.output_dtype or Precision.FLOAT32],
+        **_given(body, Kind.DENSE, context),
         **body.cutting(),
     )
     return Job(model=body.model, requests=[request])
@@ -252,7 +288,7 @@ def parse_embed(body: EmbedBody, context: Context) -> Job:
 
 def render_embed(body: EmbedBody, answer: Answer) -> Any:
     """A list of vectors, also for a single text."""
-    return arrays.dense_rows(answer.output, body.output_dtype)
+    return arrays.dense_rows(answer.output, body.output_dtype or Precision.FLOAT32)
 
 
 def parse_kind(kind: Kind, body: EmbedKindBody, context: Context) -> Job:
@@ -260,15 +296,15 @@ def parse_kind(kind: Kind, body: EmbedKindBody, context: Context) -> Job:
 
     Raises:
         EmptyInput: There is no text, or an empty one.
+        TokenInputUnsupported: There are token ids, and the model does not say that it takes them.
     """
-    wire.refuse_empty(_list(body.inputs), "inputs")
     request = EmbedRequest(
         request_id=context.request_id,
         deadline=context.deadline,
-        texts=_list(body.inputs),
         kinds=[kind],
         input_type=body.input_type,
         prompt_name=body.prompt_name,
+        **_given(body, kind, context),
         **body.cutting(),
     )
     return Job(model=body.model, requests=[request])
@@ -333,7 +369,7 @@ def render_ranks(body: RerankBody, answer: Answer) -> Any:
     """Best first, and no key beside TEI's: Elasticsearch throws on any other."""
     texts = body.plain_texts()
     ranks: list[dict[str, Any]] = []
-    for index, score in wire.ranking(arrays.rows(answer.output), body.top_n):
+    for index, score in scores.ranked(answer.output, body.top_n):
         rank: dict[str, Any] = {"index": index, "score": score}
         if body.return_text:
             rank["text"] = texts[index]
@@ -372,8 +408,9 @@ def parse_main(body: MainBody, context: Context) -> Job:
     Raises:
         UnsupportedByModel: That takes other inputs.
         WrongTask: The model only reranks, which takes other fields.
+        ContradictoryFields: An option is given twice, and not alike.
     """
-    given = body.model_dump(exclude_unset=True)
+    given = body.flat()
     card = context.catalog.main(body.model)
     if card is not None and card.model_type == "reranker":
         raise WrongTask(f"model {card.name} reranks: send `query` and `texts`", param="inputs")
@@ -383,7 +420,7 @@ def parse_main(body: MainBody, context: Context) -> Job:
         if card is not None and card.kinds and Kind.DENSE not in card.kinds:
             return parse_kind(card.kinds[0], wire.validated(EmbedKindBody, given), context)
         return parse_embed(wire.validated(EmbedBody, given), context)
-    except EmptyInput:
+    except (EmptyInput, TokenInputUnsupported, WrongTask):
         raise
     except InvalidRequest as err:
         # Another task's model would take it.
@@ -472,9 +509,9 @@ def is_similarity(data: Mapping[str, Any]) -> bool:
 
 def task_of(data: Mapping[str, Any]) -> Task:
     """What a body asks for that came without a route of its own."""
-    if "texts" in data:
+    if data.get("texts") is not None:
         return RERANK
-    return SIMILARITY if "inputs" in data and is_similarity(data) else MAIN
+    return SIMILARITY if data.get("inputs") is not None and is_similarity(data) else MAIN
 
 
 #: Statuses that TEI gives errors, where they are not the error's own; the first class that fits counts.

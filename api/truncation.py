@@ -8,11 +8,18 @@ from api.fields import Documented, Integer, RequestFields
 from api.synonyms import agreed
 from shared.errors import InvalidRequest
 
+#: By the end of a text that NVIDIA's and Cohere's words cut off.
+_SIDES = {"START": "left", "END": "right"}
+
 
 class TruncationFields(RequestFields):
     """Fields of a request about over-long texts. They are cut unless it says otherwise; a header counts them."""
 
-    truncate: bool | None = Field(None, description="Cut over-long texts (default) or refuse them (Jina).")
+    truncate: bool | Literal["NONE", "START", "END"] | None = Field(
+        None,
+        description="Cut over-long texts (default) or refuse them (Jina); or which end is cut off, `NONE` for refuse "
+        "(NVIDIA, Cohere).",
+    )
     truncation: bool | None = Field(None, description="The same (Voyage).")
     truncate_prompt_tokens: Annotated[Integer, Documented(const=-1)] | None = Field(
         None,
@@ -35,9 +42,15 @@ class TruncationFields(RequestFields):
             )
         cuts = agreed(
             {
-                "truncate": self.truncate,
+                "truncate": self.truncate != "NONE" if isinstance(self.truncate, str) else self.truncate,
                 "truncation": self.truncation,
                 "truncate_prompt_tokens": None if self.truncate_prompt_tokens is None else True,
             }
         )
-        return {"truncate": cuts is not False, "truncation_side": self.truncation_side or "right"}
+        side = agreed(
+            {
+                "truncate": _SIDES.get(self.truncate) if isinstance(self.truncate, str) else None,
+                "truncation_side": self.truncation_side,
+            }
+        )
+        return {"truncate": cuts is not False, "truncation_side": side or "right"}

@@ -2,7 +2,7 @@
 
 import secrets
 import time
-from collections.abc import Sequence
+from collections.abc import Sequence, Sized
 from typing import Any, TypeVar
 
 import numpy as np
@@ -14,9 +14,9 @@ from api.error_bodies import NestedError
 from shared import arrays
 from shared.errors import (
     EmptyInput,
+    InferenceFailed,
     InvalidRequest,
     MillraceError,
-    ModelNotFound,
     Overloaded,
     RateLimited,
     TokenInputUnsupported,
@@ -28,12 +28,12 @@ from shared.results import Output
 Float32Array = npt.NDArray[np.float32]
 
 
-#: TEI's names of errors, capitalised as it sends them; the first class that fits counts.
+#: TEI's names of errors, capitalised as it sends them; the first class that fits counts. Of the others a status below 500
+#: says that the request is at fault.
 _ERROR_TYPES: tuple[tuple[type[MillraceError], str], ...] = (
     (EmptyInput, "Empty"),
     (WrongTask, "Backend"),
-    (InvalidRequest, "Validation"),
-    (ModelNotFound, "Validation"),
+    (InferenceFailed, "Backend"),
     (Overloaded, "Overloaded"),
     (RateLimited, "Overloaded"),
     (Unavailable, "Unhealthy"),
@@ -127,8 +127,8 @@ def labels(output: Output) -> list[list[dict[str, Any]]]:
     ]
 
 
-def refuse_empty(texts: Sequence[str], param: str, images: Sequence[str | None] | None = None) -> None:
-    """Refuse an empty list, and a list with an empty text that is not in an image's place.
+def refuse_empty(texts: Sequence[Sized], param: str, images: Sequence[str | None] | None = None) -> None:
+    """Refuse an empty list, and a list with an empty text (or list of token ids) that is not in an image's place.
 
     Raises:
         EmptyInput: With the position of the first empty text.
@@ -140,7 +140,7 @@ def refuse_empty(texts: Sequence[str], param: str, images: Sequence[str | None] 
             raise EmptyInput(f"{where} cannot be empty", param=param)
 
 
-def refuse_none(texts: Sequence[str], param: str) -> None:
+def refuse_none(texts: Sequence[Sized], param: str) -> None:
     """Refuse an empty list; texts in it may be empty. Of documents to rank one may be, and the others still have scores.
 
     Raises:
@@ -158,7 +158,8 @@ def token_ids_refused(param: str) -> TokenInputUnsupported:
 
 def flat_error(error: MillraceError) -> dict[str, Any]:
     """The error body of TEI and of the clients that want `error` to be a string: Weaviate, Qdrant, Ollama, Hugging Face."""
-    error_type = next((name for kind, name in _ERROR_TYPES if isinstance(error, kind)), "Backend")
+    error_type = next((name for kind, name in _ERROR_TYPES if isinstance(error, kind)), None)
+    error_type = error_type or ("Validation" if error.status < 500 else "Backend")
     return {
         "error": error.message,
         "error_type": error_type,

@@ -30,9 +30,9 @@ def _is_list_of(*types: type, or_none: bool = False) -> _Holds:
     return holds
 
 
-def _is_list_of_lists(*, or_none: bool = False) -> _Holds:
-    is_list = _is_list_of(list, tuple, or_none=or_none)
-    return lambda value: is_list(value) and all({int}.issuperset(map(type, entry)) for entry in value or ())
+def _is_list_of_lists(*more: type, or_none: bool = False) -> _Holds:
+    is_list = _is_list_of(list, tuple, *more, or_none=or_none)
+    return lambda value: is_list(value) and all({int}.issuperset(map(type, entry or ())) for entry in value or ())
 
 
 _HOLDS: Mapping[Any, _Holds] = {
@@ -45,7 +45,7 @@ _HOLDS: Mapping[Any, _Holds] = {
     Sequence[str | None] | None: _is_list_of(str, _NONE, or_none=True),
     Sequence[bytes | None] | None: _is_list_of(bytes, _NONE, or_none=True),
     Sequence[Sequence[int]]: _is_list_of_lists(),
-    Sequence[Sequence[int]] | None: _is_list_of_lists(or_none=True),
+    Sequence[Sequence[int] | None] | None: _is_list_of_lists(_NONE, or_none=True),
 }
 
 

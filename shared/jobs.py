@@ -54,8 +54,9 @@ class EmbedRequest:
     late_chunking: bool = False
     #: Image files in the places of texts (which are then empty), None elsewhere; None when there are none.
     images: Sequence[bytes | None] | None = None
-    #: The model's own token ids, special tokens included, of each input in the place of its text (which is then empty).
-    token_ids: Sequence[Sequence[int]] | None = None
+    #: The model's own token ids, special tokens included, in the places of texts (which are then empty), None elsewhere;
+    #: None when there are none.
+    token_ids: Sequence[Sequence[int] | None] | None = None
 
     @property
     def items(self) -> int:
@@ -66,7 +67,10 @@ class EmbedRequest:
     def sizes(self) -> list[int]:
         """Characters of each input; an image counts as `CHARACTERS_PER_IMAGE`, a large file as more."""
         if self.token_ids is not None:
-            return [CHARACTERS_PER_TOKEN * len(ids) for ids in self.token_ids]
+            return [
+                len(text) if ids is None else CHARACTERS_PER_TOKEN * len(ids)
+                for text, ids in zip(self.texts, self.token_ids, strict=True)
+            ]
         images = self.images or [None] * len(self.texts)
         pairs = zip(self.texts, images, strict=True)
         return [

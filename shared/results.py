@@ -115,6 +115,9 @@ class Output:
     token_lists: tuple[tuple[Token, ...], ...] = ()
     #: The texts of a decode request.
     texts: tuple[str, ...] = ()
+    #: How the model scored documents (a card's `scoring`), where its scores are still to be brought between 0 and 1. Whoever
+    #: shows them does that: they are in order before, and need not be after.
+    scoring: str = ""
 
     @property
     def size(self) -> int:
@@ -155,6 +158,7 @@ def _reply_to_wire(reply: Reply) -> dict[str, Any]:
         "quantized": dict(reply.quantized),
         "truncations": [(cut.index, cut.original_tokens, cut.tokens) for cut in reply.truncations],
         **{name: astuple(rows) for name in _RAGGED if (rows := getattr(reply, name)) is not None},
+        **({"scoring": reply.scoring} if reply.scoring else {}),
         **_tokenizer_output(reply),
     }
 
@@ -184,5 +188,6 @@ def _reply_from_wire(entry: Mapping[str, Any]) -> Reply:
         truncations=tuple(Truncation(*cut) for cut in entry.get("truncations", ())),
         token_lists=tuple(tuple(Token(*token) for token in of) for of in entry.get("token_lists", ())),
         texts=tuple(entry.get("texts", ())),
+        scoring=entry.get("scoring", ""),
         **{name: Ragged(*entry[name]) for name in _RAGGED if name in entry},
     )

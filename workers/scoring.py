@@ -27,7 +27,7 @@ def scores(card: ModelCard, pieces: Sequence[Piece], *, raw: bool) -> Float32Arr
     Args:
         card: Says how the model scores.
         pieces: Logits of each pair; or the vectors of the query, then those of each document.
-        raw: Scores as the model gives them instead of between 0 and 1.
+        raw: Scores as the model gives them, instead of the sigmoid of a logit and the mean of late interaction.
     """
     if card.scoring == "logit":
         logits = np.array([piece.values[0] for piece in pieces], np.float32)
@@ -39,7 +39,7 @@ def scores(card: ModelCard, pieces: Sequence[Piece], *, raw: bool) -> Float32Arr
     if card.scoring == "dot":
         return np.array([_sparse_dot(query, document) for document in documents], np.float32)
     best = np.array([_best(query, document) for document in documents], np.float32)
-    # The mean is between 0 and 1 for unit vectors that have something in common; the sum is what ColBERT publishes.
+    # The mean is at most 1 for unit vectors; the sum is what ColBERT publishes.
     as_mean = card.scoring == "mean_maxsim" or not raw
     return best / np.float32(len(query.values)) if as_mean else best
 

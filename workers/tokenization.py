@@ -169,25 +169,30 @@ class ModelTokenizer:
         """How many token ids it knows."""
         return int(self._plain.get_vocab_size(with_added_tokens=True))
 
-    def encode_ids(self, request: EmbedRequest, inputs: Sequence[Sequence[int]]) -> list[Tokens]:
-        """Take token ids as they are; where a prompt goes in front, as the text that they stand for.
+    def encode_ids(self, request: EmbedRequest, inputs: Sequence[Sequence[int] | None]) -> list[Tokens]:
+        """Take token ids as they are; where a prompt goes in front, as the text that they stand for. None is a text.
 
         Raises:
             UnsupportedByModel: One of them is no token of the model.
         """
         size = self.vocabulary_size
         for number, ids in enumerate(inputs):
-            if (wrong := next((token for token in ids if not 0 <= token < size), None)) is not None:
+            if (wrong := next((token for token in ids or () if not 0 <= token < size), None)) is not None:
                 raise UnsupportedByModel(
                     f"input {number}: {wrong} is no token id of this model, which has {size}", param="input"
                 )
         named = self._prompt_name(request)
         if self._format.prompt_for(input_type=request.input_type, prompt_name=named, prompt=request.prompt):
-            texts = self._plain.decode_batch([list(ids) for ids in inputs], skip_special_tokens=True)
+            decoded = self._plain.decode_batch([list(ids or ()) for ids in inputs], skip_special_tokens=True)
+            texts = [
+                text if ids is None else read for text, ids, read in zip(request.texts, inputs, decoded, strict=True)
+            ]
             return self.encode_request(replace(request, texts=texts, token_ids=None))
         most = self._format.max_tokens
         kept = slice(-most, None) if request.truncation_side == "left" else slice(most)
-        return [Tokens(list(ids[kept]), None, len(ids)) for ids in inputs]
+        texts = [text for text, ids in zip(request.texts, inputs, strict=True) if ids is None]
+        of_texts = iter(self.encode_request(replace(request, texts=texts, token_ids=None)) if texts else ())
+        return [next(of_texts) if ids is None else Tokens(list(ids[kept]), None, len(ids)) for ids in inputs]
 
     def encode_document(self, request: EmbedRequest) -> Tokens:
         """Tokenise the texts as one document that knows which tokens each of them has.

@@ -83,6 +83,7 @@ class RequestWork:
         values = np.empty((len(self.rows), 0), np.float32)
         quantized: dict[str, bytes] = {}
         wants_float32 = True
+        scored_by = ""
         match self.request:
             case EmbedRequest(precisions=precisions):
                 if Kind.DENSE in kinds:
@@ -97,6 +98,8 @@ class RequestWork:
                     wants_float32 = Precision.FLOAT32 in precisions
             case RerankRequest():
                 values = scoring.scores(card, pieces[kinds[0]], raw=self.request.raw_scores)
+                if not self.request.raw_scores and card.scoring != "logit":
+                    scored_by = card.scoring
             case ClassifyRequest():
                 values = scoring.label_scores(card, stacked(pieces[Kind.SCORES]), raw=self.request.raw_scores)
         return Output(
@@ -110,6 +113,7 @@ class RequestWork:
             sparse=_ragged(pieces.get(Kind.SPARSE)),
             multivector=_ragged(pieces.get(Kind.MULTIVECTOR)),
             quantized=quantized,
+            scoring=scored_by,
         )
 
     def _timings(self) -> Timings:

@@ -183,7 +183,8 @@ def _meta(version: str, answer: Answer, **billed_units: int) -> dict[str, Any]:
         "tokens": {"input_tokens": answer.tokens},
     }
     if cut := sum(output.truncated for output in answer.outputs):
-        return {**meta, "warnings": [f"{cut} of the inputs were longer than the model takes and were cut"]}
+        which = "1 of the inputs was" if cut == 1 else f"{cut} of the inputs were"
+        return {**meta, "warnings": [f"{which} longer than the model takes and cut"]}
     return meta
 
 

@@ -7,8 +7,9 @@ from pydantic import BaseModel, Field
 
 from api import embeddings, reranking, wire
 from api.dialect import EMBEDDINGS_PATHS, RERANK_PATHS, Answer, Context, Dialect, Job, Route, View, led_by
-from api.fields import RequestFields, Text, Texts
+from api.fields import Text, Texts
 from api.reranking import RerankBody, returned_text
+from api.truncation import TruncationFields
 from shared.jobs import ClassifyRequest
 from shared.queues import Operation
 
@@ -32,7 +33,7 @@ class InfinityRerankResponse(BaseModel):
     created: int
 
 
-class ClassifyBody(RequestFields):
+class ClassifyBody(TruncationFields):
     """Request of `POST /infinity/classify`."""
 
     input: Text | Texts = Field(description="One text or a list of texts.")
@@ -71,7 +72,11 @@ def _parse_classify(body: ClassifyBody, context: Context) -> Job:
     texts = [body.input] if isinstance(body.input, str) else body.input
     wire.refuse_empty(texts, "input")
     request = ClassifyRequest(
-        request_id=context.request_id, deadline=context.deadline, texts=texts, raw_scores=bool(body.raw_scores)
+        request_id=context.request_id,
+        deadline=context.deadline,
+        texts=texts,
+        raw_scores=bool(body.raw_scores),
+        **body.cutting(),
     )
     return Job(model=body.model, requests=[request])
 

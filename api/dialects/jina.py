@@ -6,12 +6,13 @@ from typing import Any, Literal
 import numpy as np
 from pydantic import BaseModel, Field
 
-from api import embeddings, reranking, wire
+from api import embeddings, reranking, schemas, wire
 from api.dialect import RERANK_PATHS, Answer, Context, Dialect, Job, Route, View
-from api.fields import RequestFields, Texts
+from api.fields import Texts
 from api.inputs import MixedInputs, separated
 from api.prompts import purpose_of
 from api.reranking import RerankBody, RerankResult, returned_object
+from api.truncation import TruncationFields
 from shared import arrays
 from shared.jobs import EmbedRequest
 from shared.queues import Operation
@@ -26,7 +27,7 @@ class RerankResponse(BaseModel):
     results: list[RerankResult]
 
 
-class ClassifyBody(RequestFields):
+class ClassifyBody(TruncationFields):
     """Request of `POST /v1/classify` with `labels`: which of them an embedding model finds closest to each input."""
 
     input: MixedInputs = Field(description='Texts, or objects with a "text" or an "image".')
@@ -83,6 +84,7 @@ def _parse_classify(body: ClassifyBody, context: Context) -> Job:
         deadline=context.deadline,
         texts=[*texts, *body.labels],
         **purpose_of("classification", "task").fields(),
+        **body.cutting(),
     )
     return Job(model=body.model, requests=[request], images=images and [*images, *(None for _ in body.labels)])
 
@@ -118,7 +120,7 @@ class Jina(wire.NestedErrors):
             render=_render_classify,
             key="input",
             claims=claims,
-            claim={"required": ["labels"]},
+            claim=schemas.given("labels"),
             precedence=10,
         ),
         embeddings.own_route(

@@ -10,6 +10,7 @@ from api.catalog import Catalog
 from api.dialect import Answer, Context, Dialect, Job, Route, View
 from api.error_bodies import FlatError
 from api.fields import Dimensions, RequestFields, Text, Texts
+from api.prompts import PurposeFields
 from api.settings import ApiSettings
 from shared import __version__, arrays
 from shared.errors import MillraceError
@@ -20,7 +21,7 @@ from shared.queues import Operation
 _DEFAULT_TAG = ":latest"
 
 
-class EmbedBody(RequestFields):
+class EmbedBody(PurposeFields):
     """Request of `POST /api/embed`."""
 
     input: Text | Texts = Field(description="One text or a list of texts.")
@@ -106,6 +107,7 @@ def _parse_embed(body: EmbedBody, context: Context) -> Job:
         texts=_texts(body),
         truncate=body.truncate is not False,
         dimensions=body.dimensions or None,
+        **body.prompting(),
     )
     return Job(model=_model(body.model, context.catalog), requests=[request])
 

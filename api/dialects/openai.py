@@ -19,7 +19,6 @@ from shared.queues import Operation
 
 #: Where clients of those who imitate it look for models, before `/{id}` too.
 _MODELS_PATHS = ("/v1/models", "/models", "/openai/v1/models")
-_PREFIXES = ("/jina", "/voyage", "/vllm", "/infinity")
 
 
 class ModelStats(BaseModel):
@@ -125,10 +124,16 @@ class OpenAI(wire.NestedErrors):
     )
 
     def __init__(self) -> None:
-        canonical, *others = _MODELS_PATHS
-        aliases = [*others, *(f"{prefix}{path}" for prefix in _PREFIXES for path in _MODELS_PATHS[:2])]
+        canonical, *aliases = _MODELS_PATHS
         self.views: Sequence[View] = (
-            View(canonical, "List the models (OpenAI)", _list_models, aliases=aliases, response=ModelsResponse),
+            View(
+                canonical,
+                "List the models (OpenAI)",
+                _list_models,
+                aliases=aliases,
+                response=ModelsResponse,
+                is_common=True,
+            ),
             # `:path`, since clients write the slash of a name as `%2F`, and what decodes it makes it a slash of the path.
             View(
                 f"{canonical}/{{id:path}}",
@@ -137,6 +142,7 @@ class OpenAI(wire.NestedErrors):
                 aliases=[f"{alias}/{{id:path}}" for alias in aliases],
                 response=Model,
                 errors=(ModelNotFound,),
+                is_common=True,
             ),
         )
 

@@ -44,7 +44,7 @@ class InferenceInput(RequestFields):
     data: Annotated[Any, WithJsonSchema({"type": "string", "minLength": 1})] = Field(
         description="A text; or of an image a URL, a data URI or base64."
     )
-    data_type: Annotated[Literal["text", "image", "object"], Documented(enum=["text", "image"])] = Field(
+    data_type: Annotated[Literal["text", "image", "object"] | None, Documented(enum=["text", "image", None])] = Field(
         "text", description="What `data` is."
     )
     model: str = Field(description="Name of the model.")

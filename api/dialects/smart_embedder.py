@@ -5,18 +5,18 @@ from typing import Any
 
 from pydantic import BaseModel, Field
 
-from api import wire
+from api import scores, wire
 from api.dialect import EMBEDDINGS_PATHS, RERANK_PATHS, Answer, Context, Dialect, Job, Route, View, led_by
 from api.fields import RequestFields, Several, Text, Texts
 from api.kinds import Vectors, hybrid_job
+from api.prompts import PromptFields
 from api.truncation_warnings import TruncationWarning, truncation_warnings
-from shared import arrays
 from shared.jobs import RerankRequest
 from shared.queues import Operation
 from shared.results import Kind
 
 
-class EmbeddingsBody(RequestFields):
+class EmbeddingsBody(PromptFields):
     """Request of `POST /embeddings/` in Smart-Embedder's words."""
 
     sentences: Texts = Field(description="Texts to embed.")
@@ -118,6 +118,7 @@ def _parse_embeddings(body: EmbeddingsBody, context: Context) -> Job:
         body.sentences,
         context,
         normalize=bool(body.normalize_dense),
+        **body.prompting(),
         truncate=body.truncate is not False,
     )
 
@@ -167,7 +168,7 @@ def _render_rerank(body: RerankBody, answer: Answer) -> Any:
     return {
         "results": [
             {"index": index, "passage": body.passages[index], "score": score}
-            for index, score in wire.ranking(arrays.rows(answer.output), None)
+            for index, score in scores.ranked(answer.output, None)
         ],
         "model_name": answer.model,
         "processing_time_ms": round(answer.seconds * 1000, 2),

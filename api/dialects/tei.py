@@ -144,9 +144,7 @@ class Tei:
     )
 
     def __init__(self) -> None:
-        self.views: Sequence[View] = (
-            View("/info", "Model and limits (TEI)", _info, aliases=("/tei/info",), response=Info),
-        )
+        self.views: Sequence[View] = (View("/info", "Model and limits (TEI)", _info, response=Info),)
 
     def render_error(self, error: MillraceError) -> tuple[int, dict[str, Any]]:
         """TEI's flat error object, with its statuses."""

@@ -6,13 +6,13 @@ from typing import Any, Literal
 import numpy as np
 from pydantic import BaseModel, Field
 
-from api import embeddings, messages, reranking, wire
+from api import embeddings, messages, reranking, scores, wire
 from api.dialect import EMBEDDINGS_PATHS, RERANK_PATHS, Answer, Context, Dialect, Job, Route, View
 from api.embeddings import EmbeddingsResponse, VectorFields
 from api.fields import OnlyTrue, either
 from api.inputs import TextsOrTokens, only_texts
 from api.messages import MessagesBody
-from api.pairs import SIDES, Side, paired, two_sides
+from api.pairs import SIDES, FirstSide, SecondSide, paired, two_sides
 from api.reranking import RerankBody, RerankResult, ScoringFields, returned_object
 from api.truncation import TruncationFields
 from api.vector_format import refuse_for_multivectors
@@ -27,13 +27,13 @@ class ScoreBody(ScoringFields):
 
     model_config = either(*map(two_sides, SIDES))
 
-    queries: Side | None = Field(None, description="One text or a list, the first of each pair ...")
-    documents: Side | None = Field(None, description="... and the second. Older names:")
-    items: Side | None = Field(None, description="`documents`.")
-    text_1: Side | None = Field(None, description="`queries` ...")
-    text_2: Side | None = Field(None, description="... and `documents`.")
-    data_1: Side | None = Field(None, description="`queries` ...")
-    data_2: Side | None = Field(None, description="... and `documents`.")
+    queries: FirstSide | None = Field(None, description="One text or a list, the first of each pair ...")
+    documents: SecondSide | None = Field(None, description="... and the second. Older names:")
+    items: SecondSide | None = Field(None, description="`documents`.")
+    text_1: FirstSide | None = Field(None, description="`queries` ...")
+    text_2: SecondSide | None = Field(None, description="... and `documents`.")
+    data_1: FirstSide | None = Field(None, description="`queries` ...")
+    data_2: SecondSide | None = Field(None, description="... and `documents`.")
 
     def pairs(self) -> list[tuple[str, list[str]]]:
         """Each first text with the second ones that it is scored with, in their order.
@@ -146,10 +146,10 @@ def _parse_score(body: ScoreBody, context: Context) -> Job:
 
 def _render_score(body: ScoreBody, answer: Answer) -> Any:
     """Scores in the order of the pairs."""
-    scores = np.concatenate([arrays.rows(output) for output in answer.outputs])
+    shown = np.concatenate([scores.shown(output) for output in answer.outputs])
     return {
         **wire.envelope("score", "list", body.model or answer.model, answer.tokens),
-        "data": [{"index": index, "object": "score", "score": score} for index, score in enumerate(scores)],
+        "data": [{"index": index, "object": "score", "score": score} for index, score in enumerate(shown)],
     }
 
 

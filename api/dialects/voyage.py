@@ -5,7 +5,7 @@ from typing import Any, Literal
 
 from pydantic import BaseModel, Field
 
-from api import embeddings, reranking, wire
+from api import embeddings, reranking, schemas, wire
 from api.dialect import RERANK_PATHS, Answer, Context, Dialect, Job, Route, View
 from api.fields import Integer
 from api.reranking import RerankBody, returned_text
@@ -52,7 +52,7 @@ class VoyageRerankResponse(BaseModel):
 
 def claims(body: Mapping[str, Any]) -> bool:
     """Whether a body with `documents` is Voyage's: `top_k` or `truncation` are, `top_n` is everybody else's."""
-    return ("top_k" in body or "truncation" in body) and body.get("top_n") is None
+    return ("top_k" in body or "truncation" in body) and "top_n" not in body
 
 
 def _parse_rerank(body: VoyageRerankBody, context: Context) -> Job:
@@ -94,7 +94,7 @@ class Voyage(wire.NestedErrors):
             key="documents",
             claims=claims,
             claim={
-                "anyOf": [{"required": ["top_k"]}, {"required": ["truncation"]}],
+                "anyOf": [schemas.given("top_k"), schemas.given("truncation")],
                 "properties": {"top_n": {"type": "null"}},
             },
             precedence=10,

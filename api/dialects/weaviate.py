@@ -5,7 +5,7 @@ from typing import Any, Literal
 
 from pydantic import BaseModel, Field
 
-from api import wire
+from api import schemas, scores, wire
 from api.catalog import Catalog
 from api.dialect import RERANK_PATHS, Answer, Context, Dialect, Job, Route, View, led_by
 from api.error_bodies import FlatError
@@ -141,11 +141,13 @@ def _parse_rerank(body: RerankBody, context: Context) -> Job:
 
 
 def _render_scores(body: RerankBody, answer: Answer) -> Any:
-    scores = arrays.rows(answer.output)
     return {
         "query": body.query,
         "property": body.property,
-        "scores": [{"document": text, "score": score} for text, score in zip(body.documents, scores, strict=True)],
+        "scores": [
+            {"document": text, "score": score}
+            for text, score in zip(body.documents, scores.shown(answer.output), strict=True)
+        ],
     }
 
 
@@ -194,7 +196,7 @@ class Weaviate:
             key="documents",
             # Weaviate always names the property and never a model; nobody else knows the word.
             claims=lambda data: "property" in data and "model" not in data,
-            claim={"required": ["property"], "properties": {"model": False}},
+            claim={"allOf": [schemas.given("property"), {"properties": {"model": {"type": "null"}}}]},
             precedence=20,
         ),
     )

@@ -41,6 +41,20 @@ def test_every_provider_gives_the_same_vectors(service: Service) -> None:
     np.testing.assert_allclose(messages["data"][0]["embedding"], expected[0], atol=1e-6)
 
 
+def test_a_prefix_field_is_put_in_front_of_each_text(service: Service) -> None:
+    with service.client() as client:
+        (expected,) = _post(client, "/embed", inputs="query: hello")
+        vectors = [
+            _post(client, "/v1/embeddings", input="hello", prefix="query: ")["data"][0]["embedding"],
+            _post(client, "/api/embed", input="hello", prefix="query: ")["embeddings"][0],
+            _post(client, "/embeddings/", sentences=["hello"], prefix="query: ", normalize_dense=True)["data"][0][
+                "embeddings"
+            ]["dense"],
+        ]
+
+    np.testing.assert_allclose(vectors, [expected] * 3, atol=1e-6)
+
+
 def test_scores_of_pairs_are_cosines_in_input_order_however_they_are_paired(service: Service) -> None:
     with service.client() as client:
         vectors = np.array(_post(client, "/embed", inputs=SENTENCES))
@@ -48,10 +62,56 @@ def test_scores_of_pairs_are_cosines_in_input_order_however_they_are_paired(serv
         many_to_many = _post(client, "/v1/score", text_1=[SENTENCES[0]] * 3, text_2=SENTENCES)
         ranked = _post(client, "/v1/rerank", query=SENTENCES[0], documents=SENTENCES)
 
+    expected = np.maximum(vectors @ vectors[0], 0)
     for answer in (one_to_many, many_to_many):
         assert [entry["index"] for entry in answer["data"]] == [0, 1, 2]
-        np.testing.assert_allclose([entry["score"] for entry in answer["data"]], vectors @ vectors[0], atol=1e-5)
+        np.testing.assert_allclose([entry["score"] for entry in answer["data"]], expected, atol=1e-5)
     assert [result["index"] for result in ranked["results"]] == np.argsort(-(vectors @ vectors[0])).tolist()
+
+
+def test_scores_are_between_0_and_1_in_every_dialect_unless_raw_ones_are_asked_for(service: Service) -> None:
+    query, documents = "quarterly tax filing deadline", ["penguins on ice", "<html>", "when are taxes due"]
+    asked = {"query": query, "documents": documents}
+    with service.client() as client:
+        vectors = np.array(_post(client, "/embed", inputs=[query, *documents]))
+        cohere, raw = (_post(client, "/v1/rerank", **asked, raw_scores=wanted)["results"] for wanted in (False, True))
+        others = {
+            "voyage": _post(client, "/rerank", **asked, top_k=3)["data"],
+            "tei": _post(client, "/rerank", query=query, texts=documents),
+            "smart": _post(client, "/rerank", query=query, passages=documents, normalize=True)["results"],
+        }
+        weaviate = _post(client, "/rerank", **asked, property="")["scores"]
+        pairs = _post(client, "/v1/score", queries=query, documents=documents)["data"]
+
+    cosines = vectors[1:] @ vectors[0]
+    order = np.argsort(-cosines).tolist()
+    assert (cosines < 0).sum() > 1  # so that the order of what is cut can be seen
+    np.testing.assert_allclose([result["relevance_score"] for result in raw], cosines[order], atol=1e-5)
+    for results in (cohere, *others.values()):
+        assert [result["index"] for result in results] == order
+        shown = [result.get("relevance_score", result.get("score")) for result in results]
+        np.testing.assert_allclose(shown, np.maximum(cosines[order], 0), atol=1e-5)
+    for in_input_order in (weaviate, pairs):
+        shown = [result["score"] for result in in_input_order]
+        np.testing.assert_allclose(shown, np.maximum(cosines, 0), atol=1e-5)
+
+
+def test_one_empty_document_costs_the_others_nothing_in_any_dialect(service: Service) -> None:
+    documents = ["It's so sunny outside!", ""]
+    asked = {"query": SENTENCES[0], "documents": documents}
+    with service.client() as client:
+        answers = [
+            _post(client, "/v1/rerank", **asked)["results"],
+            _post(client, "/v1/rerank", **asked, top_k=2)["data"],
+            _post(client, "/v1/score", **{"text_1": SENTENCES[0], "text_2": documents})["data"],
+            _post(client, "/rerank", query=SENTENCES[0], texts=documents),
+            _post(client, "/rerank", query=SENTENCES[0], passages=documents)["results"],
+        ]
+
+    by_index = [sorted(answer, key=lambda result: result["index"]) for answer in answers]
+    scores = [[result.get("relevance_score", result.get("score")) for result in answer] for answer in by_index]
+    np.testing.assert_allclose(scores, [scores[0]] * len(answers), atol=1e-5)
+    assert scores[0][0] > scores[0][1]
 
 
 def test_inputs_are_classified_by_labels_that_the_request_brings(service: Service) -> None:
@@ -71,6 +131,12 @@ def test_a_long_text_is_cut_at_the_end_that_the_caller_chose(service: Service) -
         )
         tail = np.array(_post(client, "/embed", inputs="sunny weather " * 1000)[0])
         refused = client.post("/v1/embeddings", json={"input": long, "truncate": False})
+
+        for path, strict in (
+            ("/classify", {"input": ["b", long], "labels": ["x", "y"], "truncate": False}),
+            ("/", {"inputs": long, "parameters": {"truncate": False}}),
+        ):
+            assert "context_length_exceeded" in client.post(path, json=strict).text, path
 
     assert starts @ tail > ends @ tail + 0.01
     assert (refused.status_code, refused.json()["error"]["code"]) == (400, "context_length_exceeded")

@@ -1,5 +1,6 @@
 """Models of several kinds behind one URL: each route finds the one that can do it."""
 
+import json
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -19,7 +20,7 @@ _VOCABULARY = 30_522
 
 @pytest.fixture(scope="module")
 def service(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Service]:
-    """A service with a dense embedder, a sparse one, a reranker and a classifier."""
+    """A service with a dense embedder, a sparse one, a reranker and a classifier; all take their own token ids."""
     folder = tmp_path_factory.mktemp("kinds")
     models = [
         embedding_model(folder / "dense", "qwen3", pooling="lasttoken").rename(folder / "dense-model"),
@@ -27,15 +28,17 @@ def service(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Service]:
         cross_encoder(folder / "rerank-model", "modernbert"),
         cross_encoder(folder / "label-model", "bert", labels=LABELS),
     ]
-    service = Service(folder, {"MILLRACE_MODEL": ",".join(map(str, models))})
+    entries = [{"name": model.name, "source": str(model), "token_input": "native"} for model in models]
+    (folder / "models.yaml").write_text(json.dumps({"models": entries}))
+    service = Service(folder, {"MILLRACE_MODELS_FILE": str(folder / "models.yaml")})
     service.start()
     yield service
     service.stop()
 
 
 def _served(service: Service, name: str) -> Served:
-    paths = service.environment["MILLRACE_MODEL"].split(",")
-    return Served(next(Path(path) for path in paths if path.endswith(name)))
+    models = json.loads(Path(service.environment["MILLRACE_MODELS_FILE"]).read_text())["models"]
+    return Served(next(Path(model["source"]) for model in models if model["name"] == name))
 
 
 def test_each_route_finds_the_model_that_can_do_it(service: Service) -> None:
@@ -55,6 +58,20 @@ def test_each_route_finds_the_model_that_can_do_it(service: Service) -> None:
     scores = _served(service, "label-model").classify(["mill", "race"], [None, "wheel"])
     np.testing.assert_allclose([[entry[label] for label in LABELS] for entry in by_label], scores, atol=1e-5)
     assert all(entry["value"] > 0 for entries in sparse.json() for entry in entries)
+
+
+def test_scores_of_sparse_vectors_are_between_0_and_1_in_the_order_of_the_raw_ones(service: Service) -> None:
+    asked = {"query": "mill race", "documents": ["wheel", "mill", "mill race"], "model": "sparse-model"}
+    with service.client() as client:
+        shown, raw = (
+            client.post("/rerank", json={**asked, "raw_scores": wanted}).raise_for_status().json()["results"]
+            for wanted in (False, True)
+        )
+
+    assert [result["index"] for result in shown] == [result["index"] for result in raw]
+    dots = np.array([result["relevance_score"] for result in raw])
+    assert dots.max() > 1
+    np.testing.assert_allclose([result["relevance_score"] for result in shown], dots / (1 + dots), atol=1e-5)
 
 
 def test_the_self_test_asks_every_model(service: Service, capsys: pytest.CaptureFixture[str]) -> None:
@@ -136,3 +153,19 @@ def test_tokens_are_those_of_the_model_that_is_named(service: Service) -> None:
     assert [token["text"] for token in tokens["label-model"]] == ["[CLS]", "mill", "[SEP]"]
     assert [token["id"] for token in tokens["dense-model"]] != ids
     assert text == ["mill"]
+
+
+@pytest.mark.parametrize(
+    ("path", "model"), [("/embed", "dense-model"), ("/embed_sparse", "sparse-model"), ("/", "dense-model")]
+)
+def test_a_models_own_token_ids_stand_for_their_text_also_among_texts(service: Service, path: str, model: str) -> None:
+    with service.client() as client:
+
+        def post(route: str, **body: Any) -> Any:
+            return client.post(route, json={"model": model, **body}).raise_for_status().json()
+
+        ids = [token["id"] for token in post("/tokenize", inputs="mill race")[0]]
+        expected = post(path, inputs=["mill race", "wheel", "mill race"])
+
+        assert post(path, inputs=ids) == post(path, inputs=[ids]) == post(path, inputs="mill race")
+        assert post(path, inputs=[ids, "wheel", ids]) == expected

@@ -78,6 +78,7 @@ def _judge_numbers(case: Case, surface: Mapping[str, Any], outcome: Outcome, ref
     result = outcome.answer["result"]
     if surface["kind"] == "embed":
         texts = [surface["reads"], *case.texts[1:]] if surface["reads"] and case.name == "over-long" else case.texts
+        texts = [surface["prefix"] + text for text in texts]
         failure = wrong_vectors(result, reference.vectors(texts, normalized=surface["normalized"]))
     else:
         failure = wrong_ranks(result, reference.scores(QUERY, case.texts), case.top_n)

@@ -37,6 +37,6 @@ class Reference:
         return np.stack([self._known[text, normalized] for text in texts])
 
     def scores(self, query: str, documents: Sequence[str]) -> Floats:
-        """Cosine similarities: what ranking with an embedding model means."""
-        scores: Floats = self.vectors(documents) @ self.vectors([query])[0]
+        """Cosine similarities, none below 0: what ranking with an embedding model means."""
+        scores: Floats = np.maximum(self.vectors(documents) @ self.vectors([query])[0], 0)
         return scores

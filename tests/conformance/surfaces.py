@@ -31,6 +31,8 @@ class Surface:
     too_long: Literal["cut", "refused"] = "cut"
     #: The first words of the over-long input, where the client cuts it by itself and shorter than the model does.
     reads: str = ""
+    #: What the service is told to put in front of each text.
+    prefix: str = ""
     #: Whether the client asks for vectors of unit length.
     normalized: bool = True
     #: Whether the client tries again after 429 and 503, and waits as long as `Retry-After` says.

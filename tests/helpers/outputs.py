@@ -7,10 +7,12 @@ import numpy as np
 from shared.results import Output, Ragged, Truncation
 
 
-def output(values: Sequence[float] | Sequence[Sequence[float]], *, tokens: int = 7, truncated: int = 0) -> Output:
+def output(
+    values: Sequence[float] | Sequence[Sequence[float]], *, tokens: int = 7, truncated: int = 0, scoring: str = ""
+) -> Output:
     """An output with these vectors or scores."""
     array = np.array(values, dtype="<f4")
-    return Output(shape=array.shape, data=array.tobytes(), tokens=tokens, truncated=truncated)
+    return Output(shape=array.shape, data=array.tobytes(), tokens=tokens, truncated=truncated, scoring=scoring)
 
 
 def hybrid_output(

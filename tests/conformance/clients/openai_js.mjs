@@ -16,5 +16,5 @@ async function embed({ url, model, key, texts }) {
   return answer.data.map((entry) => entry.embedding);
 }
 
-const facts = { without: {}, hides: {}, too_long: "cut", reads: "", normalized: true };
+const facts = { without: {}, hides: {}, too_long: "cut", reads: "", prefix: "", normalized: true };
 export const surfaces = [{ name: "embeddings.create", kind: "embed", waits: true, call: embed, ...facts }];

@@ -92,7 +92,7 @@ def test_a_returned_document_with_fields_of_its_own_has_the_text_that_was_read()
 def test_cut_documents_are_told_among_the_warnings() -> None:
     answer = rendered(RERANK, output([0.5, 0.75], truncated=1), query="q", documents=["a", "b"])
 
-    assert answer["meta"]["warnings"] == ["1 of the inputs were longer than the model takes and were cut"]
+    assert answer["meta"]["warnings"] == ["1 of the inputs was longer than the model takes and cut"]
 
 
 @pytest.mark.parametrize(

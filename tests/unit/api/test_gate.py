@@ -13,6 +13,7 @@ from starlette.routing import Route
 
 import api.dialects
 from api.app import create_app
+from api.dialect import prefixes_of
 from api.health import public_paths
 from api.routing import contenders_by_path
 from api.settings import ApiSettings
@@ -63,7 +64,9 @@ def test_every_route_asks_for_a_key_but_probes_metrics_and_documentation() -> No
 
     # Then only those are open
     assert len(served) > 200
-    assert open_ones == public_paths(ApiSettings()) | documentation
+    assert open_ones == public_paths(ApiSettings(), prefixes_of(DIALECTS.values())) | documentation
+    assert {"/tei", "/tei/health", "/infinity/health", "/vllm/metrics"} <= open_ones
+    assert "/tei/v1/models" not in open_ones
 
 
 def test_a_route_that_is_added_later_is_for_operators(tmp_path: Path) -> None:

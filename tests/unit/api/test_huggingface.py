@@ -46,6 +46,17 @@ def test_the_paths_are_those_that_clients_are_given() -> None:
     assert all(set(route.paths) == {"/", "/invocations", "/pipeline/feature-extraction"} for route in PLUGIN.routes)
 
 
+def test_options_may_come_in_parameters_too() -> None:
+    options = {"normalize": False, "truncate": False, "truncation_direction": "left", "prompt_name": "query"}
+
+    assert _job({"inputs": "a", "parameters": options}).requests == _job({"inputs": "a", **options}).requests
+    assert _job({"inputs": "a", "parameters": None, "truncate": False}).requests == [
+        EmbedRequest(request_id="req-1", deadline=12.5, texts=["a"], truncate=False)
+    ]
+    with pytest.raises(InvalidRequest, match=r"`truncate` and `parameters.truncate` contradict each other"):
+        _job({"inputs": "a", "truncate": True, "parameters": {"truncate": False}})
+
+
 @pytest.mark.parametrize("body", RECORDED_HERE.values(), ids=RECORDED_HERE.keys())
 def test_what_clients_send_is_understood(body: dict[str, Any]) -> None:
     (request,) = _job(body).requests

@@ -50,6 +50,11 @@ def test_inputs_and_labels_are_embedded_together_with_the_prompt_for_classificat
     assert "classification" in request.prompt_names
 
 
+def test_an_over_long_input_is_refused_where_the_caller_does_not_want_it_cut() -> None:
+    for word in ("truncate", "truncation"):
+        assert parsed(CLASSIFY, input=["a"], labels=["x"], **{word: False}).truncate is False
+
+
 def test_images_are_classified_too() -> None:
     assert job(CLASSIFY, input=[{"image": "i"}, "a"], labels=["x"]).images == ["i", None, None]
 

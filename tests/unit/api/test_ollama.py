@@ -47,6 +47,13 @@ def test_options_travel_with_the_request(truncate: bool | None, cuts: bool) -> N
     )
 
 
+def test_a_prefix_field_goes_in_front_of_each_text_and_prompt_is_left_to_the_older_route() -> None:
+    request = parsed(EMBED, input="a", prefix="query: ", prompt="the text once more")
+
+    assert isinstance(request, EmbedRequest)
+    assert (request.texts, request.prompt) == (["a"], "query: ")
+
+
 def test_the_older_route_embeds_one_prompt() -> None:
     assert parsed(EMBEDDINGS, prompt="a") == EmbedRequest(request_id="req-1", deadline=12.5, texts=["a"])
     assert rendered(EMBEDDINGS, output([[0.5, 1.0]]), prompt="a") == {"embedding": [0.5, 1.0]}

@@ -2,8 +2,8 @@
 
 import pytest
 
-from api.prompts import PURPOSES, purpose_of
-from shared.errors import InvalidRequest
+from api.prompts import PURPOSES, PromptFields, purpose_of
+from shared.errors import ContradictoryFields, InvalidRequest
 
 
 @pytest.mark.parametrize(
@@ -31,6 +31,13 @@ def test_a_search_in_code_has_both_sides_in_the_models_spelling() -> None:
         "prompt_names": ["nl2code.query", "nl2code_query"],
     }
     assert purpose_of("nl2code.passage", "task").fields()["prompt_names"][-1] == "nl2code_document"
+
+
+@pytest.mark.parametrize("name", ["prompt", "instruction", "prefix"])
+def test_the_words_themselves_have_three_names_and_one_meaning(name: str) -> None:
+    assert PromptFields(**{name: "query: "}).prompting()["prompt"] == "query: "
+    with pytest.raises(ContradictoryFields, match=f"`{name}`.* contradict each other"):
+        PromptFields(**{"prompt": "a", "instruction": "a", "prefix": "a", name: "b"}).prompting()
 
 
 def test_no_word_and_images_have_no_prompt() -> None:

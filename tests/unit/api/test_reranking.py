@@ -13,11 +13,13 @@ from api.dialect import Answer
 from api.dialects.cohere import PLUGIN
 from api.dispatch import Dispatcher
 from api.reranking import RerankBody
+from api.schemas import standalone
 from api.settings import ApiSettings
 from shared.errors import EmptyInput, InvalidRequest
 from shared.jobs import RerankRequest
 from shared.results import Output
 from tests.helpers.dialects import CONTEXT, answered, parsed, rendered
+from tests.helpers.json_schema import fits
 from tests.helpers.outputs import output
 
 ROUTE = PLUGIN.routes[0]
@@ -87,14 +89,28 @@ def test_the_query_is_never_cut_and_a_length_for_it_is_refused() -> None:
     [
         ({"query": ""}, "query"),
         ({"documents": []}, "documents"),
-        ({"documents": ["a", {"text": ""}]}, "documents"),
+        ({"query": {"text": ""}}, "query"),
     ],
 )
-def test_an_empty_query_and_empty_documents_are_refused(fields: dict[str, Any], where: str) -> None:
+def test_an_empty_query_and_no_documents_are_refused(fields: dict[str, Any], where: str) -> None:
     with pytest.raises(EmptyInput) as raised:
         _parse(**fields)
 
     assert raised.value.param == where
+
+
+@pytest.mark.parametrize(
+    "fields",
+    [
+        {"documents": ["a", ""]},
+        {"documents": ["a", {"text": ""}]},
+        {"documents": [{"title": "a"}, {"title": ""}], "rank_fields": ["title"]},
+    ],
+    ids=str,
+)
+def test_an_empty_document_is_scored_like_any_other(fields: dict[str, Any]) -> None:
+    assert _parse(**fields).documents == ["a", ""]
+    assert fits({"query": "q", **fields}, standalone(ROUTE.body))
 
 
 @pytest.mark.parametrize(("top_n", "count"), [(None, 3), (0, 3), (1, 1), (2, 2), (9, 3)])

@@ -10,7 +10,7 @@ from starlette.routing import Match
 
 import api.dialects
 from api.app import create_app
-from api.dialect import RERANK_PATHS, Dialect, Route
+from api.dialect import RERANK_PATHS, Dialect, Route, prefixes_of
 from api.endpoint import choose
 from api.routing import body_schema, served_paths
 from api.settings import ApiSettings
@@ -25,6 +25,7 @@ CONTENDERS: dict[str, list[tuple[Dialect, Route]]] = defaultdict(list)
 for _dialect, _route in ROUTES:
     for _path in served_paths(_dialect, _route):
         CONTENDERS[_path].append((_dialect, _route))
+PREFIXES = prefixes_of(DIALECTS.values())
 CANONICAL = sorted({served_paths(dialect, route)[0] for dialect, route in ROUTES})
 
 
@@ -42,10 +43,15 @@ def client() -> TestClient:
         ({"query": "q", "texts": ["a"]}, "tei"),
         ({"query": "q", "texts": ["a"], "top_n": 1, "model": "m"}, "tei"),
         ({"documents": 5}, "cohere"),
-        ({"texts": None}, "tei"),
+        ({"query": "q", "documents": ["a"], "texts": None, "passages": None}, "cohere"),
+        ({"query": "q", "texts": ["a"], "documents": None}, "tei"),
         ({"query": "q", "documents": ["a"], "property": "", "top_k": 1}, "weaviate"),
         ({"query": "q", "documents": ["a"], "property": "", "model": "m"}, "cohere"),
         ({"query": "q", "documents": ["a"], "top_k": 1, "truncation": True}, "voyage"),
+        ({"query": "q", "documents": ["a"], "property": None}, "cohere"),
+        ({"query": "q", "documents": ["a"], "property": "", "model": None}, "weaviate"),
+        ({"query": "q", "documents": ["a"], "top_k": None}, "cohere"),
+        ({"query": "q", "documents": ["a"], "truncation": None}, "cohere"),
         ({"query": "q", "documents": ["a"], "top_k": None, "truncation": True}, "voyage"),
         ({"query": "q", "documents": ["a"], "top_k": 1, "top_n": None}, "voyage"),
         ({"query": "q", "documents": ["a"], "top_k": 1, "top_n": 2}, "cohere"),
@@ -67,6 +73,9 @@ def test_the_body_of_a_rerank_request_decides_the_dialect(path: str, body: dict[
         ("/v1/embeddings", {"input": "a"}, "openai"),
         ("/openai/v1/embeddings", {"input": "a", "task": "retrieval.query"}, "openai"),
         ("/v3/embeddings", {"messages": []}, "vllm"),
+        ("/v1/embeddings", {"input": "a", "messages": None, "sentences": None}, "openai"),
+        ("/vectors", {"text": "a", "texts": None}, "weaviate"),
+        ("/classify", {"input": "a", "labels": None}, "vllm"),
         ("/classify", {"input": "a"}, "vllm"),
         ("/v1/classify", {"input": ["a"], "labels": ["x"]}, "jina"),
     ],
@@ -159,7 +168,7 @@ def test_a_timeout_that_makes_no_sense_is_refused(client: TestClient, timeout: s
     response = client.post("/v1/embeddings", json={"input": "a"}, headers={"x-request-timeout": timeout})
 
     assert response.status_code == 400
-    assert "x-request-timeout" in response.json()["error"]["message"]
+    assert "x-request-timeout must be seconds, more than 0 and at most 86400" in response.json()["error"]["message"]
 
 
 def test_an_unknown_lane_is_refused_with_the_lanes_that_there_are(client: TestClient) -> None:
@@ -201,7 +210,9 @@ def test_a_process_that_has_no_redis_is_alive_and_not_ready(client: TestClient) 
     assert (ready.status_code, ready.json()["redis"]) == (503, False)
 
 
-@pytest.mark.parametrize("start", ["/v1/models", "/models", "/openai/v1/models", "/infinity/models"])
+@pytest.mark.parametrize(
+    "start", ["/v1/models", "/models", "/openai/v1/models", "/infinity/models", "/tei/v1/models", "/cohere/v1/models"]
+)
 @pytest.mark.parametrize("slash", ["", "/"])
 def test_models_are_listed_and_shown_by_names_with_a_slash_in_any_writing(
     client: TestClient, start: str, slash: str
@@ -213,6 +224,16 @@ def test_models_are_listed_and_shown_by_names_with_a_slash_in_any_writing(
         assert client.get(f"{start}/{written}{slash}").json() == model
     missing = client.get(f"{start}/org%2Fnone{slash}")
     assert (missing.status_code, missing.json()["error"]["code"]) == (404, "model_not_found")
+
+
+@pytest.mark.parametrize("prefix", PREFIXES)
+def test_under_each_prefix_there_are_the_probes_and_the_models(client: TestClient, prefix: str) -> None:
+    for path in ("", "/", "/health", "/ping", "/livez/"):
+        assert client.get(f"/{prefix}{path}").json()["status"] == "ok", path
+    assert client.head(f"/{prefix}/health").status_code == 200
+    assert client.get(f"/{prefix}/readyz").json()["ready"] is False
+    assert "te_queue_size" in client.get(f"/{prefix}/metrics").text
+    assert client.get(f"/{prefix}/v1/models").json() == client.get("/v1/models").json()
 
 
 @pytest.mark.parametrize("prefix", ["tei", "cohere", "jina", "voyage", "vllm", "infinity"])
@@ -255,6 +276,12 @@ def test_the_interactive_documentation_needs_no_internet(client: TestClient, pat
     for address in linked:
         assert address.startswith("/"), "no content delivery network"
         assert client.get(address).status_code == 200, address
+
+
+@pytest.mark.parametrize("path", ["/docs", "/redoc", "/openapi.json"])
+def test_the_documentation_may_be_asked_for_with_a_slash_and_as_head(client: TestClient, path: str) -> None:
+    assert client.get(f"{path}/").content == client.get(path).content
+    assert client.head(path).status_code == client.head(f"{path}/").status_code == 200
 
 
 def test_every_answer_is_documented_by_a_model(client: TestClient) -> None:
@@ -313,8 +340,28 @@ def test_a_wrong_method_is_told_the_right_ones(client: TestClient, method: str, 
     response = client.request(method, path)
 
     assert (response.status_code, response.headers["allow"]) == (405, allowed)
-    assert response.json()["error"]["code"] == "method_not_allowed"
+    problem = response.json()
+    assert (problem if isinstance(problem["error"], str) else problem["error"])["code"] == "method_not_allowed"
     assert f"{method} is not served at {path}, which takes {allowed};" in response.json()["message"]
+
+
+@pytest.mark.parametrize(
+    ("method", "path"),
+    [
+        ("GET", "/tei/embed"),
+        ("POST", "/tei/embeddings/all"),
+        ("GET", "/embed"),
+        ("POST", "/api/show"),
+        ("POST", "/info"),
+    ],
+)
+def test_clients_that_read_a_string_are_told_in_one_of_unknown_paths_and_wrong_methods(
+    client: TestClient, method: str, path: str
+) -> None:
+    problem = client.request(method, path, json={}).json()
+
+    assert problem["error"] == problem["message"]
+    assert problem["error_type"] == "Validation"
 
 
 @pytest.mark.parametrize("value", [True, "4", 4.5, -1, [4], 2**31])

@@ -50,6 +50,21 @@ def test_the_request_of_its_client_asks_for_all_kinds_unnormalised() -> None:
 
 
 @pytest.mark.parametrize(
+    ("fields", "expected"),
+    [
+        ({"input_type": "query"}, {"input_type": "query"}),
+        ({"prompt_name": "query"}, {"prompt_name": "query"}),
+        ({"prefix": "query: "}, {"prompt": "query: "}),
+    ],
+    ids=str,
+)
+def test_sentences_may_have_a_prompt(fields: dict[str, str], expected: dict[str, str]) -> None:
+    request = parsed(EMBED, sentences=["a"], **fields)
+
+    assert {name: getattr(request, name) for name in expected} == expected
+
+
+@pytest.mark.parametrize(
     ("models", "fields", "kinds"),
     [
         ([[DENSE]], {}, [[DENSE]]),

@@ -35,8 +35,9 @@ from shared.errors import (
 )
 from shared.jobs import ClassifyRequest, DecodeRequest, EmbedRequest, RerankRequest, TokenizeRequest
 from shared.model_card import ModelCard
+from shared.model_config import ModelConfig
 from shared.results import Kind, Output, Ragged, Token
-from tests.helpers.dialects import parsed, rendered
+from tests.helpers.dialects import CONTEXT, parsed, rendered
 from tests.helpers.fleets import card, config, fleet_of
 from tests.helpers.outputs import output
 
@@ -247,9 +248,37 @@ def test_dimensions_must_be_positive(dimensions: int) -> None:
 @pytest.mark.parametrize("ids", [[1, 2], [[1, 2], [3]], ["a", [1]]])
 def test_token_ids_are_refused_by_name(path: str, ids: Any) -> None:
     with pytest.raises(TokenInputUnsupported) as raised:
-        ROUTES[path].body.model_validate({"inputs": ids})
+        _parse(ROUTES[path], inputs=ids)
 
     assert raised.value.param == "inputs"
+
+
+@pytest.mark.parametrize("token_input", ["native", "cl100k"])
+@pytest.mark.parametrize("path", ["/embed", "/embed_sparse", "/embed_all"])
+@pytest.mark.parametrize(
+    ("inputs", "texts", "ids"),
+    [
+        ([101, 7, 102], [""], [[101, 7, 102]]),
+        ([[101, 102], [7]], ["", ""], [[101, 102], [7]]),
+        (["a", [101, 102]], ["a", ""], [None, [101, 102]]),
+        (["a", "b"], ["a", "b"], None),
+    ],
+    ids=str,
+)
+def test_token_ids_are_the_models_own_where_it_takes_ids_at_all(
+    path: str, token_input: Any, inputs: Any, texts: list[str], ids: Any
+) -> None:
+    model = ModelConfig(name="native", source="org/native", token_input=token_input)
+    route = ROUTES[path]
+
+    (request,) = route.parse(
+        wire.validated(route.body, {"inputs": inputs}), replace(CONTEXT, catalog=Catalog([model], fleet_of()))
+    ).requests
+
+    assert isinstance(request, EmbedRequest)
+    assert (request.texts, request.token_ids) == (texts, ids)
+    with pytest.raises(EmptyInput, match=r"`inputs\[1\]` cannot be empty"):
+        _parse(route, inputs=["a", []])
 
 
 @pytest.mark.parametrize("fields", [{}, {"inputs": 5}, {"inputs": [None]}, {"inputs": "a", "normalize": "perhaps"}])

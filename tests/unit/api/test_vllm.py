@@ -61,10 +61,15 @@ def test_sides_that_make_no_pairs_are_refused(fields: dict[str, Any], said: str)
         job(SCORE, **fields)
 
 
+def test_an_empty_second_text_is_scored_like_any_other() -> None:
+    assert _pairs(text_1="q", text_2=["d", ""]) == [("q", ["d", ""])]
+    assert _pairs(text_1="q", text_2="") == [("q", [""])]
+
+
 @pytest.mark.parametrize(
     ("fields", "where"), [({"text_1": "", "text_2": "d"}, "text_1"), ({"text_1": "q", "text_2": []}, "text_2")]
 )
-def test_empty_sides_are_refused_by_name(fields: dict[str, Any], where: str) -> None:
+def test_no_text_and_an_empty_first_one_are_refused_by_name(fields: dict[str, Any], where: str) -> None:
     with pytest.raises(EmptyInput) as raised:
         job(SCORE, **fields)
 

@@ -19,9 +19,7 @@ RERANK, EMBED = ROUTES["/v1/rerank"], ROUTES["/v1/embeddings"]
     ("fields", "is_voyages"),
     [
         ({"top_k": 3}, True),
-        ({"top_k": None, "truncation": True}, True),
         ({"truncation": False}, True),
-        ({"top_k": 3, "top_n": None}, True),
         ({"top_k": 3, "top_n": 2}, False),
         ({"truncation": True, "top_n": 2}, False),
         ({}, False),

@@ -25,7 +25,15 @@ class Numbers:
 
 
 def surface(**facts: Any) -> dict[str, Any]:
-    common = {"kind": "embed", "without": {}, "hides": {}, "too_long": "cut", "reads": "", "normalized": True}
+    common = {
+        "kind": "embed",
+        "without": {},
+        "hides": {},
+        "too_long": "cut",
+        "reads": "",
+        "prefix": "",
+        "normalized": True,
+    }
     return {**common, "waits": False, **facts}
 
 
@@ -89,6 +97,13 @@ def test_a_client_that_cuts_by_itself_is_held_to_its_own_cut() -> None:
 
     assert not verdict("over-long", surface(reads="water water"), {"result": rows}).failure
     assert verdict("over-long", surface(), {"result": rows}).failure
+
+
+def test_a_client_whose_prefix_goes_missing_fails() -> None:
+    rows = Numbers().vectors([f"passage: {text}" for text in BY_NAME["many"].texts]).tolist()
+
+    assert not verdict("many", surface(prefix="passage: "), {"result": rows}).failure
+    assert verdict("many", surface(prefix="passage: "), {"result": vectors("many")}).failure
 
 
 def test_the_references_ranks_pass_and_top_n_are_the_best() -> None:

@@ -30,6 +30,7 @@ def outputs(draw: st.DrawFn) -> Output:
         truncated=draw(st.integers(0, 100)),
         timings=Timings(*(draw(SECONDS) for _ in range(5))),
         truncations=tuple(draw(st.lists(TRUNCATIONS, max_size=2))),
+        scoring=draw(st.sampled_from(["", "cosine", "dot"])),
     )
 
 

@@ -1,5 +1,6 @@
 """Tokenization: what was cut is counted, the query is never cut, and lengths are the truth."""
 
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -307,5 +308,13 @@ def test_token_ids_are_taken_as_they_are_and_cut_where_texts_are() -> None:
     assert left.ids[-1] == 8
     prompted = taken([ids[0]], prompt="query: ")[0].ids
     assert prompted == tokenizer.encode(["the mill"], prompt="query: ")[0].ids
+    among_texts = EmbedRequest(
+        request_id="r", deadline=0, texts=["the mill", "", "the mill"], token_ids=[None, ids[1], None]
+    )
+    assert [entry.ids for entry in tokenizer.encode_request(among_texts)] == [ids[0], ids[1], ids[0]]
+    prompted = tokenizer.encode_request(replace(among_texts, prompt="query: "))
+    assert [entry.ids for entry in prompted] == [
+        entry.ids for entry in tokenizer.encode(["the mill", "a wheel in the river", "the mill"], prompt="query: ")
+    ]
     with pytest.raises(InvalidRequest, match="input 1: 30522 is no token id of this model, which has 30522"):
         taken([ids[0], [30522]])

@@ -150,6 +150,18 @@ def test_raw_scores_are_the_logits(logits: list[float]) -> None:
     assert (_rerank(rows, raw=True) == rows[:, 0]).all()
 
 
+@pytest.mark.parametrize(("raw", "scoring"), [(False, "cosine"), (True, "")])
+def test_scores_of_vectors_say_what_they_are_unless_they_are_wanted_as_they_are(raw: bool, scoring: str) -> None:
+    request = RerankRequest(request_id="r", deadline=0, query="q", documents=["d"], raw_scores=raw)
+    rows = np.array([[1.0, 0.0], [-1.0, 0.1]], np.float32)
+
+    reply = _work(request, rows).reply(_card(by_cosine=True))
+
+    assert isinstance(reply, Output)
+    assert reply.scoring == scoring
+    assert np.frombuffer(reply.data, "<f4")[0] < -0.9
+
+
 def test_extreme_logits_become_0_and_1_without_a_warning() -> None:
     rows = np.array([[-5000.0], [-800.0], [0.0], [800.0]], np.float32)
 
