@@ -22,6 +22,7 @@ from api.console.page import CONSOLE_PATHS, front
 from api.dialect import prefixed
 from api.error_responses import OF_ALL, error_responses
 from api.fleet import Fleet
+from api.openapi import also_at
 from api.redis_gauges import measure_redis
 from api.settings import ApiSettings
 from shared import __version__
@@ -145,36 +146,40 @@ def add_health_routes(
         return Response(metrics.exposition(), media_type="text/plain; version=0.0.4; charset=utf-8")
 
     ready_paths = [*READINESS_PATHS, *filter(None, [settings.vertex_health_route])]
-    _add_hidden(app, prefixed(prefixes, ["/", *LIVENESS_PATHS]), is_alive)
-    _add_hidden(app, prefixed(prefixes, READINESS_PATHS), is_ready)
-    _add_hidden(app, prefixed(prefixes, ["/metrics"]), show_metrics)
-    _add(app, LIVENESS_PATHS, is_alive, "Is this process alive?", Liveness)
+    under = {path: prefixed(prefixes, [path]) for path in ("/", *LIVENESS_PATHS, *READINESS_PATHS, "/metrics")}
+    _add_hidden(app, under["/"], is_alive)
+    _add(app, LIVENESS_PATHS, is_alive, "Is this process alive?", Liveness, under)
     summary = "The console for browsers; is this process alive?"
-    _add(app, ["/"], front(is_alive), summary, Liveness, content={"text/html": {"schema": {"type": "string"}}})
+    page = {"text/html": {"schema": {"type": "string"}}}
+    _add(app, ["/"], front(is_alive), summary, Liveness, {}, content=page, description=also_at(under["/"]))
     unready: dict[int | str, dict[str, Any]] = {
         503: {"model": Readiness, "description": "Not ready: this says what is missing."}
     }
-    _add(app, ready_paths, is_ready, "Has every configured model a worker that ran it?", Readiness, more=unready)
+    _add(app, ready_paths, is_ready, "Has every configured model a worker that ran it?", Readiness, under, more=unready)
     refused = error_responses([wire.NestedErrors()], OF_ALL)
-    _add(app, ["/stats"], show_stats, "What this gateway has done (Smart-Embedder)", Stats, more=refused)
-    _add(app, ["/metrics"], show_metrics, "Prometheus metrics", str, PlainTextResponse, more=refused)
+    _add(app, ["/stats"], show_stats, "What this gateway has done (Smart-Embedder)", Stats, under, more=refused)
+    _add(app, ["/metrics"], show_metrics, "Prometheus metrics", str, under, PlainTextResponse, more=refused)
 
 
 def _add(
     app: FastAPI,
-    paths: Any,
+    paths: Sequence[str],
     show: Callable[..., Any],
     summary: str,
     response: Any,
+    under: Mapping[str, Sequence[str]],
     response_class: type[Response] = JSONResponse,
     content: Mapping[str, Any] | None = None,
     more: Mapping[int | str, dict[str, Any]] | None = None,
+    description: str = "",
 ) -> None:
+    """Add a view at some paths, and at what each of them is under the dialects' prefixes."""
     for path in paths:
         app.add_api_route(
             path,
             show,
             summary=summary,
+            description=description or also_at(under.get(path, ())),
             tags=[*_TAGS],
             response_model=None,
             responses={
@@ -187,7 +192,7 @@ def _add(
             },
             response_class=response_class,
         )
-    _add_hidden(app, paths, show)
+        _add_hidden(app, [path, *under.get(path, ())], show)
 
 
 def _add_hidden(app: FastAPI, paths: Sequence[str], show: Callable[..., Any]) -> None:

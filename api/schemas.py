@@ -6,6 +6,7 @@ from typing import Any
 from pydantic import BaseModel
 
 _NULL = {"type": "null"}
+_OF_ANOTHER = {**_NULL, "description": "Of another form of body on this path: absent, or null, in this one."}
 
 
 def standalone(body: type[BaseModel]) -> dict[str, Any]:
@@ -26,7 +27,7 @@ def standalone(body: type[BaseModel]) -> dict[str, Any]:
 
 def without(schema: Mapping[str, Any], *fields: str) -> dict[str, Any]:
     """A body's schema for a body that has none of these fields, or null there."""
-    return {**schema, "properties": {**schema.get("properties", {}), **dict.fromkeys(fields, _NULL)}}
+    return {**schema, "properties": {**schema.get("properties", {}), **dict.fromkeys(fields, _OF_ANOTHER)}}
 
 
 def given(*fields: str) -> dict[str, Any]:
