@@ -36,8 +36,9 @@ from shared.jobs import (
     operation_of,
 )
 from shared.metrics import Metrics
+from shared.places import QUERY
 from shared.queues import Lane, Operation
-from shared.results import QUERY, Output, Ragged, Reply, Timings, Truncation
+from shared.results import Output, Ragged, Reply, Timings, Truncation
 
 #: Parts of a request that are cut before others have a turn.
 _PARTS_AT_ONCE = 64
@@ -286,10 +287,12 @@ def _chunks(sizes: Sequence[int], budget: int) -> Iterator[tuple[int, int]]:
 
 def _merge(replies: Sequence[Reply]) -> Output:
     outputs: list[Output] = []
+    start = 0
     for reply in replies:
         if isinstance(reply, MillraceError):
-            raise reply
+            raise reply.moved(start)
         outputs.append(reply)
+        start += reply.shape[0]
     if len(outputs) == 1:
         return outputs[0]
     truncations = _joined_truncations(outputs)

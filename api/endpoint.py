@@ -2,7 +2,8 @@
 
 import asyncio
 import time
-from collections.abc import Coroutine, Mapping, Sequence
+from collections.abc import Coroutine, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from typing import Any, TypeVar
 
@@ -22,6 +23,7 @@ from api.departure import CLIENT_GONE, LEFT, ClientLeft, given_up_when_left
 from api.dialect import Answer, Context, Dialect, Job, Route
 from api.dispatch import Dispatcher
 from api.images import ImageFetcher
+from api.places import Place, field_of
 from api.settings import ApiSettings
 from api.stages import Stages
 from shared import deadline as deadlines
@@ -36,6 +38,7 @@ from shared.errors import (
 from shared.jobs import EmbedRequest, Request, estimated_tokens, operation_of
 from shared.logging import get_logger
 from shared.metrics import Metrics
+from shared.places import called
 from shared.queues import Lane, Operation
 from shared.results import Output
 
@@ -270,7 +273,7 @@ class Endpoint:
             job = self._with_time_to_start(job, models, lane, context.catalog)
         requests = await self._with_images(job)
         dispatched = time.perf_counter()
-        outputs = await self._dispatch(models, lane, requests)
+        outputs = await self._dispatch(models, lane, requests, job.place)
         exchange.dispatched_s = time.perf_counter() - dispatched
         if counted is not None:
             self._metrics.gauge(f"{counted}_success").inc(items)
@@ -295,12 +298,17 @@ class Endpoint:
         ]
         return replace(job, requests=requests)
 
-    async def _dispatch(self, models: Sequence[str], lane: Lane, requests: Sequence[Request]) -> list[Output]:
+    async def _dispatch(
+        self, models: Sequence[str], lane: Lane, requests: Sequence[Request], place: Place
+    ) -> list[Output]:
+        async def run(number: int, model: str, request: Request) -> Output:
+            with _named(place, number):
+                return await self._dispatcher.run(model, lane, request)
+
         if len(requests) == 1:
-            return [await self._dispatcher.run(models[0], lane, requests[0])]
-        return await _together(
-            [self._dispatcher.run(model, lane, request) for model, request in zip(models, requests, strict=True)]
-        )
+            return [await run(0, models[0], requests[0])]
+        pairs = zip(models, requests, strict=True)
+        return await _together([run(number, model, request) for number, (model, request) in enumerate(pairs)])
 
     async def _with_images(self, job: Job) -> Sequence[Request]:
         """The requests, with the bytes of images."""
@@ -314,10 +322,11 @@ class Endpoint:
             )
 
         async def read(index: int, reference: str | None) -> bytes | None:
-            try:
-                return None if reference is None else await self._images.read(reference)
-            except InvalidRequest as err:
-                raise type(err)(f"input {index}: {err.message}", param="input") from err
+            with _named(job.place, 0):
+                try:
+                    return None if reference is None else await self._images.read(reference)
+                except InvalidRequest as err:
+                    raise type(err)(f"{called(index)}: {err.message}", index=index) from err
 
         try:
             async with asyncio.timeout(max(0.0, deadlines.remaining_s(request.deadline))):
@@ -354,6 +363,18 @@ def _understood(route: Route, data: Mapping[str, Any], context: Context) -> tupl
 def _exchange(contenders: Sequence[tuple[Dialect, Route]]) -> Exchange:
     dialect, route = contenders[0]
     return Exchange(dialect, route, route.operation)
+
+
+@contextmanager
+def _named(place: Place, number: int) -> Iterator[None]:
+    """Have errors about an input of a job's request say where in the body it is."""
+    try:
+        yield
+    except MillraceError as error:
+        if error.index is None:
+            raise
+        path = place(number, error.index)
+        raise error.named(f"`{path}`", field_of(path)) from error
 
 
 def _resolve(catalog: Catalog, name: str | None, request: Request, *, images: bool) -> str:

@@ -13,6 +13,7 @@ from api import wire
 from api.dialect import Answer, Context, Job
 from api.documents import Document, FieldsDocument, TextDocument, as_object, text_of
 from api.fields import Documented, Integer, Listed, Several, Switch, either
+from api.places import ranked
 from api.synonyms import agreed
 from api.truncation import TruncationFields
 from shared import arrays
@@ -142,7 +143,7 @@ def parse(body: RerankBody, context: Context) -> Job:
         documents=texts,
         **body.scoring(),
     )
-    return Job(model=body.model, requests=[request])
+    return Job(model=body.model, requests=[request], place=ranked("documents"))
 
 
 def returned_object(document: Document, text: str) -> Any:

@@ -58,10 +58,6 @@ class Ragged:
 _BYTES_PER_TOKEN = 64
 
 
-#: The place of a rerank request's query, which is none among its inputs.
-QUERY = -1
-
-
 @dataclass(frozen=True, slots=True)
 class Truncation:
     """An input that was longer than the model takes."""

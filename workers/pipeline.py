@@ -24,6 +24,7 @@ from shared.errors import DeadlineExceeded, InferenceFailed, MillraceError, Mode
 from shared.jobs import EmbedRequest
 from shared.logging import get_logger
 from shared.metrics import Metrics
+from shared.places import called
 from shared.queues import Lane, queue_name
 from shared.results import Reply
 from workers.delivery import Delivery, Finished
@@ -31,7 +32,7 @@ from workers.engine_process import EngineLost, EngineProcess, EngineStartError
 from workers.engine_protocol import Batch, BatchResult
 from workers.memory import show
 from workers.sequences import Sequences
-from workers.served_model import ServedModel
+from workers.served_model import ServedModel, first_place
 from workers.tokenization import Tokens
 from workers.work import Item, RequestWork, TaskWork
 
@@ -365,14 +366,17 @@ class Pipeline:
     def _split(self, model: ServedModel, items: list[Item], reason: str, *, out_of_memory: bool = False) -> None:
         """Run the halves of a failed batch on their own; an input that fails alone is answered with the error."""
         if len(items) == 1:
-            error = InferenceFailed(f"the model failed on this input: {reason}")
+            (item,) = items
+            blamed, index = _blamed(item)
+            error = InferenceFailed(f"{blamed}: the model failed on it: {reason}", index=index)
             if out_of_memory:
                 error = OutOfMemory(
-                    f"input {items[0].index} with its {items[0].tokens} tokens does not fit into the memory of the worker's "
-                    "device, not even alone; shorten it"
+                    f"{blamed} with its {item.tokens} tokens does not fit into the memory of the worker's device, not even "
+                    "alone; shorten it",
+                    index=index,
                 )
-            self._fail(items[0].work, error)
-            self._settle(items[0])
+            self._fail(item.work, error)
+            self._settle(item)
             return
         middle = len(items) // 2
         self._again.extend([_Planned(model, items[:middle]), _Planned(model, items[middle:])])
@@ -467,6 +471,15 @@ def _reply(work: RequestWork, model: ServedModel | None) -> Reply:
     if work.error is not None or model is None:
         return work.error or ModelNotFound()
     return work.reply(model.card, model.int8_ranges)
+
+
+def _blamed(item: Item) -> tuple[str, int | None]:
+    """What an item is called in its request, and the place that it has there."""
+    request = item.work.request
+    if isinstance(request, EmbedRequest) and request.late_chunking:
+        return "the document of all inputs", None
+    index = first_place(request, len(item.work.rows)) + item.index
+    return called(index), index
 
 
 def sequences_of(items: Sequence[Item]) -> Sequences:

@@ -7,14 +7,16 @@ from shared.jobs import (
     DecodeRequest,
     EmbedRequest,
     InferenceRequest,
+    Request,
     RerankRequest,
     TokenizeRequest,
     TokenizerRequest,
     operation_of,
 )
 from shared.model_card import ModelCard
+from shared.places import QUERY, called
 from shared.queues import Lane, Operation
-from shared.results import QUERY, Kind, Output, Precision, Truncation
+from shared.results import Kind, Output, Precision, Truncation
 from workers.batching import Lanes
 from workers.chat_tokenizer import ChatTokenizer
 from workers.engine_protocol import EngineModel
@@ -86,7 +88,7 @@ class ServedModel:
             try:
                 work.pixels.append(None if image is None else self._images.read(image))
             except InvalidRequest as err:
-                work.error = type(err)(f"input {index}: {err.message}", param="input")
+                work.error = type(err)(f"{called(index)}: {err.message}", index=index)
                 return
 
     def cost(self, entry: Tokens) -> int:
@@ -124,15 +126,16 @@ class ServedModel:
             ) from err
         except ValueError as err:
             raise InputTooLong(
-                f"the query alone fills the {card.max_tokens} tokens that {card.name} takes", param="query"
+                f"{called(QUERY)} alone fills the {card.max_tokens} tokens that {card.name} takes", index=QUERY
             ) from err
+        first = first_place(request, len(tokens))
         if self._first_unknown is not None:
             for index, entry in enumerate(tokens):
                 if max(entry.ids, default=0) >= self._first_unknown:
                     raise UnsupportedByModel(
-                        f"input {index} has a token that {card.name} has no embedding for: its folder's tokenizer "
-                        "knows more tokens than its weights",
-                        param="input",
+                        f"{called(first + index)} has a token that {card.name} has no embedding for: its folder's "
+                        "tokenizer knows more tokens than its weights",
+                        index=first + index,
                     )
         chunks = tokens[0].chunks if isinstance(request, EmbedRequest) and request.late_chunking else None
         sizes = chunks if chunks is not None else [len(entry.ids) or entry.pixels is not None for entry in tokens]
@@ -144,7 +147,9 @@ class ServedModel:
             )
         if (empty := next((index for index, size in enumerate(sizes) if not size), None)) is not None:
             # Packed, the last token of nothing would be that of somebody else's text.
-            raise UnsupportedByModel(f"input {empty} has no tokens; {card.name} makes nothing of it", param="input")
+            raise UnsupportedByModel(
+                f"{called(first + empty)} has no tokens; {card.name} makes nothing of it", index=first + empty
+            )
         work.truncations = self._truncations(request, tokens)
         return tokens
 
@@ -208,8 +213,11 @@ class ServedModel:
         if request.images is not None and "image" not in card.modalities:
             raise WrongTask(f"model {card.name} takes no images", param="model")
         pairs = zip(request.texts, request.images or (), strict=False)
-        if not self._reads_both and any(text and image is not None for text, image in pairs):
-            raise WrongTask(f"model {card.name} takes a text or an image in one input, not both", param="input")
+        both = next((index for index, (text, image) in enumerate(pairs) if text and image is not None), None)
+        if both is not None and not self._reads_both:
+            raise WrongTask(
+                f"{called(both)} has a text and an image, and model {card.name} takes one of them", index=both
+            )
         if request.token_ids is not None and (request.late_chunking or request.images is not None):
             raise ContradictoryFields("token ids go neither with late chunking nor with images", param="input")
         if request.late_chunking and (not card.late_chunking or request.kinds != [Kind.DENSE]):
@@ -233,19 +241,17 @@ class ServedModel:
             )
 
     def _truncations(self, request: InferenceRequest, tokens: Sequence[Tokens]) -> list[Truncation]:
-        # Where query and documents are sequences of their own, the query is the first.
-        first = QUERY if isinstance(request, RerankRequest) and len(tokens) > request.items else 0
         cut = [
             Truncation(index, entry.full_length, len(entry.ids))
-            for index, entry in enumerate(tokens, first)
+            for index, entry in enumerate(tokens, first_place(request, len(tokens)))
             if entry.full_length > len(entry.ids)
         ]
         if cut and not request.truncate:
-            which = "the query" if cut[0].index == QUERY else f"input {cut[0].index}"
+            index, most = cut[0].index, self.card.max_tokens
             raise InputTooLong(
-                f"{which} has {max(cut[0].original_tokens, self.card.max_tokens + 1)} tokens and {self.card.name} takes "
-                f"{self.card.max_tokens}; "
-                "shorten it or allow truncation"
+                f"{called(index)} has {max(cut[0].original_tokens, most + 1)} tokens and {self.card.name} takes {most}; "
+                "shorten it or allow truncation",
+                index=index,
             )
         return cut
 
@@ -256,3 +262,8 @@ class ServedModel:
 
     def _tokens_in(self, seconds: float) -> int:
         return max(1, min(self.lanes.max_batch_tokens, int(self.tokens_per_s * seconds)))
+
+
+def first_place(request: Request, sequences: int) -> int:
+    """The place of a request's first sequence: where query and documents are sequences of their own, it is the query's."""
+    return QUERY if isinstance(request, RerankRequest) and sequences > request.items else 0

@@ -17,6 +17,7 @@ from shared.jobs import (
     RerankRequest,
     TokenizeRequest,
 )
+from shared.places import called
 from shared.results import Token
 from workers.images import Pixels
 from workers.input_format import InputFormat, filled
@@ -179,7 +180,7 @@ class ModelTokenizer:
         for number, ids in enumerate(inputs):
             if (wrong := next((token for token in ids if not 0 <= token < size), None)) is not None:
                 raise UnsupportedByModel(
-                    f"input {number}: {wrong} is no token id of this model, which has {size}", param="input"
+                    f"{called(number)}: {wrong} is no token id of this model, which has {size}", index=number
                 )
         named = self._prompt_name(request)
         if self._format.prompt_for(input_type=request.input_type, prompt_name=named, prompt=request.prompt):
@@ -304,8 +305,8 @@ class ModelTokenizer:
         most = self._most_characters
         if (long := next((index for index, text in enumerate(request.texts) if len(text) > most), None)) is not None:
             raise InputTooLong(
-                f"input {long} has {len(request.texts[long])} characters, and {most} are the most that are tokenised",
-                param="inputs",
+                f"{called(long)} has {len(request.texts[long])} characters, and {most} are the most that are tokenised",
+                index=long,
             )
         prefix = ""
         # A chat model's prompt is an instruction in the system's turn, not a text in front.

@@ -10,6 +10,7 @@ from api import reranking, wire
 from api.dialect import RERANK_PATHS, Answer, Context, Dialect, Job, Route, View
 from api.fields import Dimensions, Listed, RequestFields, Several, Texts, either
 from api.inputs import ContentInput, ImageReference, MixedInput, separated
+from api.places import listed
 from api.prompts import PurposeName, purpose_of
 from api.reranking import RerankBody, RerankResult, returned_object
 from api.vector_format import VectorFormat
@@ -158,7 +159,7 @@ def _parse_embed(body: EmbedBody, context: Context) -> Job:
         precisions=list(dict.fromkeys(form.precision for form in body.formats().values())),
         **purpose_of(body.input_type, "input_type").fields(),
     )
-    return Job(model=body.model, requests=[request], images=images)
+    return Job(model=body.model, requests=[request], place=listed(field), images=images)
 
 
 def _render_embed(version: Literal["1", "2"], body: EmbedBody, answer: Answer) -> Any:

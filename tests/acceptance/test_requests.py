@@ -163,6 +163,45 @@ def test_a_cut_text_is_reported_and_refused_on_request(service: Service) -> None
     assert "256" in refused.json()["error"]
 
 
+#: More than one task holds, the last of them longer than the model reads.
+MANY = ["the quick brown fox jumps over the lazy dog and runs away from the bear in the wood "] * 99 + ["word " * 300]
+
+
+@pytest.mark.parametrize(
+    ("path", "body", "place", "param"),
+    [
+        ("/v1/embeddings", {"input": MANY, "truncate": False}, "input[99]", "input"),
+        ("/embed", {"inputs": MANY, "truncate": False}, "inputs[99]", None),
+        ("/v2/embed", {"texts": MANY, "truncate": "NONE"}, "texts[99]", "texts"),
+        ("/rerank", {"query": "a fox", "documents": MANY, "truncate": False}, "documents[99]", "documents"),
+        (
+            "/rerank",
+            {"query": "a", "documents": ["ok", "word " * 2000], "truncate": False},
+            "documents[1]",
+            "documents",
+        ),
+        (
+            "/similarity",
+            {"inputs": {"source_sentence": "a", "sentences": ["b", "word " * 300]}, "parameters": {"truncate": False}},
+            "inputs.sentences[1]",
+            None,
+        ),
+        ("/score", {"queries": "word " * 300, "documents": "a", "truncate": False}, "queries", "queries"),
+    ],
+)
+def test_a_text_that_is_too_long_is_the_one_that_is_named(
+    service: Service, path: str, body: dict[str, Any], place: str, param: str | None
+) -> None:
+    with service.client() as client:
+        refused = client.post(path, json=body)
+
+    assert refused.status_code in (400, 422)
+    problem = refused.json()
+    assert problem["message"].startswith(f"`{place}` has ")
+    if param is not None:  # TEI's errors have no place for it
+        assert problem["error"]["param"] == param
+
+
 @pytest.mark.parametrize(
     ("path", "body", "status", "words"),
     [

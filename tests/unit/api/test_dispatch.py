@@ -32,8 +32,9 @@ from shared.jobs import (
     estimated_tokens,
 )
 from shared.metrics import Metrics, Owner
+from shared.places import QUERY
 from shared.queues import Lane
-from shared.results import QUERY, Output, Ragged, Timings, Token, Truncation
+from shared.results import Output, Ragged, Timings, Token, Truncation
 from tests.helpers.fleets import card, fleet_of
 from tests.helpers.outputs import output
 

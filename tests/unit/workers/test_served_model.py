@@ -12,8 +12,9 @@ import pytest
 from shared.errors import InputTooLong, InvalidRequest, WrongTask
 from shared.jobs import DecodeRequest, EmbedRequest, Request, RerankRequest, Task, TokenizeRequest, operation_of
 from shared.model_card import ModelCard
+from shared.places import QUERY
 from shared.queues import Lane, Operation
-from shared.results import QUERY, Kind, Output, Truncation
+from shared.results import Kind, Output, Truncation
 from workers.engine_protocol import EngineModel
 from workers.input_format import InputFormat
 from workers.served_model import ServedModel
@@ -122,7 +123,7 @@ def test_a_text_beside_an_image_is_refused_by_a_model_that_reads_one_of_them(mod
     work = _work()
     work.request = replace(work.request, precisions=["float32"], texts=["mill", "mill"], images=[None, b"picture"])
 
-    with pytest.raises(WrongTask, match="a text or an image in one input, not both"):
+    with pytest.raises(WrongTask, match=r"^input 1 has a text and an image, and model .* takes one of them"):
         model.sequences_of(work)
 
 
