@@ -298,13 +298,12 @@ class Pipeline:
     def _submit(self, batch: "_Planned", *, alone: bool) -> None:
         batch.items.sort(key=lambda item: item.tokens)  # runs of equal lengths
         number = next(self._batch_numbers)
-        batch.submitted_at = now = time.monotonic()
+        batch.submitted_at = time.monotonic()
         self._in_flight[number] = batch
         wanted = {kind for item in batch.items for kind in item.work.kinds(batch.model.card)}
         self._engine.submit(Batch(number, batch.model.index, sequences_of(batch.items), sorted(wanted), alone))
         for item in batch.items:
             task = item.work.task
-            item.work.queue_s = max(item.work.queue_s, now - item.arrived_at)
             if not task.started:
                 task.started = True
                 self._on_started(task)
@@ -334,13 +333,14 @@ class Pipeline:
         by_kind = [[(kind, piece) for piece in of_kind.pieces()] for kind, of_kind in rows.items()]
         for item, pieces in zip(items, zip(*by_kind, strict=True), strict=True):
             item.work.rows[item.index] = dict(pieces)
-        for work in {item.work for item in items}:
-            work.inference_s += result.seconds
+        now = time.monotonic()
         for item in items:
+            item.work.ran(now - item.arrived_at, result.seconds)
             self._settle(item)
-        self._measure(model, items, result.seconds, beside)  # last: the results are on their way already
+        self._measure(model, batch, result.seconds, beside)  # last: the results are on their way already
 
-    def _measure(self, model: ServedModel, items: Sequence[Item], seconds: float, beside: int) -> None:
+    def _measure(self, model: ServedModel, batch: _Planned, seconds: float, beside: int) -> None:
+        items = batch.items
         tokens = sum(item.tokens for item in items)
         model.observe_speed(tokens * beside, seconds)
         name = model.card.name
@@ -351,9 +351,9 @@ class Pipeline:
         self._metrics.histogram("te_batch_inference_size").observe(len(items))
         self._metrics.histogram("te_batch_next_size").observe(len(items))
         self._metrics.histogram("te_batch_next_tokens").observe(tokens)
-        for work in {item.work for item in items}:
-            lane = str(work.task.lane)
-            self._metrics.histogram("millrace_queue_wait_seconds", model=name, lane=lane).observe(work.queue_s)
+        for work, arrived_at in {item.work: item.arrived_at for item in items}.items():
+            waits = self._metrics.histogram("millrace_queue_wait_seconds", model=name, lane=str(work.task.lane))
+            waits.observe(batch.submitted_at - arrived_at)
 
     def _make_smaller_batches(self, model: ServedModel, items: Sequence[Item]) -> None:
         tokens = sum(item.tokens for item in items)

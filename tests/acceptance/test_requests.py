@@ -138,6 +138,19 @@ def test_a_large_request_is_split_and_comes_back_whole_and_in_order(service: Ser
     np.testing.assert_allclose(vectors[[0, 1, 299, 599]], alone, atol=1e-5)
 
 
+@pytest.mark.parametrize("texts", [1, 40])
+def test_the_stages_of_a_request_fit_into_its_time(service: Service, texts: int) -> None:
+    # Given texts that are many batches where there are many
+    inputs = [" ".join(f"madeup{number}word{place}" for place in range(60)) for number in range(texts)]
+
+    with service.client() as client:
+        headers = client.post("/embed", json={"inputs": inputs}).raise_for_status().headers
+
+    stages = [int(headers[f"x-{stage}-time"]) for stage in ("queue", "tokenization", "inference")]
+    assert stages[2] > 0
+    assert sum(stages) <= int(headers["x-total-time"])
+
+
 def test_the_bulk_lane_answers_too(service: Service) -> None:
     with service.client() as client:
         response = client.post("/embed", json={"inputs": SENTENCES}, headers={"x-millrace-lane": "bulk"})
