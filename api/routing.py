@@ -26,6 +26,7 @@ _ERRORS: dict[int | str, dict[str, Any]] = {
     404: {"description": "No such model is served."},
     408: {"description": "The body did not arrive in time."},
     413: {"description": "The body or the batch is too large."},
+    415: {"description": "The body is compressed in another way than gzip."},
     422: {"description": "The request is not valid, in the words of TEI and its clients."},
     424: {"description": "The model does not do this, or failed, in the words of TEI and its clients."},
     429: {"description": "Overloaded, or the key's limit is used up; retry after the seconds in `retry-after`."},
