@@ -19,7 +19,7 @@ from api.access.usage import Usage
 from api.aside import aside
 from api.bodies import JsonBody, read_body
 from api.catalog import Catalog
-from api.departure import CLIENT_GONE, LEFT, ClientLeft, given_up_when_left
+from api.departure import CLIENT_GONE, LEFT, ClientLeft, given_up_when_left, refused_when_leaving
 from api.dialect import Answer, Context, Dialect, Job, Route
 from api.dispatch import Dispatcher
 from api.images import ImageFetcher
@@ -108,13 +108,14 @@ class Endpoint:
             caller = caller_of(request)
             lane = _lane(given)
             caller.require_lane(lane)
-            read = await self._read(request, given)
-            context = self._context(request, given, caller)
-            charge: Charge | None = request.scope["state"].get("charge")
-            with given_up_when_left(request.receive):
-                content, headers = await self._converse(
-                    exchange, contenders, read.value, context, lane, started, charge, large=read.is_large
-                )
+            with refused_when_leaving():
+                read = await self._read(request, given)
+                context = self._context(request, given, caller)
+                charge: Charge | None = request.scope["state"].get("charge")
+                with given_up_when_left(request.receive):
+                    content, headers = await self._converse(
+                        exchange, contenders, read.value, context, lane, started, charge, large=read.is_large
+                    )
             status = 200
         except (ClientLeft, ClientDisconnect):
             self._count(exchange, LEFT, time.perf_counter() - started)
