@@ -307,5 +307,6 @@ def test_token_ids_are_taken_as_they_are_and_cut_where_texts_are() -> None:
     assert left.ids[-1] == 8
     prompted = taken([ids[0]], prompt="query: ")[0].ids
     assert prompted == tokenizer.encode(["the mill"], prompt="query: ")[0].ids
-    with pytest.raises(InvalidRequest, match="input 1: 30522 is no token id of this model, which has 30522"):
+    with pytest.raises(InvalidRequest, match="input 1: 30522 is no token id of this model, which has 30522") as raised:
         taken([ids[0], [30522]])
+    assert raised.value.index == 1
