@@ -15,7 +15,7 @@ from api.documents import Document, FieldsDocument, TextDocument, as_object, tex
 from api.fields import Documented, Integer, Listed, Several, Switch, either
 from api.places import ranked
 from api.synonyms import agreed
-from api.truncation import TruncationFields
+from api.truncation import MOST_TOKENS, TruncationFields
 from shared import arrays
 from shared.errors import InvalidRequest
 from shared.jobs import RerankRequest
@@ -52,8 +52,10 @@ class ScoringFields(TruncationFields):
     chat_template_kwargs: _TemplateFields | None = Field(
         None, description="May have an `instruction`, which goes before the field of that name (vLLM)."
     )
-    max_tokens_per_doc: Integer | None = Field(
-        None, description="Tolerated: a document is cut where it and the query fill the model's longest input."
+    max_tokens_per_doc: Annotated[Integer, Field(ge=1, le=MOST_TOKENS)] | None = Field(
+        None,
+        description="Cut each document to so many tokens of its own (Cohere), and where it and the query fill the model's "
+        "longest input.",
     )
     max_tokens_per_query: _Zero | None = Field(None, description="Always 0 (vLLM): the query is never cut.")
 
@@ -72,7 +74,12 @@ class ScoringFields(TruncationFields):
             )
         activated = self.use_activation
         raw = agreed({"raw_scores": self.raw_scores, "use_activation": None if activated is None else not activated})
-        return {"raw_scores": bool(raw), "instruction": instruction or self.instruction, **self.cutting()}
+        return {
+            "raw_scores": bool(raw),
+            "instruction": instruction or self.instruction,
+            "max_document_tokens": self.max_tokens_per_doc,
+            **self.cutting(),
+        }
 
 
 class RerankBody(ScoringFields):

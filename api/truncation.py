@@ -4,9 +4,11 @@ from typing import Annotated, Any, Literal
 
 from pydantic import Field
 
-from api.fields import Documented, Integer, RequestFields
+from api.fields import Integer, RequestFields
 from api.synonyms import agreed
-from shared.errors import InvalidRequest
+
+#: Longer inputs than any model takes.
+MOST_TOKENS = 2**31 - 1
 
 
 class TruncationFields(RequestFields):
@@ -14,9 +16,9 @@ class TruncationFields(RequestFields):
 
     truncate: bool | None = Field(None, description="Cut over-long texts (default) or refuse them (Jina).")
     truncation: bool | None = Field(None, description="The same (Voyage).")
-    truncate_prompt_tokens: Annotated[Integer, Documented(const=-1)] | None = Field(
+    truncate_prompt_tokens: Annotated[Integer, Field(ge=-1, le=MOST_TOKENS)] | None = Field(
         None,
-        description="-1: cut at the model's longest input (vLLM), which is the default. No other length is served.",
+        description="Cut each input to so many tokens, special ones included (vLLM); -1: to the model's longest (default).",
     )
     truncation_side: Literal["right", "left"] | None = Field(
         None, description="Which end of an over-long text is cut off: `right`, its end (default), or `left` (vLLM)."
@@ -26,13 +28,8 @@ class TruncationFields(RequestFields):
         """What a request of the queue says of it.
 
         Raises:
-            InvalidRequest: Two fields contradict each other, or a length was named.
+            InvalidRequest: Two fields contradict each other.
         """
-        if self.truncate_prompt_tokens not in (None, -1):
-            raise InvalidRequest(
-                f"`truncate_prompt_tokens` {self.truncate_prompt_tokens} is not served; -1 cuts at the model's own length",
-                param="truncate_prompt_tokens",
-            )
         cuts = agreed(
             {
                 "truncate": self.truncate,
@@ -40,4 +37,9 @@ class TruncationFields(RequestFields):
                 "truncate_prompt_tokens": None if self.truncate_prompt_tokens is None else True,
             }
         )
-        return {"truncate": cuts is not False, "truncation_side": self.truncation_side or "right"}
+        length = self.truncate_prompt_tokens
+        return {
+            "truncate": cuts is not False,
+            "truncation_side": self.truncation_side or "right",
+            "max_tokens": None if length == -1 else length,
+        }

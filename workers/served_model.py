@@ -118,7 +118,8 @@ class ServedModel:
                     f"model {card.name} cuts texts at their right only: what it puts around them would be cut at the left",
                     param="truncation_direction",
                 )
-            tokens = self.tokenizer.encode_request(request, work.pixels)
+            tokenizer = self._tokenizer_for(request)
+            tokens = tokenizer.encode_request(request, work.pixels)
         except KeyError as err:
             has = ", ".join(card.prompts) or "none"
             raise UnsupportedByModel(
@@ -126,7 +127,8 @@ class ServedModel:
             ) from err
         except ValueError as err:
             raise InputTooLong(
-                f"{called(QUERY)} alone fills the {card.max_tokens} tokens that {card.name} takes", index=QUERY
+                f"{called(QUERY)} alone fills the {tokenizer.max_tokens} tokens that are read of it and a document",
+                index=QUERY,
             ) from err
         first = first_place(request, len(tokens))
         if self._first_unknown is not None:
@@ -138,11 +140,11 @@ class ServedModel:
                         index=first + index,
                     )
         chunks = tokens[0].chunks if isinstance(request, EmbedRequest) and request.late_chunking else None
-        sizes = chunks if chunks is not None else [len(entry.ids) or entry.pixels is not None for entry in tokens]
+        sizes = chunks or [entry.pixels is not None or len(entry.ids) > entry.skip for entry in tokens]
         if chunks is not None and tokens[0].full_length > len(tokens[0].ids):
             raise InputTooLong(
-                f"late chunking reads all inputs as one document, and this one is longer than the {card.max_tokens} tokens "
-                f"that {card.name} takes; send fewer inputs at a time",
+                "late chunking reads all inputs as one document, and this one is longer than the "
+                f"{tokenizer.max_tokens} tokens that are read of it; send fewer inputs at a time",
                 param="input",
             )
         if (empty := next((index for index, size in enumerate(sizes) if not size), None)) is not None:
@@ -150,7 +152,7 @@ class ServedModel:
             raise UnsupportedByModel(
                 f"{called(first + empty)} has no tokens; {card.name} makes nothing of it", index=first + empty
             )
-        work.truncations = self._truncations(request, tokens)
+        work.truncations = self._truncations(request, tokens, tokenizer.max_tokens)
         return tokens
 
     def _tokenizer_output(self, request: TokenizerRequest) -> Output:
@@ -240,17 +242,32 @@ class ServedModel:
                 param="dimensions",
             )
 
-    def _truncations(self, request: InferenceRequest, tokens: Sequence[Tokens]) -> list[Truncation]:
+    def _tokenizer_for(self, request: InferenceRequest) -> ModelTokenizer:
+        """The tokenizer, which cuts at the length that a request names, if it does.
+
+        Raises:
+            UnsupportedByModel: That leaves no room for a text.
+        """
+        if request.max_tokens is None:
+            return self.tokenizer
+        special = self.tokenizer.special_tokens(pair=not isinstance(request, EmbedRequest))
+        if request.max_tokens <= special:
+            raise UnsupportedByModel(
+                f"nothing can be cut to {request.max_tokens} tokens: {self.card.name} puts {special} around each input"
+            )
+        return self.tokenizer.limited(request.max_tokens)
+
+    def _truncations(self, request: InferenceRequest, tokens: Sequence[Tokens], most: int) -> list[Truncation]:
         cut = [
             Truncation(index, entry.full_length, len(entry.ids))
             for index, entry in enumerate(tokens, first_place(request, len(tokens)))
             if entry.full_length > len(entry.ids)
         ]
         if cut and not request.truncate:
-            index, most = cut[0].index, self.card.max_tokens
+            index, found = cut[0].index, max(cut[0].original_tokens, most + 1)
+            taken = f"{self.card.name} takes {most}" if most == self.card.max_tokens else f"{most} are asked for"
             raise InputTooLong(
-                f"{called(index)} has {max(cut[0].original_tokens, most + 1)} tokens and {self.card.name} takes {most}; "
-                "shorten it or allow truncation",
+                f"{called(index)} has {found} tokens and {taken}; shorten it or allow truncation",
                 index=index,
             )
         return cut

@@ -219,3 +219,19 @@ def test_a_prompt_that_a_model_does_not_have_is_refused_for_tokens_too() -> None
 
     with pytest.raises(InvalidRequest, match="has no prompt 'nobody'; it has: query"):
         _served().sequences_of(work)
+
+
+def test_a_request_may_have_less_read_than_the_model_takes(model: ServedModel) -> None:
+    # Given a model that takes 9 tokens
+    def read(**fields: Any) -> RequestWork:
+        work = _work()
+        work.request = replace(work.request, precisions=["float32"], texts=["mill race " * 20, "mill"], **fields)
+        assert [len(entry.ids) for entry in model.sequences_of(work)] == [5, 3]
+        return work
+
+    # Then what is cut is told, or refused with the length that was asked for
+    assert read(max_tokens=5).truncations == [Truncation(0, 42, 5)]
+    with pytest.raises(InputTooLong, match="input 0 has 42 tokens and 5 are asked for"):
+        read(max_tokens=5, truncate=False)
+    with pytest.raises(InvalidRequest, match="nothing can be cut to 2 tokens"):
+        read(max_tokens=2)
