@@ -12,10 +12,10 @@ from pydantic import AfterValidator, BaseModel, Field, TypeAdapter, WithJsonSche
 from api import wire
 from api.dialect import Answer, Context, Job
 from api.documents import Document, FieldsDocument, TextDocument, as_object, text_of
-from api.fields import Documented, Integer, Listed, Several, Switch, either
+from api.fields import Documented, Integer, Listed, Several, SomeTokens, Switch, either
 from api.places import ranked
 from api.synonyms import agreed
-from api.truncation import MOST_TOKENS, TruncationFields
+from api.truncation import TruncationFields
 from shared import arrays
 from shared.errors import InvalidRequest
 from shared.jobs import RerankRequest
@@ -52,7 +52,7 @@ class ScoringFields(TruncationFields):
     chat_template_kwargs: _TemplateFields | None = Field(
         None, description="May have an `instruction`, which goes before the field of that name (vLLM)."
     )
-    max_tokens_per_doc: Annotated[Integer, Field(ge=1, le=MOST_TOKENS)] | None = Field(
+    max_tokens_per_doc: SomeTokens | None = Field(
         None,
         description="Cut each document to so many tokens of its own (Cohere), and where it and the query fill the model's "
         "longest input.",

@@ -1,14 +1,11 @@
 """Texts that are longer than the model takes: what clients ask for in their own words."""
 
-from typing import Annotated, Any, Literal
+from typing import Any, Literal
 
 from pydantic import Field
 
-from api.fields import Integer, RequestFields
+from api.fields import MostTokens, RequestFields
 from api.synonyms import agreed
-
-#: Longer inputs than any model takes.
-MOST_TOKENS = 2**31 - 1
 
 
 class TruncationFields(RequestFields):
@@ -16,7 +13,7 @@ class TruncationFields(RequestFields):
 
     truncate: bool | None = Field(None, description="Cut over-long texts (default) or refuse them (Jina).")
     truncation: bool | None = Field(None, description="The same (Voyage).")
-    truncate_prompt_tokens: Annotated[Integer, Field(ge=-1, le=MOST_TOKENS)] | None = Field(
+    truncate_prompt_tokens: MostTokens | None = Field(
         None,
         description="Cut each input to so many tokens, special ones included (vLLM); -1: to the model's longest (default).",
     )

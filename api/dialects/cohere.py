@@ -2,18 +2,17 @@
 
 from collections.abc import Sequence
 from functools import partial
-from typing import Annotated, Any, Literal
+from typing import Any, Literal
 
 from pydantic import BaseModel, ConfigDict, Field
 
 from api import reranking, wire
 from api.dialect import RERANK_PATHS, Answer, Context, Dialect, Job, Route, View
-from api.fields import Dimensions, Integer, Listed, RequestFields, Several, Texts, either
+from api.fields import Dimensions, Listed, RequestFields, Several, SomeTokens, Texts, either
 from api.inputs import ContentInput, ImageReference, MixedInput, separated
 from api.places import listed
 from api.prompts import PurposeName, purpose_of
 from api.reranking import RerankBody, RerankResult, returned_object
-from api.truncation import MOST_TOKENS
 from api.vector_format import VectorFormat
 from shared.errors import InvalidRequest
 from shared.jobs import EmbedRequest
@@ -80,7 +79,7 @@ class EmbedBody(RequestFields):
     truncate: Literal["NONE", "START", "END"] | None = Field(
         None, description="Which end of an over-long text is cut off (`END` when absent); `NONE` refuses it."
     )
-    max_tokens: Annotated[Integer, Field(ge=1, le=MOST_TOKENS)] | None = Field(
+    max_tokens: SomeTokens | None = Field(
         None, description="Most tokens of a text, special ones included, where the model takes more."
     )
 
