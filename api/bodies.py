@@ -4,6 +4,7 @@ A parser in C keeps the event loop for as long as it takes: 0.1 to 1.4 s for 64 
 a few milliseconds each, as it arrives, and other requests have their turns in between (`api.json_pieces`).
 """
 
+import asyncio
 from collections.abc import AsyncIterator, Mapping
 from dataclasses import dataclass
 from typing import Any
@@ -12,6 +13,7 @@ import orjson
 
 from api.json_pieces import JsonPieces
 from api.nesting import DEEPEST, is_too_deep
+from api.unpacking import gunzipped, is_packed
 from shared.errors import BatchTooLarge, BodyTooLarge, InvalidJson, InvalidRequest
 
 #: Bodies up to this size are parsed at once, in under a millisecond or two.
@@ -39,33 +41,34 @@ async def read_json_object(
 async def read_body(
     stream: AsyncIterator[bytes], headers: Mapping[bytes, bytes], *, limit_bytes: int, most_inputs: int
 ) -> JsonBody:
-    """Read a JSON object.
+    """Read a JSON object, which may be compressed with gzip.
 
     Args:
         stream: The body as it arrives.
         headers: Of the request, names in lower case.
-        limit_bytes: Size of the largest body.
+        limit_bytes: Size of the largest body, as it comes and as it is when it is unpacked.
         most_inputs: Entries of the longest list in it that is worth validating.
 
     Raises:
         BodyTooLarge: It is larger; told by its length before anything is read, where the caller states one.
         BatchTooLarge: One of its lists is longer.
+        UnsupportedMediaType: It is compressed in another way.
         InvalidRequest: It is no JSON object.
     """
     stated = headers.get(b"content-length", b"0")
     if stated.isdigit() and int(stated) > limit_bytes:
         raise _too_large(limit_bytes)
+    arriving = _within(stream, limit_bytes)
+    if is_packed(headers.get(b"content-encoding", b"").decode("latin-1")):
+        arriving = _within(gunzipped(arriving, _turn), limit_bytes)
     beginning = bytearray()
     pieces: JsonPieces | None = None
-    size = 0
-    async for chunk in stream:
-        size += len(chunk)
-        if size > limit_bytes:
-            raise _too_large(limit_bytes)
+    async for chunk in arriving:
         if pieces is None:
             beginning += chunk
             if len(beginning) <= _AT_ONCE_BYTES:
                 continue
+            _refuse_other_encodings(beginning)
             pieces, chunk = JsonPieces(most_inputs), bytes(beginning)
         await pieces.take(chunk)
     data = _at_once(bytes(beginning)) if pieces is None else pieces.value()
@@ -75,18 +78,50 @@ async def read_body(
     return JsonBody(data, is_large=pieces is not None)
 
 
+async def _within(stream: AsyncIterator[bytes], limit_bytes: int) -> AsyncIterator[bytes]:
+    """The same chunks, as long as they are not too many bytes."""
+    size = 0
+    async for chunk in stream:
+        size += len(chunk)
+        if size > limit_bytes:
+            raise _too_large(limit_bytes)
+        yield chunk
+
+
+async def _turn() -> None:
+    await asyncio.sleep(0)
+
+
 def _too_large(limit_bytes: int) -> BodyTooLarge:
     return BodyTooLarge(f"the body exceeds {limit_bytes} bytes; split it or raise MILLRACE_BODY_LIMIT_BYTES")
 
 
 def _at_once(raw: bytes) -> Any:
+    _refuse_other_encodings(raw)
     try:
         data = orjson.loads(raw)
     except orjson.JSONDecodeError as err:
-        raise InvalidJson(f"the body is not valid JSON: {err}") from err
+        raise InvalidJson(f"the body is not valid JSON: {_not_utf_8(raw) or err}") from err
     if is_too_deep(raw, data):
         raise _too_deep()
     return data
+
+
+def _refuse_other_encodings(beginning: bytes | bytearray) -> None:
+    """Refuse by its first bytes what is no JSON in UTF-8, which would be called wrong in a letter."""
+    if beginning.startswith(b"\x1f\x8b"):
+        raise InvalidJson("the body is gzip's data; say so in a header, `content-encoding: gzip`")
+    if beginning.startswith((b"\xff\xfe", b"\xfe\xff")) or b"\0" in beginning[:4]:
+        raise InvalidJson("the body looks like UTF-16 or UTF-32; JSON is sent as UTF-8")
+
+
+def _not_utf_8(raw: bytes) -> str | None:
+    """Where it stops being UTF-8, if it does."""
+    try:
+        raw.decode()
+    except UnicodeDecodeError as err:
+        return f"it is not UTF-8, from byte {err.start} on"
+    return None
 
 
 def _too_deep() -> InvalidJson:

@@ -1,4 +1,4 @@
-"""Clients that leave before they are answered: what waits for them is given up, and never reaches a forward pass."""
+"""Who leaves before an answer is there: clients, for whom nothing is done any more, and the gateway itself."""
 
 import asyncio
 from collections.abc import Iterator
@@ -6,16 +6,38 @@ from contextlib import contextmanager
 
 from starlette.types import Receive
 
+from shared.errors import Unavailable
+
 #: Status of an answer that nobody reads any more; nginx's number for it.
 CLIENT_GONE = 499
 #: What such a request is counted as.
 LEFT = "client_left"
+#: When those whom this gateway leaves should ask again, in seconds: its successor is there by then.
+_AGAIN_AFTER_S = 5.0
 #: From when on a client is watched, in seconds: most are answered before, and cost a timer only.
 _WATCH_AFTER_S = 0.05
 
 
 class ClientLeft(Exception):
     """The client closed its connection before the answer was there."""
+
+
+@contextmanager
+def refused_when_leaving() -> Iterator[None]:
+    """Refuse what is not done when the gateway's time to leave is over: the server then cancels whatever still runs.
+
+    Raises:
+        Unavailable: It has been.
+    """
+    try:
+        yield
+    except asyncio.CancelledError:
+        if (task := asyncio.current_task()) is not None:
+            task.uncancel()
+        raise Unavailable(
+            "the gateway that had this request is stopping and can wait for the answer no longer; send it again",
+            retry_after_s=_AGAIN_AFTER_S,
+        ) from None
 
 
 @contextmanager

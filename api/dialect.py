@@ -8,6 +8,7 @@ from pydantic import BaseModel
 
 from api.access.caller import ANYONE, Caller
 from api.catalog import Catalog
+from api.places import Place
 from api.settings import ApiSettings
 from shared.errors import MillraceError
 from shared.jobs import Request
@@ -57,6 +58,8 @@ class Job:
     model: str | None
     #: What has to be done for it, of one operation.
     requests: Sequence[Request]
+    #: Where their inputs stand in the body.
+    place: Place
     #: Of a single embed request: references of images (URLs or base64) in the places of texts, None elsewhere; None when
     #: there are none.
     images: Sequence[str | None] | None = None

@@ -10,7 +10,7 @@ What waits is shared out: a GPU's batch may hold more than a whole request, and 
 
 import asyncio
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from itertools import chain, count
 
@@ -19,7 +19,7 @@ from api.aside import aside
 from api.fleet import Fleet
 from api.long_texts import read_tokens, shortened
 from api.replies import Outcome, PendingTask, Replies
-from api.stages import Stages, Trip
+from api.stages import Stage, Stages, Trip, parted
 from api.turns import Turns
 from shared import deadline as deadlines
 from shared.celery_message import encode_task
@@ -36,8 +36,9 @@ from shared.jobs import (
     operation_of,
 )
 from shared.metrics import Metrics
+from shared.places import QUERY
 from shared.queues import Lane, Operation
-from shared.results import QUERY, Output, Ragged, Reply, Timings, Truncation
+from shared.results import Output, Ragged, Reply, Timings, Truncation
 
 #: Parts of a request that are cut before others have a turn.
 _PARTS_AT_ONCE = 64
@@ -56,6 +57,9 @@ class _Waiting:
     since: float = field(default_factory=time.monotonic)
     #: Its trace, see `shared.jobs.Task`.
     traceparent: str = ""
+    #: When its reply came, by the same clock, and where its time went until then.
+    answered_at: float = 0.0
+    stages: Mapping[Stage, float] = field(default_factory=dict)
 
     @property
     def is_given_up(self) -> bool:
@@ -127,11 +131,13 @@ class Dispatcher:
             request = shortened(request, card.max_tokens)
         tokens = _estimate_tokens(request) if card is None else read_tokens(request, card.max_tokens)
         with self._admission.admitted(model, lane, request, tokens):
-            replies = await self._replies_to(model, lane, request)
-        return await aside(_merge, replies) if len(replies) > _PARTS_AT_ONCE else _merge(replies)
+            parts = await self._answered_parts(model, lane, request)
+        replies = [part.reply.result() for part in parts]
+        output = await aside(_merge, replies) if len(replies) > _PARTS_AT_ONCE else _merge(replies)
+        return replace(output, timings=_timings(parts))
 
-    async def _replies_to(self, model: str, lane: Lane, request: Request) -> list[Reply]:
-        """The replies to a request's parts."""
+    async def _answered_parts(self, model: str, lane: Lane, request: Request) -> list[_Waiting]:
+        """A request's parts with their replies."""
         loop = asyncio.get_running_loop()
         stream = self._stream(model, lane, operation_of(request))
         parts: list[_Waiting] = []
@@ -148,7 +154,9 @@ class Dispatcher:
             loop.call_soon(self._pump, stream)
         try:
             async with asyncio.timeout(max(0.0, deadlines.remaining_s(request.deadline)) + GRACE_S):
-                return [await part.reply for part in parts]
+                for part in parts:
+                    await part.reply
+                return parts
         except TimeoutError:
             if not self._fleet.reachable:
                 raise Unavailable from None
@@ -201,14 +209,16 @@ class Dispatcher:
 
         def on_outcome(outcome: Outcome | None) -> None:
             stream.tasks_in_flight -= 1
-            _resolve(together, outcome)
-            self._pump(stream)
             if isinstance(outcome, list):
-                seconds = time.monotonic() - published_at
+                now = time.monotonic()
                 for waiting, reply in zip(together, outcome, strict=True):
                     if isinstance(reply, Output):
-                        trip = Trip(published_at - waiting.since, published_at_unix, seconds)
-                        self._stages.observe_trip(stream.model, stream.lane, trip, reply.timings)
+                        trip = Trip(published_at - waiting.since, published_at_unix, now - published_at)
+                        waiting.answered_at, waiting.stages = now, parted(trip, reply.timings)
+            _resolve(together, outcome)
+            self._pump(stream)
+            for waiting in together:
+                self._stages.observe(stream.model, stream.lane, waiting.stages)
 
         pending = PendingTask(
             task_id=task_id,
@@ -286,10 +296,12 @@ def _chunks(sizes: Sequence[int], budget: int) -> Iterator[tuple[int, int]]:
 
 def _merge(replies: Sequence[Reply]) -> Output:
     outputs: list[Output] = []
+    start = 0
     for reply in replies:
         if isinstance(reply, MillraceError):
-            raise reply
+            raise reply.moved(start)
         outputs.append(reply)
+        start += reply.shape[0]
     if len(outputs) == 1:
         return outputs[0]
     truncations = _joined_truncations(outputs)
@@ -303,16 +315,17 @@ def _merge(replies: Sequence[Reply]) -> Output:
         truncations=truncations,
         token_lists=tuple(chain.from_iterable(output.token_lists for output in outputs)),
         texts=tuple(chain.from_iterable(output.texts for output in outputs)),
-        timings=Timings(
-            queue_s=max(output.timings.queue_s for output in outputs),
-            tokenization_s=sum(output.timings.tokenization_s for output in outputs),
-            inference_s=sum(output.timings.inference_s for output in outputs),
-        ),
         labels=outputs[0].labels,
         sparse=_joined([output.sparse for output in outputs]),
         multivector=_joined([output.multivector for output in outputs]),
         quantized={name: b"".join(output.quantized[name] for output in outputs) for name in outputs[0].quantized},
     )
+
+
+def _timings(parts: Sequence[_Waiting]) -> Timings:
+    """Where a request's time went: that of the part that came last."""
+    stages = max(parts, key=lambda part: part.answered_at).stages
+    return Timings(stages[Stage.QUEUE], stages[Stage.TOKENIZE], stages[Stage.INFER])
 
 
 def _joined_truncations(outputs: Sequence[Output]) -> tuple[Truncation, ...]:

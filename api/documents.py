@@ -5,6 +5,7 @@ from typing import Annotated, Any
 
 from pydantic import WithJsonSchema
 
+from api.places import field_of
 from shared.errors import ContradictoryFields, InvalidRequest
 
 #: A text, or an object: with a `text` (Cohere, Jina), with a `content` of parts (vLLM), or with fields of the caller's own.
@@ -48,7 +49,7 @@ def text_of(document: Document, where: str, rank_fields: Sequence[str] | None = 
     """
     if isinstance(document, str):
         return document
-    param = where.split("[")[0]
+    param = field_of(where)
     if rank_fields:
         values = [document[name] for name in rank_fields if document.get(name) is not None]
         joined = "\n".join(str(value) for value in values if isinstance(value, (str, int, float)))

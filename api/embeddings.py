@@ -13,6 +13,7 @@ from api import wire
 from api.dialect import EMBEDDINGS_PATHS, Answer, Context, Job, Route
 from api.fields import Dimensions, Listed, OnlyTrue, RequestFields
 from api.inputs import MixedInput, MixedInputs, TextsOrTokens, separated
+from api.places import listed
 from api.prompts import PromptFields
 from api.synonyms import agreed
 from api.truncation import TruncationFields
@@ -194,7 +195,9 @@ def parse(body: EmbeddingsBody, context: Context) -> Job:
         **body.prompting(),
         **body.cutting(),
     )
-    return Job(model=body.model, requests=[request], images=images)
+    is_list = isinstance(body.input, list) and not (body.input and isinstance(body.input[0], int))
+    place = listed("input", body.input if is_list else None)
+    return Job(model=body.model, requests=[request], place=place, images=images)
 
 
 def render(body: EmbeddingsBody, answer: Answer) -> Any:

@@ -2,7 +2,8 @@
 
 import asyncio
 import time
-from collections.abc import Coroutine, Mapping, Sequence
+from collections.abc import Coroutine, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from typing import Any, TypeVar
 
@@ -18,10 +19,11 @@ from api.access.usage import Usage
 from api.aside import aside
 from api.bodies import JsonBody, read_body
 from api.catalog import Catalog
-from api.departure import CLIENT_GONE, LEFT, ClientLeft, given_up_when_left
+from api.departure import CLIENT_GONE, LEFT, ClientLeft, given_up_when_left, refused_when_leaving
 from api.dialect import Answer, Context, Dialect, Job, Route
 from api.dispatch import Dispatcher
 from api.images import ImageFetcher
+from api.places import Place, field_of
 from api.settings import ApiSettings
 from api.stages import Stages
 from shared import deadline as deadlines
@@ -36,6 +38,7 @@ from shared.errors import (
 from shared.jobs import EmbedRequest, Request, estimated_tokens, operation_of
 from shared.logging import get_logger
 from shared.metrics import Metrics
+from shared.places import called
 from shared.queues import Lane, Operation
 from shared.results import Output
 
@@ -108,13 +111,14 @@ class Endpoint:
             caller = caller_of(request)
             lane = _lane(given)
             caller.require_lane(lane)
-            read = await self._read(request, given)
-            context = self._context(request, given, caller)
-            charge: Charge | None = request.scope["state"].get("charge")
-            with given_up_when_left(request.receive):
-                content, headers = await self._converse(
-                    exchange, contenders, read.value, context, lane, started, charge, large=read.is_large
-                )
+            with refused_when_leaving():
+                read = await self._read(request, given)
+                context = self._context(request, given, caller)
+                charge: Charge | None = request.scope["state"].get("charge")
+                with given_up_when_left(request.receive):
+                    content, headers = await self._converse(
+                        exchange, contenders, read.value, context, lane, started, charge, large=read.is_large
+                    )
             status = 200
         except (ClientLeft, ClientDisconnect):
             self._count(exchange, LEFT, time.perf_counter() - started)
@@ -275,7 +279,7 @@ class Endpoint:
             job = self._with_time_to_start(job, models, lane, context.catalog)
         requests = await self._with_images(job)
         dispatched = time.perf_counter()
-        outputs = await self._dispatch(models, lane, requests)
+        outputs = await self._dispatch(models, lane, requests, job.place)
         exchange.dispatched_s = time.perf_counter() - dispatched
         if counted is not None:
             self._metrics.gauge(f"{counted}_success").inc(items)
@@ -300,12 +304,17 @@ class Endpoint:
         ]
         return replace(job, requests=requests)
 
-    async def _dispatch(self, models: Sequence[str], lane: Lane, requests: Sequence[Request]) -> list[Output]:
+    async def _dispatch(
+        self, models: Sequence[str], lane: Lane, requests: Sequence[Request], place: Place
+    ) -> list[Output]:
+        async def run(number: int, model: str, request: Request) -> Output:
+            with _named(place, number):
+                return await self._dispatcher.run(model, lane, request)
+
         if len(requests) == 1:
-            return [await self._dispatcher.run(models[0], lane, requests[0])]
-        return await _together(
-            [self._dispatcher.run(model, lane, request) for model, request in zip(models, requests, strict=True)]
-        )
+            return [await run(0, models[0], requests[0])]
+        pairs = zip(models, requests, strict=True)
+        return await _together([run(number, model, request) for number, (model, request) in enumerate(pairs)])
 
     async def _with_images(self, job: Job) -> Sequence[Request]:
         """The requests, with the bytes of images."""
@@ -319,10 +328,11 @@ class Endpoint:
             )
 
         async def read(index: int, reference: str | None) -> bytes | None:
-            try:
-                return None if reference is None else await self._images.read(reference)
-            except InvalidRequest as err:
-                raise type(err)(f"input {index}: {err.message}", param="input") from err
+            with _named(job.place, 0):
+                try:
+                    return None if reference is None else await self._images.read(reference)
+                except InvalidRequest as err:
+                    raise type(err)(f"{called(index)}: {err.message}", index=index) from err
 
         try:
             async with asyncio.timeout(max(0.0, deadlines.remaining_s(request.deadline))):
@@ -361,6 +371,18 @@ def _exchange(contenders: Sequence[tuple[Dialect, Route]]) -> Exchange:
     return Exchange(dialect, route, route.operation)
 
 
+@contextmanager
+def _named(place: Place, number: int) -> Iterator[None]:
+    """Have errors about an input of a job's request say where in the body it is."""
+    try:
+        yield
+    except MillraceError as error:
+        if error.index is None:
+            raise
+        path = place(number, error.index)
+        raise error.named(f"`{path}`", field_of(path)) from error
+
+
 def _resolve(catalog: Catalog, name: str | None, request: Request, *, images: bool) -> str:
     kinds = request.kinds if isinstance(request, EmbedRequest) else ()
     return catalog.resolve(name, operation_of(request), kinds, images=images)
@@ -394,16 +416,20 @@ def choose(contenders: Sequence[tuple[Dialect, Route]], data: Mapping[str, Any])
 
 def _headers(job: Job, answer: Answer) -> dict[str, str]:
     """TEI's headers (milliseconds, characters and tokens as integers), and how many inputs were cut."""
-    timings = [output.timings for output in answer.outputs]
+    # Of several requests those of the slowest: their stages, one after the other, fit into the whole.
+    timings = max(
+        (output.timings for output in answer.outputs),
+        key=lambda timings: timings.queue_s + timings.tokenization_s + timings.inference_s,
+    )
     headers = {
         "x-compute-type": "gpu+optimized",
         "x-compute-time": _ms(answer.seconds),
         "x-compute-characters": str(sum(request.characters for request in job.requests)),
         "x-compute-tokens": str(answer.tokens),
         "x-total-time": _ms(answer.seconds),
-        "x-tokenization-time": _ms(max(timing.tokenization_s for timing in timings)),
-        "x-queue-time": _ms(max(timing.queue_s for timing in timings)),
-        "x-inference-time": _ms(max(timing.inference_s for timing in timings)),
+        "x-tokenization-time": _ms(timings.tokenization_s),
+        "x-queue-time": _ms(timings.queue_s),
+        "x-inference-time": _ms(timings.inference_s),
     }
     if truncated := sum(output.truncated for output in answer.outputs):
         headers["x-truncated-inputs"] = str(truncated)
@@ -411,7 +437,8 @@ def _headers(job: Job, answer: Answer) -> dict[str, str]:
 
 
 def _ms(seconds: float) -> str:
-    return str(round(seconds * 1000))
+    # Cut as TEI does, so that parts do not add up to more than the whole by being rounded.
+    return str(int(seconds * 1000))
 
 
 def _lane(headers: Mapping[bytes, bytes]) -> Lane:

@@ -71,6 +71,10 @@ Integer = Annotated[int, BeforeValidator(_whole)]
 Dimensions = Annotated[int, Field(ge=0, le=2**31 - 1), BeforeValidator(_whole)]
 #: The same where 0 means nothing.
 SomeDimensions = Annotated[int, Field(ge=1, le=2**31 - 1), BeforeValidator(_whole)]
+#: How many tokens of a text are read ...
+SomeTokens = Annotated[int, Field(ge=1, le=2**31 - 1), BeforeValidator(_whole)]
+#: ... where -1 means as many as the model takes.
+MostTokens = Annotated[int, Field(ge=-1, le=2**31 - 1), BeforeValidator(_whole)]
 EntryT = TypeVar("EntryT")
 #: A list; the first wrong entry is enough, as noting a million of them takes seconds.
 Listed = Annotated[list[EntryT], Field(fail_fast=True)]

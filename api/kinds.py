@@ -9,6 +9,7 @@ from typing import Any
 
 from api import wire
 from api.dialect import Context, Job
+from api.places import Place
 from shared import arrays
 from shared.errors import WrongTask
 from shared.jobs import EmbedRequest
@@ -23,6 +24,7 @@ def hybrid_job(
     texts: Sequence[str],
     context: Context,
     *,
+    place: Place,
     dimensions: int | None = None,
     **options: Any,
 ) -> Job:
@@ -33,6 +35,7 @@ def hybrid_job(
         kinds: What is wanted.
         texts: The inputs.
         context: Of the request.
+        place: Of the inputs in the body.
         dimensions: Of dense vectors; None for all.
         **options: Further fields of `EmbedRequest`.
 
@@ -53,7 +56,7 @@ def hybrid_job(
         )
         for share in shares.values()
     ]
-    return Job(model=model, requests=requests, models=list(shares))
+    return Job(model=model, requests=requests, place=place, models=list(shares))
 
 
 class Vectors:

@@ -10,6 +10,7 @@ from api.dialect import Answer, Context, Job
 from api.embeddings import VectorFields
 from api.fields import Documented, Listed, Several, either
 from api.inputs import ContentInput, MixedInput
+from api.places import listed
 from api.truncation import TruncationFields
 from shared.errors import ContradictoryFields
 from shared.jobs import EmbedRequest
@@ -62,7 +63,7 @@ def parse(body: MessagesBody, context: Context) -> Job:
         precisions=[body.vector_format().precision],
         **body.cutting(),
     )
-    return Job(model=body.model, requests=[request], images=None if image is None else [image])
+    return Job(model=body.model, requests=[request], place=listed("messages", None), images=image and [image])
 
 
 def render(body: MessagesBody, answer: Answer) -> Any:

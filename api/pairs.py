@@ -6,7 +6,9 @@ from typing import Any
 from api import schemas, wire
 from api.documents import QueryDocument, TextDocument, text_of
 from api.fields import Several
+from api.places import Place, listed
 from shared.errors import ContradictoryFields, InvalidRequest
+from shared.places import QUERY
 
 #: The sides of the pairs: a text or a list of them. Of the second ones some may be empty, as documents to rank may.
 FirstSide = QueryDocument | Several[QueryDocument]
@@ -32,11 +34,7 @@ def paired(given: Mapping[str, SecondSide | None]) -> list[tuple[str, list[str]]
         InvalidRequest: They are not named as sides are, or not texts.
         ContradictoryFields: They are not as many.
     """
-    named = {name for name, side in given.items() if side is not None}
-    names = next((names for names in SIDES if named == set(names)), None)
-    if names is None:
-        known = ", ".join(f"`{first}` with `{second}`" for first, second in SIDES)
-        raise InvalidRequest(f"send two sides of texts to score: {known}", param=min(named, default="queries"))
+    names = _names(given)
     firsts, seconds = (_texts(given[name], name) for name in names)
     wire.refuse_empty(firsts, names[0])
     if len(firsts) == 1:
@@ -47,6 +45,28 @@ def paired(given: Mapping[str, SecondSide | None]) -> list[tuple[str, list[str]]
             param=names[0],
         )
     return [(first, [second]) for first, second in zip(firsts, seconds, strict=True)]
+
+
+def place_of(given: Mapping[str, SecondSide | None]) -> Place:
+    """Where the texts of the pairs stand, of which each first one is the query of a request of its own."""
+    first, second = _names(given)
+    queries, documents = listed(first, given[first]), listed(second, given[second])
+
+    def place(number: int, index: int) -> str:
+        if index == QUERY:
+            return queries(number, number)
+        return documents(number, number + index)  # either of the two is 0
+
+    return place
+
+
+def _names(given: Mapping[str, SecondSide | None]) -> tuple[str, str]:
+    named = {name for name, side in given.items() if side is not None}
+    names = next((names for names in SIDES if named == set(names)), None)
+    if names is None:
+        known = ", ".join(f"`{first}` with `{second}`" for first, second in SIDES)
+        raise InvalidRequest(f"send two sides of texts to score: {known}", param=min(named, default="queries"))
+    return names
 
 
 def _texts(side: SecondSide | None, name: str) -> list[str]:

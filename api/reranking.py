@@ -12,7 +12,8 @@ from pydantic import AfterValidator, BaseModel, Field, TypeAdapter, WithJsonSche
 from api import scores, wire
 from api.dialect import Answer, Context, Job
 from api.documents import Document, FieldsDocument, QueryDocument, TextDocument, as_object, text_of
-from api.fields import Documented, Integer, Listed, Several, Switch, either
+from api.fields import Documented, Integer, Listed, Several, SomeTokens, Switch, either
+from api.places import ranked
 from api.synonyms import agreed
 from api.truncation import TruncationFields
 from shared.errors import InvalidRequest
@@ -50,8 +51,10 @@ class ScoringFields(TruncationFields):
     chat_template_kwargs: _TemplateFields | None = Field(
         None, description="May have an `instruction`, which goes before the field of that name (vLLM)."
     )
-    max_tokens_per_doc: Integer | None = Field(
-        None, description="Tolerated: a document is cut where it and the query fill the model's longest input."
+    max_tokens_per_doc: SomeTokens | None = Field(
+        None,
+        description="Cut each document to so many tokens of its own (Cohere), and where it and the query fill the model's "
+        "longest input.",
     )
     max_tokens_per_query: _Zero | None = Field(None, description="Always 0 (vLLM): the query is never cut.")
 
@@ -70,7 +73,12 @@ class ScoringFields(TruncationFields):
             )
         activated = self.use_activation
         raw = agreed({"raw_scores": self.raw_scores, "use_activation": None if activated is None else not activated})
-        return {"raw_scores": bool(raw), "instruction": instruction or self.instruction, **self.cutting()}
+        return {
+            "raw_scores": bool(raw),
+            "instruction": instruction or self.instruction,
+            "max_document_tokens": self.max_tokens_per_doc,
+            **self.cutting(),
+        }
 
 
 class RerankBody(ScoringFields):
@@ -141,7 +149,7 @@ def parse(body: RerankBody, context: Context) -> Job:
         documents=texts,
         **body.scoring(),
     )
-    return Job(model=body.model, requests=[request])
+    return Job(model=body.model, requests=[request], place=ranked("documents"))
 
 
 def returned_object(document: Document, text: str) -> Any:

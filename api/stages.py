@@ -6,6 +6,7 @@ device, in the gateway, in Redis and in the worker's lane; **tokenize** and **in
 way out is told by the worker's clock, so a clock that is wrong moves time between queue and reply and nothing else.
 """
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 from enum import StrEnum
 
@@ -42,14 +43,17 @@ def parted(trip: Trip, timings: Timings) -> dict[Stage, float]:
     """The seconds of a trip in each stage; they add up to the whole of it."""
     # Measured by two clocks, so bounded by what one clock says. Workers that do not tell are taken to answer at once.
     way_out_s = min(max(0.0, timings.received_at - trip.published_at), max(0.0, trip.seconds - timings.held_s))
-    queue_s = trip.waited_s + way_out_s + timings.queue_s
-    rest_s = trip.waited_s + trip.seconds - queue_s - timings.tokenization_s - timings.inference_s
-    return {
-        Stage.QUEUE: queue_s,
-        Stage.TOKENIZE: timings.tokenization_s,
-        Stage.INFER: timings.inference_s,
-        Stage.REPLY: max(0.0, rest_s),
-    }
+    found: dict[Stage, float] = {}
+    left_s = trip.waited_s + trip.seconds
+    for stage, seconds in (
+        (Stage.QUEUE, trip.waited_s + way_out_s + timings.queue_s),
+        (Stage.TOKENIZE, timings.tokenization_s),
+        (Stage.INFER, timings.inference_s),
+    ):
+        # Workers of before added up what they did at the same time.
+        found[stage] = min(seconds, left_s)
+        left_s -= found[stage]
+    return {**found, Stage.REPLY: left_s}
 
 
 class Stages:
@@ -60,10 +64,10 @@ class Stages:
         #: By model and lane: to look one up by its labels costs more than to observe.
         self._known: dict[tuple[str, Lane], dict[Stage, Histogram]] = {}
 
-    def observe_trip(self, model: str, lane: Lane, trip: Trip, timings: Timings) -> None:
-        """Count a reply."""
+    def observe(self, model: str, lane: Lane, stages: Mapping[Stage, float]) -> None:
+        """Count what a trip took."""
         histograms = self._of(model, lane)
-        for stage, seconds in parted(trip, timings).items():
+        for stage, seconds in stages.items():
             histograms[stage].observe(seconds)
 
     def observe_gateway(self, model: str, lane: Lane, seconds: float) -> None:

@@ -12,6 +12,7 @@ from pydantic import BaseModel, Field
 from api import scores, wire
 from api.dialect import Answer, Context, Job
 from api.fields import Documented, Integer, Listed, RequestFields, Several, SomeDimensions, Text, Texts, TokenIds
+from api.places import listed, ranked
 from api.synonyms import agreed
 from shared import arrays
 from shared.errors import (
@@ -283,7 +284,7 @@ def parse_embed(body: EmbedBody, context: Context) -> Job:
         **_given(body, Kind.DENSE, context),
         **body.cutting(),
     )
-    return Job(model=body.model, requests=[request])
+    return Job(model=body.model, requests=[request], place=listed("inputs", body.inputs))
 
 
 def render_embed(body: EmbedBody, answer: Answer) -> Any:
@@ -307,7 +308,7 @@ def parse_kind(kind: Kind, body: EmbedKindBody, context: Context) -> Job:
         **_given(body, kind, context),
         **body.cutting(),
     )
-    return Job(model=body.model, requests=[request])
+    return Job(model=body.model, requests=[request], place=listed("inputs", body.inputs))
 
 
 def render_sparse(_: EmbedKindBody, answer: Answer) -> Any:
@@ -336,7 +337,11 @@ def parse_similarity(body: SimilarityBody, context: Context) -> Job:
         prompt_name=parameters.prompt_name,
         **parameters.cutting(),
     )
-    return Job(model=body.model, requests=[request])
+    return Job(model=body.model, requests=[request], place=_similarity_place)
+
+
+def _similarity_place(_: int, index: int) -> str:
+    return f"inputs.sentences[{index - 1}]" if index else "inputs.source_sentence"
 
 
 def render_similarity(_: SimilarityBody, answer: Answer) -> Any:
@@ -362,7 +367,7 @@ def parse_rerank(body: RerankBody, context: Context) -> Job:
         instruction=body.instruction,
         **body.cutting(),
     )
-    return Job(model=body.model, requests=[request])
+    return Job(model=body.model, requests=[request], place=ranked("texts"))
 
 
 def render_ranks(body: RerankBody, answer: Answer) -> Any:
@@ -393,7 +398,8 @@ def parse_predict(body: PredictBody, context: Context) -> Job:
         raw_scores=bool(body.raw_scores),
         **body.cutting(),
     )
-    return Job(model=body.model, requests=[request])
+    place = listed("inputs", None if body.is_single() else entries)
+    return Job(model=body.model, requests=[request], place=place)
 
 
 def render_labels(body: PredictBody | MainBody, answer: Answer) -> Any:
@@ -458,7 +464,7 @@ def parse_tokenize(body: TokenizeBody, context: Context) -> Job:
         add_special_tokens=body.add_special_tokens is not False,
         prompt_name=body.prompt_name,
     )
-    return Job(model=body.model, requests=[request])
+    return Job(model=body.model, requests=[request], place=listed("inputs", body.inputs))
 
 
 def render_token_lists(_: TokenizeBody, answer: Answer) -> Any:
@@ -487,7 +493,7 @@ def parse_decode(body: DecodeBody, context: Context) -> Job:
         ids=ids,
         skip_special_tokens=body.skip_special_tokens is not False,
     )
-    return Job(model=body.model, requests=[request])
+    return Job(model=body.model, requests=[request], place=listed("ids"))
 
 
 def render_texts(_: DecodeBody, answer: Answer) -> Any:

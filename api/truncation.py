@@ -1,12 +1,11 @@
 """Texts that are longer than the model takes: what clients ask for in their own words."""
 
-from typing import Annotated, Any, Literal
+from typing import Any, Literal
 
 from pydantic import Field
 
-from api.fields import Documented, Integer, RequestFields
+from api.fields import MostTokens, RequestFields
 from api.synonyms import agreed
-from shared.errors import InvalidRequest
 
 #: By the end of a text that NVIDIA's and Cohere's words cut off.
 _SIDES = {"START": "left", "END": "right"}
@@ -21,9 +20,9 @@ class TruncationFields(RequestFields):
         "(NVIDIA, Cohere).",
     )
     truncation: bool | None = Field(None, description="The same (Voyage).")
-    truncate_prompt_tokens: Annotated[Integer, Documented(const=-1)] | None = Field(
+    truncate_prompt_tokens: MostTokens | None = Field(
         None,
-        description="-1: cut at the model's longest input (vLLM), which is the default. No other length is served.",
+        description="Cut each input to so many tokens, special ones included (vLLM); -1: to the model's longest (default).",
     )
     truncation_side: Literal["right", "left"] | None = Field(
         None, description="Which end of an over-long text is cut off: `right`, its end (default), or `left` (vLLM)."
@@ -33,13 +32,8 @@ class TruncationFields(RequestFields):
         """What a request of the queue says of it.
 
         Raises:
-            InvalidRequest: Two fields contradict each other, or a length was named.
+            InvalidRequest: Two fields contradict each other.
         """
-        if self.truncate_prompt_tokens not in (None, -1):
-            raise InvalidRequest(
-                f"`truncate_prompt_tokens` {self.truncate_prompt_tokens} is not served; -1 cuts at the model's own length",
-                param="truncate_prompt_tokens",
-            )
         cuts = agreed(
             {
                 "truncate": self.truncate != "NONE" if isinstance(self.truncate, str) else self.truncate,
@@ -53,4 +47,9 @@ class TruncationFields(RequestFields):
                 "truncation_side": self.truncation_side,
             }
         )
-        return {"truncate": cuts is not False, "truncation_side": side or "right"}
+        length = self.truncate_prompt_tokens
+        return {
+            "truncate": cuts is not False,
+            "truncation_side": side or "right",
+            "max_tokens": None if length == -1 else length,
+        }

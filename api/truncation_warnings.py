@@ -5,7 +5,7 @@ from typing import Any, Literal
 from pydantic import BaseModel, Field
 
 from api.dialect import Answer
-from shared.results import QUERY
+from shared.places import QUERY
 
 
 class Target(BaseModel):

@@ -11,6 +11,8 @@ import orjson
 from pydantic import BaseModel, ValidationError
 
 from api.error_bodies import NestedError
+from api.faults import first_fault
+from api.places import field_of
 from shared import arrays
 from shared.errors import (
     EmptyInput,
@@ -104,19 +106,15 @@ def validated(body: type[BodyT], data: Any, *, strict: bool | None = None) -> Bo
         strict: True where values are of the documented types, as in JSON; in a query all are text. None: as the model says.
 
     Raises:
-        InvalidRequest: It does not fit; the first field at fault is named.
+        InvalidRequest: It does not fit; the first place at fault is named.
     """
     try:
         return body.model_validate(data, strict=strict)
     except ValidationError as err:
-        first = err.errors(include_url=False, include_context=False)[0]
-        # The first element names the field; what follows are branches of a union and positions.
-        field = str(first["loc"][0]) if first["loc"] else None
-        # Our own validators' sentences say all that there is to say.
-        message = first["msg"].removeprefix("Value error, ")
-        if first["type"] == "extra_forbidden":
-            message = "there is no such option"
-        raise InvalidRequest(f"`{field}`: {message}" if field else message, param=field) from err
+        path, message = first_fault(err, data)
+        # The outermost field: what clients have as `param` is one of the request's.
+        param = field_of(path).split(".")[0] or None
+        raise InvalidRequest(f"`{path}`: {message}" if path else message, param=param) from err
 
 
 def labels(output: Output) -> list[list[dict[str, Any]]]:

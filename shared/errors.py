@@ -1,7 +1,9 @@
 """The one tree of errors. A class carries what every dialect needs to render it; its docstring is its default sentence."""
 
 from collections.abc import Mapping
-from typing import Any, ClassVar
+from typing import Any, ClassVar, Self
+
+from shared.places import QUERY, called
 
 
 class MillraceError(Exception):
@@ -16,22 +18,55 @@ class MillraceError(Exception):
     #: Seconds after which a retry makes sense, where nobody knows better.
     usual_retry_after_s: ClassVar[float | None] = None
 
-    def __init__(self, message: str = "", *, param: str | None = None, retry_after_s: float | None = None) -> None:
+    def __init__(
+        self,
+        message: str = "",
+        *,
+        param: str | None = None,
+        index: int | None = None,
+        retry_after_s: float | None = None,
+    ) -> None:
         """Build an error.
 
         Args:
             message: One sentence for the caller; the class docstring when empty.
             param: Name of the request field at fault.
+            index: Where that is one input: its position among the request's, or `QUERY`. The sentence then begins with
+                what `places.called` calls it.
             retry_after_s: Seconds after which a retry makes sense.
         """
         self.message = message or (type(self).__doc__ or "").strip()
         self.param = param
+        self.index = index
         self.retry_after_s = self.usual_retry_after_s if retry_after_s is None else retry_after_s
         super().__init__(self.message)
 
+    def moved(self, start: int) -> Self:
+        """The same error of the whole request, of whose inputs those before `start` were not in this one."""
+        if self.index is None or self.index == QUERY:
+            return self
+        index = start + self.index
+        return type(self)(self._about(called(index)), param=self.param, index=index, retry_after_s=self.retry_after_s)
+
+    def named(self, place: str, param: str | None = None) -> Self:
+        """The same error in its sender's words; itself where it is not about one input.
+
+        Args:
+            place: What he calls the input: his sentence begins with it.
+            param: The request's field that has it.
+        """
+        if self.index is None:
+            return self
+        return type(self)(self._about(place), param=param, retry_after_s=self.retry_after_s)
+
+    def _about(self, subject: str) -> str:
+        """The sentence with another subject."""
+        before = "" if self.index is None else called(self.index)
+        return subject + self.message.removeprefix(before)
+
     def to_wire(self) -> dict[str, Any]:
         """The error as a plain mapping for a reply."""
-        return {"code": self.code, "message": self.message, "param": self.param}
+        return {"code": self.code, "message": self.message, "param": self.param, "index": self.index}
 
 
 class InvalidRequest(MillraceError):
@@ -295,7 +330,8 @@ def _tree(root: type[MillraceError]) -> dict[str, type[MillraceError]]:
 def from_wire(data: Mapping[str, Any]) -> MillraceError:
     """The error that `to_wire` described; an unknown code from a newer worker becomes a plain `MillraceError`."""
     error = _tree(MillraceError).get(str(data.get("code")), MillraceError)
-    return error(str(data.get("message", "")), param=data.get("param"))
+    index = data.get("index")
+    return error(str(data.get("message", "")), param=data.get("param"), index=index if isinstance(index, int) else None)
 
 
 def first_line(err: BaseException) -> str:

@@ -34,6 +34,8 @@ class EmbedRequest:
     truncate: bool = True
     #: The side at which they are cut, `right` or `left`.
     truncation_side: str = "right"
+    #: Most tokens that are read of each, special ones included; None: as many as the model takes.
+    max_tokens: int | None = None
     #: Scale each vector to unit length.
     normalize: bool = True
     #: Keep only the first so many dimensions (then normalise again).
@@ -96,6 +98,10 @@ class RerankRequest:
     truncate: bool = True
     #: The side at which they are cut, `right` or `left`.
     truncation_side: str = "right"
+    #: Most tokens that are read of a document with its query, special ones included; None: as many as the model takes.
+    max_tokens: int | None = None
+    #: Most tokens that are read of a document, counted without all that is put around it.
+    max_document_tokens: int | None = None
     #: Scores as the model gives them (True) or mapped to 0..1 (False).
     raw_scores: bool = False
     #: The task in words, for models whose template has a place for it.
@@ -130,6 +136,8 @@ class ClassifyRequest:
     truncate: bool = True
     #: The side at which they are cut, `right` or `left`.
     truncation_side: str = "right"
+    #: Most tokens that are read of each text or pair, special ones included; None: as many as the model takes.
+    max_tokens: int | None = None
     #: Logits (True) or probabilities (False).
     raw_scores: bool = False
 

@@ -11,11 +11,15 @@ from shared.errors import MillraceError, from_wire
 
 @dataclass(frozen=True, slots=True)
 class Timings:
-    """Where a request's time went in the worker, in seconds."""
+    """Where a request's time went, in seconds: one after the other, so that they never add up to more than it took.
 
-    queue_s: float = 0.0  # in the worker's lane, tokenised, waiting for the device
+    Of several batches, and of the parts of a request that was cut, it is the time of the one that was done last.
+    """
+
+    # Tokenised, in the worker's lane or behind other batches on the device. In the gateway all that was waited before, too.
+    queue_s: float = 0.0
     tokenization_s: float = 0.0
-    inference_s: float = 0.0  # forward passes of the batches that it was part of
+    inference_s: float = 0.0  # forward pass of its batch
     # When the worker had its task, in Unix seconds by the worker's clock; 0 where it does not say.
     received_at: float = 0.0
     held_s: float = 0.0  # from then until its reply was made
@@ -56,10 +60,6 @@ class Ragged:
 
 #: What writing down a token costs, beside numbers of four bytes.
 _BYTES_PER_TOKEN = 64
-
-
-#: The place of a rerank request's query, which is none among its inputs.
-QUERY = -1
 
 
 @dataclass(frozen=True, slots=True)

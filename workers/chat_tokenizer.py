@@ -8,6 +8,7 @@ import unicodedata
 from collections.abc import Sequence
 
 from shared.errors import InputTooLong
+from shared.places import called
 from workers.images import Pixels
 from workers.tokenization import ModelTokenizer, Tokens
 
@@ -55,8 +56,9 @@ class ChatTokenizer(ModelTokenizer):
                 image_at, least = len(head) + at, at + count + 1
             if least > room:
                 raise InputTooLong(
-                    f"input {index} has at least {fixed + least} tokens with its prompt, and only a text is cut; "
-                    f"{form.max_tokens} is the most"
+                    f"{called(index)} has at least {fixed + least} tokens with its prompt, and only a text is cut; "
+                    f"{form.max_tokens} is the most",
+                    index=index,
                 )
             # Of what is beyond the characters looked at only so much is known: that it is too long.
             full = max(fixed + len(body), form.max_tokens + 1 if len(text) > self._most_characters else 0)

@@ -24,6 +24,7 @@ from shared.errors import DeadlineExceeded, InferenceFailed, MillraceError, Mode
 from shared.jobs import EmbedRequest
 from shared.logging import get_logger
 from shared.metrics import Metrics
+from shared.places import called
 from shared.queues import Lane, queue_name
 from shared.results import Reply
 from workers.delivery import Delivery, Finished
@@ -31,7 +32,7 @@ from workers.engine_process import EngineLost, EngineProcess, EngineStartError
 from workers.engine_protocol import Batch, BatchResult
 from workers.memory import show
 from workers.sequences import Sequences
-from workers.served_model import ServedModel
+from workers.served_model import ServedModel, first_place
 from workers.tokenization import Tokens
 from workers.work import Item, RequestWork, TaskWork
 
@@ -297,13 +298,12 @@ class Pipeline:
     def _submit(self, batch: "_Planned", *, alone: bool) -> None:
         batch.items.sort(key=lambda item: item.tokens)  # runs of equal lengths
         number = next(self._batch_numbers)
-        batch.submitted_at = now = time.monotonic()
+        batch.submitted_at = time.monotonic()
         self._in_flight[number] = batch
         wanted = {kind for item in batch.items for kind in item.work.kinds(batch.model.card)}
         self._engine.submit(Batch(number, batch.model.index, sequences_of(batch.items), sorted(wanted), alone))
         for item in batch.items:
             task = item.work.task
-            item.work.queue_s = max(item.work.queue_s, now - item.arrived_at)
             if not task.started:
                 task.started = True
                 self._on_started(task)
@@ -333,13 +333,14 @@ class Pipeline:
         by_kind = [[(kind, piece) for piece in of_kind.pieces()] for kind, of_kind in rows.items()]
         for item, pieces in zip(items, zip(*by_kind, strict=True), strict=True):
             item.work.rows[item.index] = dict(pieces)
-        for work in {item.work for item in items}:
-            work.inference_s += result.seconds
+        now = time.monotonic()
         for item in items:
+            item.work.ran(now - item.arrived_at, result.seconds)
             self._settle(item)
-        self._measure(model, items, result.seconds, beside)  # last: the results are on their way already
+        self._measure(model, batch, result.seconds, beside)  # last: the results are on their way already
 
-    def _measure(self, model: ServedModel, items: Sequence[Item], seconds: float, beside: int) -> None:
+    def _measure(self, model: ServedModel, batch: _Planned, seconds: float, beside: int) -> None:
+        items = batch.items
         tokens = sum(item.tokens for item in items)
         model.observe_speed(tokens * beside, seconds)
         name = model.card.name
@@ -350,9 +351,9 @@ class Pipeline:
         self._metrics.histogram("te_batch_inference_size").observe(len(items))
         self._metrics.histogram("te_batch_next_size").observe(len(items))
         self._metrics.histogram("te_batch_next_tokens").observe(tokens)
-        for work in {item.work for item in items}:
-            lane = str(work.task.lane)
-            self._metrics.histogram("millrace_queue_wait_seconds", model=name, lane=lane).observe(work.queue_s)
+        for work, arrived_at in {item.work: item.arrived_at for item in items}.items():
+            waits = self._metrics.histogram("millrace_queue_wait_seconds", model=name, lane=str(work.task.lane))
+            waits.observe(batch.submitted_at - arrived_at)
 
     def _make_smaller_batches(self, model: ServedModel, items: Sequence[Item]) -> None:
         tokens = sum(item.tokens for item in items)
@@ -365,14 +366,17 @@ class Pipeline:
     def _split(self, model: ServedModel, items: list[Item], reason: str, *, out_of_memory: bool = False) -> None:
         """Run the halves of a failed batch on their own; an input that fails alone is answered with the error."""
         if len(items) == 1:
-            error = InferenceFailed(f"the model failed on this input: {reason}")
+            (item,) = items
+            blamed, index = _blamed(item)
+            error = InferenceFailed(f"{blamed}: the model failed on it: {reason}", index=index)
             if out_of_memory:
                 error = OutOfMemory(
-                    f"input {items[0].index} with its {items[0].tokens} tokens does not fit into the memory of the worker's "
-                    "device, not even alone; shorten it"
+                    f"{blamed} with its {item.tokens} tokens does not fit into the memory of the worker's device, not even "
+                    "alone; shorten it",
+                    index=index,
                 )
-            self._fail(items[0].work, error)
-            self._settle(items[0])
+            self._fail(item.work, error)
+            self._settle(item)
             return
         middle = len(items) // 2
         self._again.extend([_Planned(model, items[:middle]), _Planned(model, items[middle:])])
@@ -467,6 +471,15 @@ def _reply(work: RequestWork, model: ServedModel | None) -> Reply:
     if work.error is not None or model is None:
         return work.error or ModelNotFound()
     return work.reply(model.card, model.int8_ranges)
+
+
+def _blamed(item: Item) -> tuple[str, int | None]:
+    """What an item is called in its request, and the place that it has there."""
+    request = item.work.request
+    if isinstance(request, EmbedRequest) and request.late_chunking:
+        return "the document of all inputs", None
+    index = first_place(request, len(item.work.rows)) + item.index
+    return called(index), index
 
 
 def sequences_of(items: Sequence[Item]) -> Sequences:

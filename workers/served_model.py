@@ -7,14 +7,16 @@ from shared.jobs import (
     DecodeRequest,
     EmbedRequest,
     InferenceRequest,
+    Request,
     RerankRequest,
     TokenizeRequest,
     TokenizerRequest,
     operation_of,
 )
 from shared.model_card import ModelCard
+from shared.places import QUERY, called
 from shared.queues import Lane, Operation
-from shared.results import QUERY, Kind, Output, Precision, Truncation
+from shared.results import Kind, Output, Precision, Truncation
 from workers.batching import Lanes
 from workers.chat_tokenizer import ChatTokenizer
 from workers.engine_protocol import EngineModel
@@ -86,7 +88,7 @@ class ServedModel:
             try:
                 work.pixels.append(None if image is None else self._images.read(image))
             except InvalidRequest as err:
-                work.error = type(err)(f"input {index}: {err.message}", param="input")
+                work.error = type(err)(f"{called(index)}: {err.message}", index=index)
                 return
 
     def cost(self, entry: Tokens) -> int:
@@ -116,7 +118,8 @@ class ServedModel:
                     f"model {card.name} cuts texts at their right only: what it puts around them would be cut at the left",
                     param="truncation_direction",
                 )
-            tokens = self.tokenizer.encode_request(request, work.pixels)
+            tokenizer = self._tokenizer_for(request)
+            tokens = tokenizer.encode_request(request, work.pixels)
         except KeyError as err:
             has = ", ".join(card.prompts) or "none"
             raise UnsupportedByModel(
@@ -124,28 +127,32 @@ class ServedModel:
             ) from err
         except ValueError as err:
             raise InputTooLong(
-                f"the query alone fills the {card.max_tokens} tokens that {card.name} takes", param="query"
+                f"{called(QUERY)} alone fills the {tokenizer.max_tokens} tokens that are read of it and a document",
+                index=QUERY,
             ) from err
+        first = first_place(request, len(tokens))
         if self._first_unknown is not None:
             for index, entry in enumerate(tokens):
                 if max(entry.ids, default=0) >= self._first_unknown:
                     raise UnsupportedByModel(
-                        f"input {index} has a token that {card.name} has no embedding for: its folder's tokenizer "
-                        "knows more tokens than its weights",
-                        param="input",
+                        f"{called(first + index)} has a token that {card.name} has no embedding for: its folder's "
+                        "tokenizer knows more tokens than its weights",
+                        index=first + index,
                     )
         chunks = tokens[0].chunks if isinstance(request, EmbedRequest) and request.late_chunking else None
-        sizes = chunks if chunks is not None else [len(entry.ids) or entry.pixels is not None for entry in tokens]
+        sizes = chunks or [entry.pixels is not None or len(entry.ids) > entry.skip for entry in tokens]
         if chunks is not None and tokens[0].full_length > len(tokens[0].ids):
             raise InputTooLong(
-                f"late chunking reads all inputs as one document, and this one is longer than the {card.max_tokens} tokens "
-                f"that {card.name} takes; send fewer inputs at a time",
+                "late chunking reads all inputs as one document, and this one is longer than the "
+                f"{tokenizer.max_tokens} tokens that are read of it; send fewer inputs at a time",
                 param="input",
             )
         if (empty := next((index for index, size in enumerate(sizes) if not size), None)) is not None:
             # Packed, the last token of nothing would be that of somebody else's text.
-            raise UnsupportedByModel(f"input {empty} has no tokens; {card.name} makes nothing of it", param="input")
-        work.truncations = self._truncations(request, tokens)
+            raise UnsupportedByModel(
+                f"{called(first + empty)} has no tokens; {card.name} makes nothing of it", index=first + empty
+            )
+        work.truncations = self._truncations(request, tokens, tokenizer.max_tokens)
         return tokens
 
     def _tokenizer_output(self, request: TokenizerRequest) -> Output:
@@ -208,8 +215,11 @@ class ServedModel:
         if request.images is not None and "image" not in card.modalities:
             raise WrongTask(f"model {card.name} takes no images", param="model")
         pairs = zip(request.texts, request.images or (), strict=False)
-        if not self._reads_both and any(text and image is not None for text, image in pairs):
-            raise WrongTask(f"model {card.name} takes a text or an image in one input, not both", param="input")
+        both = next((index for index, (text, image) in enumerate(pairs) if text and image is not None), None)
+        if both is not None and not self._reads_both:
+            raise WrongTask(
+                f"{called(both)} has a text and an image, and model {card.name} takes one of them", index=both
+            )
         if request.token_ids is not None and (request.late_chunking or request.images is not None):
             raise ContradictoryFields("token ids go neither with late chunking nor with images", param="input")
         if request.late_chunking and (not card.late_chunking or request.kinds != [Kind.DENSE]):
@@ -232,20 +242,33 @@ class ServedModel:
                 param="dimensions",
             )
 
-    def _truncations(self, request: InferenceRequest, tokens: Sequence[Tokens]) -> list[Truncation]:
-        # Where query and documents are sequences of their own, the query is the first.
-        first = QUERY if isinstance(request, RerankRequest) and len(tokens) > request.items else 0
+    def _tokenizer_for(self, request: InferenceRequest) -> ModelTokenizer:
+        """The tokenizer, which cuts at the length that a request names, if it does.
+
+        Raises:
+            UnsupportedByModel: That leaves no room for a text.
+        """
+        if request.max_tokens is None:
+            return self.tokenizer
+        special = self.tokenizer.special_tokens(pair=not isinstance(request, EmbedRequest))
+        if request.max_tokens <= special:
+            raise UnsupportedByModel(
+                f"nothing can be cut to {request.max_tokens} tokens: {self.card.name} puts {special} around each input"
+            )
+        return self.tokenizer.limited(request.max_tokens)
+
+    def _truncations(self, request: InferenceRequest, tokens: Sequence[Tokens], most: int) -> list[Truncation]:
         cut = [
             Truncation(index, entry.full_length, len(entry.ids))
-            for index, entry in enumerate(tokens, first)
+            for index, entry in enumerate(tokens, first_place(request, len(tokens)))
             if entry.full_length > len(entry.ids)
         ]
         if cut and not request.truncate:
-            which = "the query" if cut[0].index == QUERY else f"input {cut[0].index}"
+            index, found = cut[0].index, max(cut[0].original_tokens, most + 1)
+            taken = f"{self.card.name} takes {most}" if most == self.card.max_tokens else f"{most} are asked for"
             raise InputTooLong(
-                f"{which} has {max(cut[0].original_tokens, self.card.max_tokens + 1)} tokens and {self.card.name} takes "
-                f"{self.card.max_tokens}; "
-                "shorten it or allow truncation"
+                f"{called(index)} has {found} tokens and {taken}; shorten it or allow truncation",
+                index=index,
             )
         return cut
 
@@ -256,3 +279,8 @@ class ServedModel:
 
     def _tokens_in(self, seconds: float) -> int:
         return max(1, min(self.lanes.max_batch_tokens, int(self.tokens_per_s * seconds)))
+
+
+def first_place(request: Request, sequences: int) -> int:
+    """The place of a request's first sequence: where query and documents are sequences of their own, it is the query's."""
+    return QUERY if isinstance(request, RerankRequest) and sequences > request.items else 0

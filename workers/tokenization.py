@@ -2,6 +2,7 @@
 
 from bisect import bisect_left
 from collections.abc import Mapping, Sequence
+from copy import copy
 from dataclasses import dataclass, replace
 from itertools import accumulate, chain
 
@@ -17,6 +18,7 @@ from shared.jobs import (
     RerankRequest,
     TokenizeRequest,
 )
+from shared.places import called
 from shared.results import Token
 from workers.images import Pixels
 from workers.input_format import InputFormat, filled
@@ -50,34 +52,45 @@ class ModelTokenizer:
     def __init__(self, input_format: InputFormat) -> None:
         self._format = input_format
         self._tokenizer = _cutting(input_format, "longest_first")
-        own = (
-            ("query", input_format.query_max_tokens, input_format.query_tokenizer_json),
-            ("document", input_format.document_max_tokens, None),
-        )
-        self._by_type = {
-            input_type: _cutting(
-                replace(
-                    input_format,
-                    max_tokens=most or input_format.max_tokens,
-                    tokenizer_json=tokenizer_json or input_format.tokenizer_json,
-                ),
-                "longest_first",
-            )
-            for input_type, most, tokenizer_json in own
-            if most or tokenizer_json
-        }
+        #: Of queries, where they have one of their own.
+        self._query_tokenizer = self._tokenizer
+        if input_format.query_tokenizer_json is not None:
+            own = replace(input_format, tokenizer_json=input_format.query_tokenizer_json)
+            self._query_tokenizer = _cutting(own, "longest_first")
         # Of a query and its document only the document is cut: a truncated query would change what every document is
         # scored against.
         self._rerank_tokenizer = _cutting(input_format, "only_second")
         self._plain = Tokenizer.from_str(input_format.tokenizer_json)
         self._plain.no_padding()
         self._plain.no_truncation()
+        #: For queries, which a request's limit does not cut.
+        self._unlimited = self
         self._most_characters = input_format.max_tokens * CHARACTERS_PER_MAX_TOKEN
 
     @property
     def cuts_left(self) -> bool:
         """Whether texts can be cut at their left: not where what is put around them would be cut with them."""
         return self._format.pairs != "template" and not self._format.chat and not self._format.skip_prompt
+
+    @property
+    def max_tokens(self) -> int:
+        """Longest input, special tokens included."""
+        return self._format.max_tokens
+
+    def special_tokens(self, *, pair: bool) -> int:
+        """How many tokens it puts around a text, or a pair of them."""
+        return int(self._tokenizer.num_special_tokens_to_add(pair))
+
+    def limited(self, most: int) -> "ModelTokenizer":
+        """The same for inputs of at most so many tokens. It shares all that is large, so it costs nothing to make."""
+        limits = {"max_tokens": most, "query_max_tokens": most, "document_max_tokens": most}
+        own = {name: getattr(self._format, name) for name in limits}
+        found = copy(self)
+        found._format = replace(
+            self._format, **{name: min(limits[name], own[name]) for name in limits if own[name] is not None}
+        )
+        found._unlimited = self
+        return found
 
     def encode_request(self, request: InferenceRequest, pixels: Sequence[Pixels | None] = ()) -> list[Tokens]:
         """The sequences of a request: its texts, or its pairs, or its query followed by its documents.
@@ -105,8 +118,10 @@ class ModelTokenizer:
                     pixels=pixels,
                     side=request.truncation_side,
                 )
+            case RerankRequest(max_document_tokens=most) if most is not None:
+                return self._encode_shortened(request, most)
             case RerankRequest(truncation_side=side) if self._format.pairs == "separate":
-                query = self.encode([request.query], input_type="query")
+                query = self._unlimited.encode([request.query], input_type="query")
                 return query + self.encode(request.documents, input_type="document", side=side)
             case RerankRequest() if self._format.pairs == "template":
                 return self.encode_template(request.query, request.documents, request.instruction)
@@ -117,6 +132,33 @@ class ModelTokenizer:
                 return self.encode_pairs(queries, request.documents, cut_both=False, side=side, prompt=prompt)
             case ClassifyRequest(truncation_side=side):
                 return self._encode_mixed(request.texts, request.seconds or [None] * len(request.texts), side)
+
+    def _encode_shortened(self, request: RerankRequest, most: int) -> list[Tokens]:
+        """The sequences of a rerank request whose documents are first cut to so many tokens of their own.
+
+        Raises:
+            InputTooLong: One has more, and the request forbids to cut it.
+        """
+        side = request.truncation_side
+        texts = [_kept(document, self._most_characters, side) for document in request.documents]
+        # Not the fast variant: that one leaves the offsets out.
+        offsets = [encoding.offsets for encoding in self._plain.encode_batch(texts, add_special_tokens=False)]
+        long = next((index for index, of in enumerate(offsets) if len(of) > most), None)
+        if long is not None and not request.truncate:
+            raise InputTooLong(
+                f"{called(long)} has {len(offsets[long])} tokens and {most} are asked for; shorten it or allow truncation",
+                index=long,
+            )
+        cut = [
+            text if len(of) <= most else text[of[-most][0] :] if side == "left" else text[: of[most - 1][1]]
+            for text, of in zip(texts, offsets, strict=True)
+        ]
+        tokens = self.encode_request(replace(request, documents=cut, max_document_tokens=None))
+        first = len(tokens) - len(cut)
+        return tokens[:first] + [
+            replace(entry, full_length=entry.full_length + max(0, len(of) - most))
+            for entry, of in zip(tokens[first:], offsets, strict=True)
+        ]
 
     def _prompt_name(self, request: EmbedRequest) -> str | None:
         """The prompt that a request names, or the first of its `prompt_names` that there is."""
@@ -149,7 +191,9 @@ class ModelTokenizer:
         prefix = self._format.prompt_for(input_type=input_type, prompt_name=prompt_name, prompt=prompt)
         skip = self._prompt_tokens(prefix) if self._format.skip_prompt else 0
         input_type = input_type or self._format.default_input_type
-        tokenizer = _cut_at(side, self._by_type.get(input_type or "", self._tokenizer))
+        own = {"query": self._format.query_max_tokens, "document": self._format.document_max_tokens}
+        longest = own.get(input_type or "") or self._format.max_tokens
+        tokenizer = _cut_at(side, self._query_tokenizer if input_type == "query" else self._tokenizer, longest)
         encodings = tokenizer.encode_batch_fast([prefix + _kept(text, most, side) for text in texts])
         tokens = [
             _tokens(encoding, beyond=len(text) > most, pair=False, is_query=input_type == "query", skip=skip)
@@ -179,7 +223,7 @@ class ModelTokenizer:
         for number, ids in enumerate(inputs):
             if (wrong := next((token for token in ids or () if not 0 <= token < size), None)) is not None:
                 raise UnsupportedByModel(
-                    f"input {number}: {wrong} is no token id of this model, which has {size}", param="input"
+                    f"{called(number)}: {wrong} is no token id of this model, which has {size}", index=number
                 )
         named = self._prompt_name(request)
         if self._format.prompt_for(input_type=request.input_type, prompt_name=named, prompt=request.prompt):
@@ -211,7 +255,7 @@ class ModelTokenizer:
             ends.append(len(document))
         most = self._most_characters
         # Not the fast variant: that one leaves the offsets out.
-        (encoding,) = _cut_at("right", self._tokenizer).encode_batch([document[:most]])
+        (encoding,) = _cut_at("right", self._tokenizer, self._format.max_tokens).encode_batch([document[:most]])
         owner = 0
         chunks = [0] * len(ends)
         for (_, end), special in zip(encoding.offsets, encoding.special_tokens_mask, strict=True):
@@ -250,7 +294,7 @@ class ModelTokenizer:
             ValueError: The second is to be cut, and a first text alone fills the model's maximum length.
         """
         most = self._most_characters
-        tokenizer = _cut_at(side, self._tokenizer if cut_both else self._rerank_tokenizer)
+        tokenizer = _cut_at(side, self._tokenizer if cut_both else self._rerank_tokenizer, self._format.max_tokens)
         prefix = self._format.prompt_for(input_type=None, prompt_name=None, prompt=prompt)
         pairs = [
             (prefix + _kept(first, most, side if cut_both else "right"), _kept(second, most, side))
@@ -309,8 +353,8 @@ class ModelTokenizer:
         most = self._most_characters
         if (long := next((index for index, text in enumerate(request.texts) if len(text) > most), None)) is not None:
             raise InputTooLong(
-                f"input {long} has {len(request.texts[long])} characters, and {most} are the most that are tokenised",
-                param="inputs",
+                f"{called(long)} has {len(request.texts[long])} characters, and {most} are the most that are tokenised",
+                index=long,
             )
         prefix = ""
         # A chat model's prompt is an instruction in the system's turn, not a text in front.
@@ -342,8 +386,8 @@ class ModelTokenizer:
         """Tokens that a prompt makes at the front of a text, as sentence-transformers counts: without a closing one."""
         if not prompt:
             return 0
-        ids = self._tokenizer.encode(prompt).ids
-        bare = self._tokenizer.encode(prompt, add_special_tokens=False).ids
+        ids = self._plain.encode(prompt).ids
+        bare = self._plain.encode(prompt, add_special_tokens=False).ids
         return len(ids) if ids[-len(bare) :] == bare else len(ids) - 1
 
 
@@ -354,11 +398,11 @@ def _cutting(input_format: InputFormat, strategy: str) -> Tokenizer:
     return tokenizer
 
 
-def _cut_at(side: str, tokenizer: Tokenizer) -> Tokenizer:
-    """The tokenizer, set to cut at this side. That it can be set is why only one thread may tokenise."""
+def _cut_at(side: str, tokenizer: Tokenizer, most: int) -> Tokenizer:
+    """The tokenizer, set to cut at this side and length. That it can be set is why only one thread may tokenise."""
     truncation = tokenizer.truncation or {}
-    if truncation["direction"] != side:
-        tokenizer.enable_truncation(**{**truncation, "direction": side})
+    if (truncation["direction"], truncation["max_length"]) != (side, most):
+        tokenizer.enable_truncation(**{**truncation, "direction": side, "max_length": most})
     return tokenizer
 
 

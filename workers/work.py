@@ -58,6 +58,19 @@ class RequestWork:
     queue_s: float = 0.0
     inference_s: float = 0.0
 
+    def ran(self, seconds: float, inference_s: float) -> None:
+        """Note that a batch with items of it is done.
+
+        What it says of its time is what the last of its batches says: those before, perhaps at the same time, are what this
+        one waited for.
+
+        Args:
+            seconds: Since it was tokenised.
+            inference_s: That the batch itself took.
+        """
+        self.inference_s = min(inference_s, seconds)
+        self.queue_s = seconds - self.inference_s
+
     def kinds(self, card: ModelCard) -> Sequence[Kind]:
         """What the engine has to make of its items."""
         if isinstance(self.request, EmbedRequest):

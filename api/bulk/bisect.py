@@ -49,7 +49,7 @@ async def _embed(places: list[int], texts: list[str], build: Build, send: Send, 
         if error.retryable:
             raise
         if len(places) == 1 or isinstance(error, _OF_ALL):
-            embedded.errors.update(dict.fromkeys(places, error))
+            embedded.errors.update(dict.fromkeys(places, error.named("the document")))
             return
     else:
         embedded.parts.append(Part(places, output))

@@ -7,8 +7,8 @@ from collections.abc import AsyncIterator
 from starlette.requests import ClientDisconnect
 from starlette.types import Message, Receive
 
-#: Most bytes that are handed on at a time: what is made of them has to be done before others get their turn.
-TURN_BYTES = 64 * 1024
+from api.unpacking import TURN_BYTES
+
 #: Bytes that are read ahead. A sender is seen to leave when there is nothing before the end of what has arrived.
 _AHEAD_BYTES = 1024 * 1024
 

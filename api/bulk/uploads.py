@@ -6,23 +6,19 @@ read from the connection meanwhile.
 
 import asyncio
 import hashlib
-import zlib
 from collections.abc import AsyncIterator, Mapping
 from dataclasses import dataclass, field
 
 from api.bulk.lines import LineSplitter
 from api.bulk.multipart import Part, read_form
-from api.bulk.sender import TURN_BYTES, Sender
+from api.bulk.sender import Sender
+from api.unpacking import gunzipped, is_packed
 from shared.errors import BodyTooLarge, InvalidRequest, UnsupportedMediaType
 
 #: Most lines that are handed on at a time: each costs something, however short it is.
 _TURN_LINES = 1024
-#: Most bytes that the decompressor is given at a time: it copies what follows the end of a member.
-_STEP_BYTES = 16 * 1024
 #: What gzip's data begin with, and no line of JSON does.
 _GZIP_MAGIC = b"\x1f\x8b"
-#: Of zlib: the format is gzip.
-_GZIP = 31
 #: Most bytes of a form's fields.
 _MOST_FIELD_BYTES = 64 * 1024
 #: Types of bodies that are certainly no lines of JSON, whatever their sender hopes for.
@@ -84,18 +80,17 @@ async def open_upload(headers: Mapping[str, str], sender: Sender) -> Upload:
         sender: Of the body.
 
     Raises:
-        InvalidRequest: It is compressed in another way than gzip, or is a form without a file.
+        InvalidRequest: It is a form without a file.
         BodyTooLarge: The fields of the form are too long.
-        UnsupportedMediaType: The body is said to be something else than documents.
+        UnsupportedMediaType: The body is said to be something else than documents, or is compressed in another way than
+            gzip.
     """
     content_type = headers.get("content-type", "")
     kind = content_type.partition(";")[0].strip().lower()
     if kind.startswith(_OTHER_KINDS):
         raise UnsupportedMediaType(f"documents come as NDJSON (application/x-ndjson), not as {kind[:80]}")
-    encoding = headers.get("content-encoding", "identity").lower()
-    if encoding not in ("identity", "gzip", "x-gzip"):
-        raise InvalidRequest(f"`content-encoding` must be gzip or absent, not {encoding[:40]!r}")
-    pieces = sender.pieces() if encoding == "identity" else _gunzipped(sender.pieces(), sender)
+    packed = is_packed(headers.get("content-encoding", ""))
+    pieces = gunzipped(sender.pieces(), sender.turn) if packed else sender.pieces()
     if not content_type.lower().startswith("multipart/"):
         return Upload({}, _plain(pieces, sender), sender)
     events = read_form(pieces, content_type)
@@ -130,7 +125,7 @@ async def _plain(pieces: AsyncIterator[bytes], sender: Sender) -> AsyncIterator[
         if len(beginning) >= len(_GZIP_MAGIC):
             break
     whole = _joined(beginning, pieces)
-    async for piece in _gunzipped(whole, sender) if beginning.startswith(_GZIP_MAGIC) else whole:
+    async for piece in gunzipped(whole, sender.turn) if beginning.startswith(_GZIP_MAGIC) else whole:
         yield piece
 
 
@@ -138,34 +133,6 @@ async def _joined(beginning: bytes, pieces: AsyncIterator[bytes]) -> AsyncIterat
     yield beginning
     async for piece in pieces:
         yield piece
-
-
-async def _gunzipped(pieces: AsyncIterator[bytes], sender: Sender) -> AsyncIterator[bytes]:
-    """The content of gzip's data, of which there may be several one after the other, as `cat` makes them.
-
-    A small body may hold gigabytes: others have their turn after each `TURN_BYTES` of them.
-    """
-    member = zlib.decompressobj(_GZIP)
-    try:
-        async for piece in pieces:
-            for start in range(0, len(piece), _STEP_BYTES):
-                rest, made = piece[start : start + _STEP_BYTES], b""
-                # What was made as long as it may be has perhaps more to it, though all input is taken.
-                while rest or len(made) == TURN_BYTES:
-                    if member.eof:
-                        rest = rest.lstrip(b"\0")
-                        if not rest:
-                            break
-                        member = zlib.decompressobj(_GZIP)
-                    made = member.decompress(rest, TURN_BYTES)
-                    rest = member.unused_data if member.eof else member.unconsumed_tail
-                    if made:
-                        yield made
-                    await sender.turn()
-    except zlib.error as err:
-        raise InvalidRequest("the body is not gzip, as it should be, or is damaged") from err
-    if not member.eof:
-        raise InvalidRequest("the gzip data of the body end too early")
 
 
 async def _fields(events: AsyncIterator[Part | bytes]) -> dict[str, str]:

@@ -2,14 +2,15 @@
 
 from collections.abc import Sequence
 from functools import partial
-from typing import Annotated, Any, Literal
+from typing import Any, Literal
 
-from pydantic import BaseModel, ConfigDict, Field, WithJsonSchema
+from pydantic import BaseModel, ConfigDict, Field
 
 from api import reranking, wire
 from api.dialect import RERANK_PATHS, Answer, Context, Dialect, Job, Route, View
-from api.fields import Dimensions, Listed, RequestFields, Several, Texts, either
+from api.fields import Dimensions, Listed, RequestFields, Several, SomeTokens, Texts, either
 from api.inputs import ContentInput, ImageReference, MixedInput, separated
+from api.places import listed
 from api.prompts import PurposeName, purpose_of
 from api.reranking import RerankBody, RerankResult, returned_object
 from api.vector_format import VectorFormat
@@ -78,8 +79,8 @@ class EmbedBody(RequestFields):
     truncate: Literal["NONE", "START", "END"] | None = Field(
         None, description="Which end of an over-long text is cut off (`END` when absent); `NONE` refuses it."
     )
-    max_tokens: Annotated[int | None, WithJsonSchema({"type": "null"})] = Field(
-        None, description="Not served: texts are cut at the model's own length."
+    max_tokens: SomeTokens | None = Field(
+        None, description="Most tokens of a text, special ones included, where the model takes more."
     )
 
     def formats(self) -> dict[str, VectorFormat]:
@@ -144,8 +145,6 @@ def _render_rerank(body: RerankBody, answer: Answer) -> Any:
 
 
 def _parse_embed(body: EmbedBody, context: Context) -> Job:
-    if body.max_tokens is not None:
-        raise InvalidRequest("`max_tokens` is not served; texts are cut at the model's own length", param="max_tokens")
     field, texts, images = body.separated()
     wire.refuse_empty(texts, field, images)
     request = EmbedRequest(
@@ -153,12 +152,13 @@ def _parse_embed(body: EmbedBody, context: Context) -> Job:
         deadline=context.deadline,
         texts=texts,
         truncate=body.truncate != "NONE",
+        max_tokens=body.max_tokens,
         truncation_side="left" if body.truncate == "START" else "right",
         dimensions=body.output_dimension or None,
         precisions=list(dict.fromkeys(form.precision for form in body.formats().values())),
         **purpose_of(body.input_type, "input_type").fields(),
     )
-    return Job(model=body.model, requests=[request], images=images)
+    return Job(model=body.model, requests=[request], place=listed(field), images=images)
 
 
 def _render_embed(version: Literal["1", "2"], body: EmbedBody, answer: Answer) -> Any:

@@ -9,6 +9,7 @@ from api import wire
 from api.dialect import Answer, Context, Dialect, Job, Route, View
 from api.fields import Listed, SomeDimensions, Text, Texts
 from api.kinds import Vectors, hybrid_job
+from api.places import listed
 from api.prompts import PromptFields
 from api.truncation import TruncationFields
 from api.truncation_warnings import TruncationWarning, truncation_warnings
@@ -71,6 +72,7 @@ def _parse(body: HybridBody, context: Context) -> Job:
         kinds,
         body.texts(),
         context,
+        place=listed("input", body.input),
         dimensions=body.dimensions,
         normalize=body.normalize is not False,
         **body.prompting(),

@@ -8,6 +8,7 @@ from pydantic import BaseModel, Field
 from api import embeddings, reranking, wire
 from api.dialect import EMBEDDINGS_PATHS, RERANK_PATHS, Answer, Context, Dialect, Job, Route, View, led_by
 from api.fields import Text, Texts
+from api.places import listed
 from api.reranking import RerankBody, returned_text
 from api.truncation import TruncationFields
 from shared.jobs import ClassifyRequest
@@ -78,7 +79,7 @@ def _parse_classify(body: ClassifyBody, context: Context) -> Job:
         raw_scores=bool(body.raw_scores),
         **body.cutting(),
     )
-    return Job(model=body.model, requests=[request])
+    return Job(model=body.model, requests=[request], place=listed("input", body.input))
 
 
 def _render_classify(body: ClassifyBody, answer: Answer) -> Any:

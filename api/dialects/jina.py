@@ -86,7 +86,12 @@ def _parse_classify(body: ClassifyBody, context: Context) -> Job:
         **purpose_of("classification", "task").fields(),
         **body.cutting(),
     )
-    return Job(model=body.model, requests=[request], images=images and [*images, *(None for _ in body.labels)])
+    return Job(
+        model=body.model,
+        requests=[request],
+        place=lambda _, index: f"input[{index}]" if index < len(texts) else f"labels[{index - len(texts)}]",
+        images=images and [*images, *(None for _ in body.labels)],
+    )
 
 
 def _render_classify(body: ClassifyBody, answer: Answer) -> Any:

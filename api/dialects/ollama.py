@@ -10,6 +10,7 @@ from api.catalog import Catalog
 from api.dialect import Answer, Context, Dialect, Job, Route, View
 from api.error_bodies import FlatError
 from api.fields import Dimensions, RequestFields, Text, Texts
+from api.places import listed
 from api.prompts import PurposeFields
 from api.settings import ApiSettings
 from shared import __version__, arrays
@@ -109,7 +110,8 @@ def _parse_embed(body: EmbedBody, context: Context) -> Job:
         dimensions=body.dimensions or None,
         **body.prompting(),
     )
-    return Job(model=_model(body.model, context.catalog), requests=[request])
+    place = listed("input", body.input)
+    return Job(model=_model(body.model, context.catalog), requests=[request], place=place)
 
 
 def _render_embed(body: EmbedBody, answer: Answer) -> Any:
@@ -125,7 +127,8 @@ def _render_embed(body: EmbedBody, answer: Answer) -> Any:
 def _parse_embeddings(body: EmbeddingsBody, context: Context) -> Job:
     wire.refuse_empty([body.prompt], "prompt")
     request = EmbedRequest(request_id=context.request_id, deadline=context.deadline, texts=[body.prompt])
-    return Job(model=_model(body.model, context.catalog), requests=[request])
+    place = listed("prompt", body.prompt)
+    return Job(model=_model(body.model, context.catalog), requests=[request], place=place)
 
 
 def _render_embeddings(_: EmbeddingsBody, answer: Answer) -> Any:

@@ -124,7 +124,7 @@ def _key(entry: InferenceInput) -> tuple[str, int | None, bool, str]:
 
 def _parse(body: InferenceBody, context: Context) -> Job:
     _check(body)
-    passes, _ = _passes(body)
+    passes, places = _passes(body)
     if len(passes) > 1 and any(one.is_image for one in passes):
         raise ContradictoryFields(
             "images take a request of their own, for one model and one kind of vectors", param="inputs"
@@ -141,7 +141,13 @@ def _parse(body: InferenceBody, context: Context) -> Job:
         for one in passes
     ]
     images = list(passes[0].data) if passes[0].is_image else None
-    return Job(model=None, requests=requests, images=images, models=[one.model for one in passes])
+    return Job(
+        model=None,
+        requests=requests,
+        place=lambda number, index: f"inputs[{places.index((number, index))}].data",
+        images=images,
+        models=[one.model for one in passes],
+    )
 
 
 def _check(body: InferenceBody) -> None:

@@ -9,6 +9,7 @@ from api import scores, wire
 from api.dialect import EMBEDDINGS_PATHS, RERANK_PATHS, Answer, Context, Dialect, Job, Route, View, led_by
 from api.fields import RequestFields, Several, Text, Texts
 from api.kinds import Vectors, hybrid_job
+from api.places import listed, ranked
 from api.prompts import PromptFields
 from api.truncation_warnings import TruncationWarning, truncation_warnings
 from shared.jobs import RerankRequest
@@ -117,6 +118,7 @@ def _parse_embeddings(body: EmbeddingsBody, context: Context) -> Job:
         body.kinds(served),
         body.sentences,
         context,
+        place=listed("sentences"),
         normalize=bool(body.normalize_dense),
         **body.prompting(),
         truncate=body.truncate is not False,
@@ -160,7 +162,7 @@ def _parse_rerank(body: RerankBody, context: Context) -> Job:
         raw_scores=not body.normalize,
         truncate=body.truncate is not False,
     )
-    return Job(model=body.model, requests=[request])
+    return Job(model=body.model, requests=[request], place=ranked("passages"))
 
 
 def _render_rerank(body: RerankBody, answer: Answer) -> Any:

@@ -44,7 +44,12 @@ def _parse(body: PredictBody, context: Context) -> Job:
     requests = [request for job in jobs for request in job.requests]
     if len({operation_of(request) for request in requests}) > 1:
         raise ContradictoryFields("the instances of a request must all ask for the same task", param="instances")
-    return Job(model=None, requests=requests, models=[job.model for job in jobs])
+    return Job(
+        model=None,
+        requests=requests,
+        place=lambda number, index: f"instances[{number}].{jobs[number].place(0, index)}",
+        models=[job.model for job in jobs],
+    )
 
 
 def _parse_instance(index: int, instance: dict[str, Any], context: Context) -> Job:

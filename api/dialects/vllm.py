@@ -12,7 +12,8 @@ from api.embeddings import EmbeddingsResponse, VectorFields
 from api.fields import OnlyTrue, either
 from api.inputs import TextsOrTokens, only_texts
 from api.messages import MessagesBody
-from api.pairs import SIDES, FirstSide, SecondSide, paired, two_sides
+from api.pairs import SIDES, FirstSide, SecondSide, paired, place_of, two_sides
+from api.places import listed
 from api.reranking import RerankBody, RerankResult, ScoringFields, returned_object
 from api.truncation import TruncationFields
 from api.vector_format import refuse_for_multivectors
@@ -41,7 +42,11 @@ class ScoreBody(ScoringFields):
         Raises:
             InvalidRequest: The sides are not named, not texts, or not as many.
         """
-        return paired({name: getattr(self, name) for sides in SIDES for name in sides})
+        return paired(self.sides())
+
+    def sides(self) -> dict[str, SecondSide | None]:
+        """Its sides by their names."""
+        return {name: getattr(self, name) for sides in SIDES for name in sides}
 
 
 class Score(BaseModel):
@@ -141,7 +146,7 @@ def _parse_score(body: ScoreBody, context: Context) -> Job:
         )
         for query, documents in body.pairs()
     ]
-    return Job(model=body.model, requests=requests)
+    return Job(model=body.model, requests=requests, place=place_of(body.sides()))
 
 
 def _render_score(body: ScoreBody, answer: Answer) -> Any:
@@ -169,7 +174,7 @@ def _parse_classify(body: ClassifyBody, context: Context) -> Job:
         raw_scores=body.use_activation is False,
         **body.cutting(),
     )
-    return Job(model=body.model, requests=[request])
+    return Job(model=body.model, requests=[request], place=listed("input", body.input))
 
 
 def _render_classify(body: ClassifyBody, answer: Answer) -> Any:
@@ -198,7 +203,7 @@ def _parse_pooling(body: PoolingBody, context: Context) -> Job:
         precisions=[body.vector_format().precision],
         **body.cutting(),
     )
-    return Job(model=body.model, requests=[request])
+    return Job(model=body.model, requests=[request], place=listed("input", body.input))
 
 
 def _render_pooling(body: PoolingBody, answer: Answer) -> Any:

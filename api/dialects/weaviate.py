@@ -10,6 +10,7 @@ from api.catalog import Catalog
 from api.dialect import RERANK_PATHS, Answer, Context, Dialect, Job, Route, View, led_by
 from api.error_bodies import FlatError
 from api.fields import Dimensions, RequestFields, Several, Text, Texts
+from api.places import listed, ranked
 from api.settings import ApiSettings
 from shared import __version__, arrays
 from shared.errors import MillraceError, Unavailable
@@ -112,7 +113,7 @@ def _request(texts: Sequence[str], config: VectorsConfig | None, context: Contex
 
 def _parse_vector(body: VectorBody, context: Context) -> Job:
     wire.refuse_empty([body.text], "text")
-    return Job(model=None, requests=[_request([body.text], body.config, context)])
+    return Job(model=None, requests=[_request([body.text], body.config, context)], place=listed("text", body.text))
 
 
 def _render_vector(body: VectorBody, answer: Answer) -> Any:
@@ -122,7 +123,7 @@ def _render_vector(body: VectorBody, answer: Answer) -> Any:
 
 def _parse_vectors(body: VectorsBody, context: Context) -> Job:
     wire.refuse_empty(body.texts, "texts")
-    return Job(model=None, requests=[_request(body.texts, body.config, context)])
+    return Job(model=None, requests=[_request(body.texts, body.config, context)], place=listed("texts"))
 
 
 def _render_vectors(_: VectorsBody, answer: Answer) -> Any:
@@ -137,7 +138,7 @@ def _parse_rerank(body: RerankBody, context: Context) -> Job:
     request = RerankRequest(
         request_id=context.request_id, deadline=context.deadline, query=body.query, documents=body.documents
     )
-    return Job(model=None, requests=[request])
+    return Job(model=None, requests=[request], place=ranked("documents"))
 
 
 def _render_scores(body: RerankBody, answer: Answer) -> Any:

@@ -121,6 +121,28 @@ def test_inputs_are_classified_by_labels_that_the_request_brings(service: Servic
     assert [entry["prediction"] for entry in data] == ["weather", "weather", "driving a car"]
 
 
+def test_a_text_is_cut_at_the_length_that_the_caller_chose(service: Service) -> None:
+    def vectors(client: httpx.Client, path: str, **body: Any) -> Any:
+        answer = client.post(path, json=body).raise_for_status()
+        return answer.json()["data" if "data" in answer.json() else "embeddings"]
+
+    # Given three words in five tokens
+    with service.client() as client:
+        (short,) = vectors(client, "/v1/embeddings", input="the weather is")
+        (cut,) = vectors(client, "/v1/embeddings", input="the weather is lovely today", truncate_prompt_tokens=5)
+        cohere = vectors(client, "/v2/embed", texts=["the weather is lovely today"], max_tokens=5)
+        refused = client.post(
+            "/v2/embed", json={"texts": ["the weather is lovely"], "max_tokens": 5, "truncate": "NONE"}
+        )
+        rerank = {"query": "how is the weather", "documents": ["the weather is lovely", "the weather is bad"]}
+        scores = client.post("/rerank", json={**rerank, "max_tokens_per_doc": 3}).raise_for_status().json()["results"]
+
+    np.testing.assert_allclose(cut["embedding"], short["embedding"], atol=1e-6)
+    np.testing.assert_allclose(cohere["float"][0], short["embedding"], atol=1e-6)
+    assert (refused.status_code, refused.json()["error"]["param"]) == (400, "texts")
+    assert scores[0]["relevance_score"] == pytest.approx(scores[1]["relevance_score"], abs=1e-6)
+
+
 def test_a_long_text_is_cut_at_the_end_that_the_caller_chose(service: Service) -> None:
     long = f"{SENTENCES[2]} " + "sunny weather " * 1000
 

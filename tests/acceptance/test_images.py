@@ -117,9 +117,9 @@ def test_infinitys_modality_and_the_openai_client(service: Service, clip: Path) 
     [
         ({"input": [{"image": "http://169.254.169.254/latest/meta-data"}]}, 400, "address that is not public"),
         ({"input": [{"image": "http://localhost:1/a.png"}]}, 400, "address that is not public"),
-        ({"input": ["a", {"image": "file:///etc/passwd"}]}, 400, "input 1: an image must be an http"),
-        ({"input": [{"image": _base64(b"no picture at all")}]}, 400, "input 0: the base64 data is not an image"),
-        ({"input": [{"image": _base64(PICTURES[0][:80])}]}, 400, "input 0: the image is damaged"),
+        ({"input": ["a", {"image": "file:///etc/passwd"}]}, 400, "`input[1]`: an image must be an http"),
+        ({"input": [{"image": _base64(b"no picture at all")}]}, 400, "`input[0]`: the base64 data is not an image"),
+        ({"input": [{"image": _base64(PICTURES[0][:80])}]}, 400, "`input[0]`: the image is damaged"),
         ({"input": [{"image": _base64(PICTURES[0])}], "model": "all-MiniLM-L6-v2"}, 400, "takes no images"),
         ({"input": [{"image": _base64(PICTURES[0])}] * 9}, 413, "9 images in one request are more than 8"),
         ({"input": [{"image": ""}]}, 400, "cannot be empty"),

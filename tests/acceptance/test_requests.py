@@ -138,6 +138,19 @@ def test_a_large_request_is_split_and_comes_back_whole_and_in_order(service: Ser
     np.testing.assert_allclose(vectors[[0, 1, 299, 599]], alone, atol=1e-5)
 
 
+@pytest.mark.parametrize("texts", [1, 40])
+def test_the_stages_of_a_request_fit_into_its_time(service: Service, texts: int) -> None:
+    # Given texts that are many batches where there are many
+    inputs = [" ".join(f"madeup{number}word{place}" for place in range(60)) for number in range(texts)]
+
+    with service.client() as client:
+        headers = client.post("/embed", json={"inputs": inputs}).raise_for_status().headers
+
+    stages = [int(headers[f"x-{stage}-time"]) for stage in ("queue", "tokenization", "inference")]
+    assert stages[2] > 0
+    assert sum(stages) <= int(headers["x-total-time"])
+
+
 def test_the_bulk_lane_answers_too(service: Service) -> None:
     with service.client() as client:
         response = client.post("/embed", json={"inputs": SENTENCES}, headers={"x-millrace-lane": "bulk"})
@@ -161,6 +174,45 @@ def test_a_cut_text_is_reported_and_refused_on_request(service: Service) -> None
     assert refused.status_code == 422
     assert "1002 tokens" in refused.json()["error"]
     assert "256" in refused.json()["error"]
+
+
+#: More than one task holds, the last of them longer than the model reads.
+MANY = ["the quick brown fox jumps over the lazy dog and runs away from the bear in the wood "] * 99 + ["word " * 300]
+
+
+@pytest.mark.parametrize(
+    ("path", "body", "place", "param"),
+    [
+        ("/v1/embeddings", {"input": MANY, "truncate": False}, "input[99]", "input"),
+        ("/embed", {"inputs": MANY, "truncate": False}, "inputs[99]", None),
+        ("/v2/embed", {"texts": MANY, "truncate": "NONE"}, "texts[99]", "texts"),
+        ("/rerank", {"query": "a fox", "documents": MANY, "truncate": False}, "documents[99]", "documents"),
+        (
+            "/rerank",
+            {"query": "a", "documents": ["ok", "word " * 2000], "truncate": False},
+            "documents[1]",
+            "documents",
+        ),
+        (
+            "/similarity",
+            {"inputs": {"source_sentence": "a", "sentences": ["b", "word " * 300]}, "parameters": {"truncate": False}},
+            "inputs.sentences[1]",
+            None,
+        ),
+        ("/score", {"queries": "word " * 300, "documents": "a", "truncate": False}, "queries", "queries"),
+    ],
+)
+def test_a_text_that_is_too_long_is_the_one_that_is_named(
+    service: Service, path: str, body: dict[str, Any], place: str, param: str | None
+) -> None:
+    with service.client() as client:
+        refused = client.post(path, json=body)
+
+    assert refused.status_code in (400, 422)
+    problem = refused.json()
+    assert problem["message"].startswith(f"`{place}` has ")
+    if param is not None:  # TEI's errors have no place for it
+        assert problem["error"]["param"] == param
 
 
 @pytest.mark.parametrize(

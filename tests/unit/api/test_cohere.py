@@ -160,9 +160,11 @@ def test_parts_that_are_nothing_are_refused_by_the_name_of_their_field() -> None
     assert raised.value.param == "inputs"
 
 
-def test_a_length_to_cut_at_is_refused_by_name() -> None:
-    with pytest.raises(InvalidRequest, match=r"^`max_tokens` is not served"):
-        _embed(texts=["a"], max_tokens=64)
+@pytest.mark.parametrize(("truncate", "cuts"), [("END", True), ("NONE", False)])
+def test_a_text_may_be_shorter_than_the_model_takes(truncate: str, cuts: bool) -> None:
+    request = _embed(texts=["a"], max_tokens=64, truncate=truncate)
+
+    assert (request.max_tokens, request.truncate) == (64, cuts)
 
 
 def test_version_2_answers_by_type_and_tells_which_form_it_is() -> None:

@@ -32,8 +32,9 @@ from shared.jobs import (
     estimated_tokens,
 )
 from shared.metrics import Metrics, Owner
+from shared.places import QUERY
 from shared.queues import Lane
-from shared.results import QUERY, Output, Ragged, Timings, Token, Truncation
+from shared.results import Output, Ragged, Timings, Token, Truncation
 from tests.helpers.fleets import card, fleet_of
 from tests.helpers.outputs import output
 
@@ -168,7 +169,6 @@ def test_outputs_of_parts_are_put_together_in_order(counts: list[int], width: in
             data=np.array([next(numbers) for _ in range(count * (width or 1))], "<f4").tobytes(),
             tokens=index + 1,
             truncated=index,
-            timings=Timings(index, index, index),
         )
         for index, count in enumerate(counts)
     ]
@@ -181,7 +181,6 @@ def test_outputs_of_parts_are_put_together_in_order(counts: list[int], width: in
     assert np.frombuffer(merged.data, "<f4").tolist() == list(range(math.prod(merged.shape)))
     indexes = range(len(counts))
     assert (merged.tokens, merged.truncated) == (sum(indexes) + len(counts), sum(indexes))
-    assert merged.timings == Timings(max(indexes), sum(indexes), sum(indexes))
 
 
 def test_an_error_in_one_part_is_the_answer() -> None:
@@ -363,6 +362,39 @@ def test_bulk_work_is_cut_by_batches_only() -> None:
     tasks, _ = _dispatched(8, Lane.BULK, ["x" * 40] * 2048, batch_tokens=131_072)
 
     assert [len(task) for task in tasks] == [2048]
+
+
+def test_the_stages_of_a_request_in_parts_are_those_of_the_part_that_came_last() -> None:
+    # Given parts that workers compute at the same time, in 0.15 s each
+    async def run() -> tuple[Timings, float]:
+        tasks: list[PendingTask] = []
+        fleet, metrics = fleet_of(*[card("m", max_batch_tokens=1024)] * 8), Metrics(Owner.GATEWAY)
+        dispatcher = Dispatcher(
+            SimpleNamespace(publish=tasks.append),  # type: ignore[arg-type]
+            fleet,
+            Admission(fleet, Backlog("gw"), max_pending_items=10_000),
+            metrics,
+            Stages(metrics),
+            gateway_id="gw",
+            tasks_in_flight_per_worker=4,
+        )
+        started = time.perf_counter()
+        request = replace(_embed(["x" * 400] * 100), deadline=time.time() + 60)
+        running = asyncio.create_task(dispatcher.run("m", Lane.INTERACTIVE, request))
+        await asyncio.sleep(0.25)
+        assert len(tasks) > 8
+        timings = Timings(0.01, 0.02, 0.15, received_at=time.time() - 0.24, held_s=0.18)
+        for task in tasks:
+            task.on_outcome([replace(output([[1.0]] * len(part)), timings=timings) for part in _texts_of(task)])
+        merged = await running
+        return merged.timings, time.perf_counter() - started
+
+    timings, seconds = asyncio.run(run())
+
+    # Then they are no longer than the request
+    assert timings.inference_s == pytest.approx(0.15)
+    assert timings.tokenization_s == pytest.approx(0.02)
+    assert timings.queue_s + timings.tokenization_s + timings.inference_s <= seconds
 
 
 @given(st.integers(0, 10**6), st.integers(1, 131_072), st.integers(0, 64))

@@ -53,6 +53,8 @@ def test_null_is_absent_in_every_optional_field() -> None:
         ({"truncation": False}, {"truncate": False}),
         ({"truncation": True}, {"truncate": True}),
         ({"truncate_prompt_tokens": -1, "truncation_side": "left"}, {"truncate": True, "truncation_side": "left"}),
+        ({"truncate_prompt_tokens": -1}, {"max_tokens": None}),
+        ({"truncate_prompt_tokens": 100}, {"truncate": True, "max_tokens": 100}),
         ({"late_chunking": True}, {"late_chunking": True}),
         ({"return_multivector": True}, {"kinds": [Kind.MULTIVECTOR]}),
         ({"prompt_name": "p"}, {"prompt_name": "p"}),
@@ -94,7 +96,6 @@ def test_words_that_contradict_each_other_are_refused_by_name(fields: dict[str, 
 @pytest.mark.parametrize(
     ("fields", "named"),
     [
-        ({"truncate_prompt_tokens": 100}, "`truncate_prompt_tokens` 100 is not served"),
         ({"input_type": "poem"}, "`input_type` 'poem' is unknown; it may be: query, "),
         ({"task": "poem"}, "`task` 'poem' is unknown"),
         ({"return_multivector": True, "dimensions": 8}, "`dimensions` is for dense vectors"),

@@ -7,6 +7,7 @@ import pytest
 from api.catalog import Catalog
 from api.dialect import Context
 from api.kinds import Vectors, hybrid_job
+from api.places import listed
 from shared.errors import WrongTask
 from shared.jobs import EmbedRequest
 from shared.results import Kind
@@ -22,7 +23,7 @@ def _context(**models: list[Kind]) -> Context:
 
 
 def _shares(model: str | None, kinds: list[Kind], context: Context, **options: Any) -> dict[str | None, EmbedRequest]:
-    job = hybrid_job(model, kinds, ["a"], context, **options)
+    job = hybrid_job(model, kinds, ["a"], context, place=listed("input"), **options)
     requests = [request for request in job.requests if isinstance(request, EmbedRequest)]
     return dict(zip(job.models, requests, strict=True))
 
@@ -52,7 +53,7 @@ def test_a_model_that_is_named_is_asked_for_all_of_it() -> None:
 
 def test_nothing_is_not_made() -> None:
     with pytest.raises(WrongTask, match="no kind of vectors"):
-        hybrid_job(None, [], ["a"], _context(dense=[DENSE]))
+        hybrid_job(None, [], ["a"], _context(dense=[DENSE]), place=listed("input"))
 
 
 def test_vectors_are_found_whichever_model_made_them() -> None:

@@ -123,8 +123,8 @@ def test_images_go_where_texts_would() -> None:
         ([_input("i", data_type="image"), _input("a")], "images take a request of their own"),
         ([_input({"a": 1}, data_type="object")], "`inputs[0].data` is not a text or an image"),
         ([_input("a"), _input({"a": 1})], "`inputs[1].data` is not a text or an image"),
-        ([_input("a", kind="bm25")], "`inputs`: "),
-        ([{"data": "a"}], "`inputs`: Field required"),
+        ([_input("a", kind="bm25")], "`inputs[0].options.kind`: "),
+        ([{"data": "a"}], "`inputs[0].model`: Field required"),
     ],
     ids=["images and texts", "an object", "no text", "another kind", "no model"],
 )

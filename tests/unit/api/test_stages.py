@@ -45,6 +45,17 @@ def test_of_a_worker_that_does_not_tell_the_rest_is_the_way_back() -> None:
     assert (found[Stage.QUEUE], found[Stage.REPLY]) == (1.5, 1.0)
 
 
+@given(SECONDS, SECONDS, SECONDS, SECONDS)
+def test_a_worker_that_says_too_much_is_believed_as_far_as_there_was_time(
+    waited_s: float, seconds: float, lane_s: float, infer_s: float
+) -> None:
+    # Given one of before, which added up the forward passes of batches that ran at the same time
+    found = parted(Trip(waited_s, NOON, seconds), Timings(lane_s, 0.0, infer_s))
+
+    assert sum(found.values()) == pytest.approx(waited_s + seconds, abs=1e-5)
+    assert min(found.values()) >= -1e-9
+
+
 @given(SECONDS, SECONDS, SECONDS, SECONDS, st.floats(0, 1), st.floats(-1e6, 1e6))
 def test_stages_add_up_to_the_whole(
     waited_s: float, lane_s: float, infer_s: float, way_s: float, share: float, wrong_s: float
@@ -64,7 +75,7 @@ def test_each_stage_is_counted_by_model_and_lane() -> None:
     metrics = Metrics(Owner.GATEWAY)
     stages = Stages(metrics)
 
-    stages.observe_trip("m", Lane.BULK, Trip(0.0, NOON, 2.0), Timings(inference_s=1.5))
+    stages.observe("m", Lane.BULK, parted(Trip(0.0, NOON, 2.0), Timings(inference_s=1.5)))
     stages.observe_gateway("m", Lane.BULK, 0.25)
 
     shown = metrics.exposition().decode()

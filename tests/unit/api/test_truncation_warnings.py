@@ -2,7 +2,8 @@
 
 from api.dialect import Answer
 from api.truncation_warnings import TruncationWarning, truncation_warnings
-from shared.results import QUERY, Truncation
+from shared.places import QUERY
+from shared.results import Truncation
 from tests.helpers.outputs import hybrid_output
 
 

@@ -156,7 +156,11 @@ class _Body(BaseModel):
 
 def test_a_body_that_does_not_fit_is_refused_with_the_field_at_fault() -> None:
     assert wire.validated(_Body, {"number": 5, "more": 1}).number == 5
-    for data, field in (({"number": "five"}, "number"), ({"number": 5, "either": [1, "x"]}, "either"), ({}, "number")):
+    for data, field in (
+        ({"number": "five"}, "number"),
+        ({"number": 5, "either": [1, "x"]}, r"either\[1\]"),
+        ({}, "number"),
+    ):
         with pytest.raises(InvalidRequest, match=f"^`{field}`: ") as raised:
             wire.validated(_Body, data)
-        assert raised.value.param == field
+        assert raised.value.param == field.split("\\")[0]

@@ -6,7 +6,8 @@ import pkgutil
 import pytest
 
 import shared
-from shared.errors import MillraceError, WorkerLost, from_wire
+from shared.errors import InputTooLong, MillraceError, WorkerLost, from_wire
+from shared.places import QUERY, called
 
 for _module in pkgutil.iter_modules(shared.__path__):
     importlib.import_module(f"shared.{_module.name}")  # so that errors defined beside their subject are in the tree
@@ -74,3 +75,29 @@ def test_fields_of_a_newer_worker_are_ignored() -> None:
     received = from_wire({"code": "worker_lost", "message": "gone", "param": None, "hint": "buy a second worker"})
 
     assert type(received) is WorkerLost
+
+
+def test_an_error_about_one_of_a_parts_inputs_is_about_one_of_the_whole() -> None:
+    # Given a part of a request that begins with its eighty-ninth input
+    received = from_wire(InputTooLong(f"{called(10)} has 302 tokens", index=10).to_wire())
+
+    # When
+    whole = received.moved(89)
+
+    # Then its sender reads his own word for it
+    assert (whole.message, whole.index) == ("input 99 has 302 tokens", 99)
+    named = whole.named("`documents[99]`", "documents")
+    assert (named.message, named.param) == ("`documents[99]` has 302 tokens", "documents")
+
+
+def test_every_part_has_the_same_query() -> None:
+    error = InputTooLong(f"{called(QUERY)} alone fills the model", index=QUERY)
+
+    assert error.moved(89).named("`query`", "query").message == "`query` alone fills the model"
+
+
+def test_an_error_that_is_about_no_input_stays_as_it_is() -> None:
+    error = WorkerLost("gone", param="input")
+
+    assert error.moved(89) is error
+    assert error.named("`input[3]`") is error

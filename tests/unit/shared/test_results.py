@@ -6,7 +6,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from shared.errors import InferenceFailed, InputTooLong, MillraceError
-from shared.results import QUERY, Output, Reply, Timings, Token, Truncation, replies_from_wire, replies_to_wire
+from shared.places import QUERY
+from shared.results import Output, Reply, Timings, Token, Truncation, replies_from_wire, replies_to_wire
 
 TRUNCATIONS = st.builds(Truncation, st.integers(QUERY, 100), st.integers(0, 10**6), st.integers(0, 10**4))
 TOKENS = st.builds(
@@ -35,7 +36,10 @@ def outputs(draw: st.DrawFn) -> Output:
 
 
 ERRORS = st.builds(InferenceFailed, st.text(min_size=1, max_size=30)) | st.builds(
-    InputTooLong, st.text(min_size=1, max_size=30), param=st.none() | st.just("query")
+    InputTooLong,
+    st.text(min_size=1, max_size=30),
+    param=st.none() | st.just("query"),
+    index=st.none() | st.integers(QUERY, 100),
 )
 
 
@@ -58,7 +62,7 @@ def test_replies_keep_their_order_and_errors_stay_errors(replies: list[Reply]) -
     for before, after in zip(replies, received, strict=True):
         if isinstance(before, MillraceError):
             assert isinstance(after, type(before))
-            assert (after.message, after.param) == (before.message, before.param)
+            assert (after.message, after.param, after.index) == (before.message, before.param, before.index)
         else:
             assert after == before
 

@@ -12,8 +12,9 @@ import pytest
 from shared.errors import InputTooLong, InvalidRequest, WrongTask
 from shared.jobs import DecodeRequest, EmbedRequest, Request, RerankRequest, Task, TokenizeRequest, operation_of
 from shared.model_card import ModelCard
+from shared.places import QUERY
 from shared.queues import Lane, Operation
-from shared.results import QUERY, Kind, Output, Truncation
+from shared.results import Kind, Output, Truncation
 from workers.engine_protocol import EngineModel
 from workers.input_format import InputFormat
 from workers.served_model import ServedModel
@@ -122,7 +123,7 @@ def test_a_text_beside_an_image_is_refused_by_a_model_that_reads_one_of_them(mod
     work = _work()
     work.request = replace(work.request, precisions=["float32"], texts=["mill", "mill"], images=[None, b"picture"])
 
-    with pytest.raises(WrongTask, match="a text or an image in one input, not both"):
+    with pytest.raises(WrongTask, match=r"^input 1 has a text and an image, and model .* takes one of them"):
         model.sequences_of(work)
 
 
@@ -218,3 +219,19 @@ def test_a_prompt_that_a_model_does_not_have_is_refused_for_tokens_too() -> None
 
     with pytest.raises(InvalidRequest, match="has no prompt 'nobody'; it has: query"):
         _served().sequences_of(work)
+
+
+def test_a_request_may_have_less_read_than_the_model_takes(model: ServedModel) -> None:
+    # Given a model that takes 9 tokens
+    def read(**fields: Any) -> RequestWork:
+        work = _work()
+        work.request = replace(work.request, precisions=["float32"], texts=["mill race " * 20, "mill"], **fields)
+        assert [len(entry.ids) for entry in model.sequences_of(work)] == [5, 3]
+        return work
+
+    # Then what is cut is told, or refused with the length that was asked for
+    assert read(max_tokens=5).truncations == [Truncation(0, 42, 5)]
+    with pytest.raises(InputTooLong, match="input 0 has 42 tokens and 5 are asked for"):
+        read(max_tokens=5, truncate=False)
+    with pytest.raises(InvalidRequest, match="nothing can be cut to 2 tokens"):
+        read(max_tokens=2)

@@ -54,6 +54,59 @@ def test_a_text_has_the_reference_tokens_cut_at_the_maximum_and_its_true_length(
         assert entry.type_ids is None
 
 
+@given(st.lists(TEXTS | WORDS, min_size=1, max_size=3), st.integers(3, MAX + 5), st.sampled_from(["left", "right"]))
+def test_a_request_may_name_a_length_of_its_own(texts: list[str], most: int, side: str) -> None:
+    # Given the library's own way to cut at a length
+    reference = Tokenizer.from_str(_JSON)
+    reference.no_padding()
+    reference.enable_truncation(min(most, MAX), direction=side)
+
+    # When
+    tokens = SINGLE.limited(most).encode(texts, side=side)
+
+    # Then special tokens are kept, and the next request is cut as the model wants
+    assert [entry.ids for entry in tokens] == [reference.encode(text).ids for text in texts]
+    assert [entry.full_length for entry in tokens] == [len(REFERENCE.encode(text).ids) for text in texts]
+    assert [entry.full_length for entry in SINGLE.encode(texts)] == [entry.full_length for entry in tokens]
+    assert max(len(entry.ids) for entry in SINGLE.encode(["mill " * 40])) == MAX
+
+
+@pytest.mark.parametrize("tokenizer", [SINGLE, PAIRS])
+@pytest.mark.parametrize(("side", "kept"), [("right", "mill race wheel"), ("left", "wheel grain river")])
+def test_documents_may_be_cut_to_a_length_of_their_own(tokenizer: ModelTokenizer, side: str, kept: str) -> None:
+    # Given a long query, which does not count
+    query = "which mill stands by the fast water"
+    request = RerankRequest(
+        request_id="r",
+        deadline=0,
+        query=query,
+        documents=["mill race wheel grain river", "mill"],
+        truncation_side=side,
+        max_document_tokens=3,
+    )
+
+    # When
+    tokens = tokenizer.encode_request(request)
+
+    # Then the documents are what is read of them, and what was cut is told
+    same = tokenizer.encode_request(replace(request, documents=[kept, "mill"], max_document_tokens=None))
+    assert [entry.ids for entry in tokens] == [entry.ids for entry in same]
+    assert [entry.full_length - len(entry.ids) for entry in tokens[-2:]] == [2, 0]
+    with pytest.raises(InputTooLong, match="input 0 has 5 tokens and 3 are asked for") as raised:
+        tokenizer.encode_request(replace(request, truncate=False))
+    assert raised.value.index == 0
+
+
+def test_a_length_cuts_documents_and_never_their_query() -> None:
+    query = "which mill stands by the fast water"
+    request = RerankRequest(request_id="r", deadline=0, query=query, documents=["mill " * 9])
+
+    question, document = SINGLE.limited(5).encode_request(request)
+
+    assert question.ids == REFERENCE.encode(query).ids
+    assert len(document.ids) == 5
+
+
 @given(st.sampled_from(["", "mill", "mill race"]), st.lists(TEXTS | WORDS, min_size=1, max_size=5))
 def test_a_pair_keeps_its_whole_query_and_cuts_only_the_document(query: str, documents: list[str]) -> None:
     # Given
@@ -316,5 +369,6 @@ def test_token_ids_are_taken_as_they_are_and_cut_where_texts_are() -> None:
     assert [entry.ids for entry in prompted] == [
         entry.ids for entry in tokenizer.encode(["the mill", "a wheel in the river", "the mill"], prompt="query: ")
     ]
-    with pytest.raises(InvalidRequest, match="input 1: 30522 is no token id of this model, which has 30522"):
+    with pytest.raises(InvalidRequest, match="input 1: 30522 is no token id of this model, which has 30522") as raised:
         taken([ids[0], [30522]])
+    assert raised.value.index == 1

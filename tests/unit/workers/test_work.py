@@ -197,11 +197,27 @@ def test_a_request_that_has_failed_is_answered_with_its_error() -> None:
     assert work.reply(_card(by_cosine=True)) is work.error
 
 
+def test_batches_that_ran_at_the_same_time_do_not_add_up() -> None:
+    # Given two batches of a request, done a second after it was there
+    work = _work(EmbedRequest(request_id="r", deadline=0, texts=["a"]), np.ones((1, 2), np.float32))
+    work.ran(0.9, 0.8)
+    work.ran(1.0, 0.7)
+
+    # When
+    reply = work.reply(_card(by_cosine=True))
+
+    # Then
+    assert isinstance(reply, Output)
+    assert reply.timings.inference_s == 0.7
+    assert reply.timings.queue_s + reply.timings.inference_s == pytest.approx(1.0)
+
+
 def test_an_answer_carries_what_it_cost() -> None:
     # Given
     work = _work(EmbedRequest(request_id="r", deadline=0, texts=["a"]), np.ones((1, 2), np.float32))
     work.tokens, work.truncations = 7, [Truncation(0, 9, 7)]
-    work.queue_s, work.tokenization_s, work.inference_s = 0.1, 0.2, 0.3
+    work.tokenization_s = 0.2
+    work.ran(0.4, 0.3)
 
     # When
     reply = work.reply(_card(by_cosine=True))
@@ -210,7 +226,7 @@ def test_an_answer_carries_what_it_cost() -> None:
     assert isinstance(reply, Output)
     timings = reply.timings
     assert (reply.tokens, reply.truncated) == (7, 1)
-    assert (timings.queue_s, timings.tokenization_s, timings.inference_s) == (0.1, 0.2, 0.3)
+    assert (timings.queue_s, timings.tokenization_s, timings.inference_s) == (pytest.approx(0.1), 0.2, 0.3)
     assert abs(time.time() - timings.received_at) < 60
     assert 0 < timings.held_s < 60
     assert reply.truncations == (Truncation(0, 9, 7),)
