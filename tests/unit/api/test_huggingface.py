@@ -155,7 +155,7 @@ def test_a_reranker_alone_says_what_it_takes() -> None:
 @pytest.mark.parametrize(
     ("body", "sentence"),
     [
-        ({"inputs": [["a", "b"]]}, r"`inputs\[0\]`: "),
+        ({"inputs": [["a", "b"]]}, r"`inputs\[0\]\[0\]`: "),
         ({"inputs": 5}, "`inputs`: "),
         ({"inputs": "a", "texts": ["b"]}, "exactly one of these fields: inputs, texts"),
         ({"model": "m"}, "exactly one of these fields: inputs, texts"),
