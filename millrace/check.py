@@ -60,7 +60,7 @@ def _health(client: httpx.Client) -> str:
 
 
 def _ready(client: httpx.Client) -> str:
-    response = client.get("/ready")
+    response = client.get("/ready", params={"models": "all"})
     if response.status_code != 503:
         return f"{_ask(response)['workers']} workers"
     state = response.json()

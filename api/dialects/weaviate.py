@@ -201,7 +201,7 @@ class Weaviate:
         self.views: Sequence[View] = (
             View("/meta", "The model (Weaviate)", _meta, response=Meta),
             View("/.well-known/live", "Is this process alive? (Weaviate)", _live, response=Empty),
-            View("/.well-known/ready", "Has every model a worker that ran it? (Weaviate)", _ready, response=Empty),
+            View("/.well-known/ready", "Can any model be served? (Weaviate)", _ready, response=Empty),
         )
 
     def render_error(self, error: MillraceError) -> tuple[int, dict[str, Any]]:
@@ -228,8 +228,8 @@ def _live(catalog: Catalog, settings: ApiSettings, parameters: Mapping[str, str]
 
 
 def _ready(catalog: Catalog, settings: ApiSettings, parameters: Mapping[str, str]) -> Any:  # noqa: ARG001
-    if missing := catalog.missing():
-        raise Unavailable(f"no worker has run these models yet: {', '.join(missing)}")
+    if not catalog.can_serve():
+        raise Unavailable(f"no worker has run these models yet: {', '.join(catalog.missing())}")
     return {}
 
 

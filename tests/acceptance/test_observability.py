@@ -22,6 +22,7 @@ def test_health_and_readiness(service: Service) -> None:
     assert abs(body.pop("unix") - time.time()) < 60
     assert body == {
         "ready": True,
+        "status": "ok",
         "leaving": False,
         "redis": True,
         "missing_models": [],
