@@ -84,6 +84,7 @@ def test_every_process_exposes_its_metrics(service: Service) -> None:
     assert re.search(r'te_request_success\{method="batch"\} \d', gateway)
     assert re.search(r"te_batch_next_size_count \d", worker)
     assert "millrace_engine_ready 1.0" in worker
+    assert re.search(r"millrace_parallel_batches [12]\.0", worker)
 
 
 def test_flower_shows_each_task_with_model_lane_requests_and_tokens(service: Service) -> None:
