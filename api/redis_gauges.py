@@ -1,5 +1,6 @@
 """What Redis knows and Prometheus asks for: lengths of queues, its own memory, whether it can write to its disk."""
 
+from collections import Counter
 from collections.abc import Mapping, Sequence
 from typing import Any
 
@@ -23,26 +24,39 @@ ASKED_OF_REDIS = (
 )
 
 
-async def measure_redis(redis: Redis, metrics: Metrics, models: Sequence[str]) -> None:
-    """Set the gauges, in one round trip. While Redis is away the last values stand; `millrace_redis_reachable` says so."""
+async def measure_redis(redis: Redis, metrics: Metrics, models: Sequence[str]) -> Mapping[str, int] | None:
+    """Set the gauges, in one round trip. While Redis is away the last values stand; `millrace_redis_reachable` says so.
+
+    Returns:
+        Tasks that wait, of both lanes, by model; None while Redis is away.
+    """
+    queued: Counter[str] = Counter()
     try:
         async with redis.pipeline(transaction=False) as pipe:
             lanes = ask_lengths(pipe, models)
+            for model in models:
+                pipe.exists(keys.awake(model))
             pipe.get(keys.STORED_BYTES)
             pipe.info()
             # A user that may not ask for INFO loses its gauges, not the lengths.
-            *lengths, stored_bytes, about = await pipe.execute(raise_on_error=False)
+            *answers, stored_bytes, about = await pipe.execute(raise_on_error=False)
     except (RedisError, OSError):
-        return
+        return None
+    lengths, awake = answers[: len(lanes)], answers[len(lanes) :]
     for (model, lane), length in zip(lanes, lengths, strict=True):
         if not isinstance(length, ResponseError):
             metrics.gauge("millrace_queue_length", model=model, lane=str(lane)).set(length)
+            queued[model] += length
+    for model, is_awake in zip(models, awake, strict=True):
+        if not isinstance(is_awake, ResponseError):
+            metrics.gauge("millrace_model_awake", model=model).set(is_awake)
     if not isinstance(stored_bytes, ResponseError):
         metrics.gauge("millrace_stored_bytes").set(int(stored_bytes or 0))
     if isinstance(about, ResponseError):
         log.debug("redis_not_measured", error=str(about))
     else:
         _show_server(metrics, about)
+    return queued
 
 
 def _show_server(metrics: Metrics, about: Mapping[str, Any]) -> None:

@@ -25,6 +25,11 @@ def standalone(body: type[BaseModel]) -> dict[str, Any]:
     return inlined
 
 
+def query_parameters(query: type[BaseModel]) -> list[dict[str, Any]]:
+    """The fields of a query's model as OpenAPI's parameters."""
+    return [{"name": name, "in": "query", "schema": schema} for name, schema in standalone(query)["properties"].items()]
+
+
 def without(schema: Mapping[str, Any], *fields: str) -> dict[str, Any]:
     """A body's schema for a body that has none of these fields, or null there."""
     return {**schema, "properties": {**schema.get("properties", {}), **dict.fromkeys(fields, _OF_ANOTHER)}}

@@ -47,6 +47,8 @@ class Plant:
     cold_start_budget_s: float
     #: Batches that a worker holds.
     held_batches: float = 3.0
+    #: How old what Prometheus says may be, in seconds: the chart's monitors scrape so often.
+    scrape_s: float = 15.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -118,6 +120,9 @@ class Simulation:
         self._waits: list[tuple[float, float]] = []
         self._arrived = self._refused = 0.0
         self._asked_at = -math.inf
+        #: What Prometheus has seen last, and when.
+        self._scraped: dict[str, float] = {}
+        self._scraped_at = -math.inf
 
     def run(self, triggers: str) -> Run:
         """Everything that happens."""
@@ -205,20 +210,29 @@ class Simulation:
                 self._ready -= 1
 
     def _values(self, now: float) -> dict[str, float]:
-        values = {}
-        for trigger in self._scaling.triggers:
-            if trigger.key.startswith("millrace:awake:"):
-                values[trigger.key] = float(bool(self._waiting) or self._asked_at > now - AWAKE_TTL_S)
-            elif trigger.kind == "redis":
-                values[trigger.key] = self._listed() if trigger.key.endswith(".interactive") else 0.0
-            elif "millrace_backlog_seconds" in trigger.key:
-                values[trigger.key] = self._wait() * self._ready
-            elif "millrace_batch_duration_seconds_sum" in trigger.key:
-                full = 2.0 if trigger.target > 1 else 1.0
-                values[trigger.key] = full * sum(self._busy) / self._busy.maxlen if self._busy.maxlen else 0.0
-            else:
-                raise ValueError(f"nobody knows here what {trigger.key} is")
-        return values
+        if now - self._scraped_at >= self._plant.scrape_s:
+            self._scraped_at = now
+            self._scraped = {
+                trigger.key: self._value(trigger.key, now)
+                for trigger in self._scaling.triggers
+                if trigger.kind == "prometheus"
+            }
+        lists = (trigger.key for trigger in self._scaling.triggers if trigger.kind == "redis")
+        return {**self._scraped, **{key: self._value(key, now) for key in lists}}
+
+    def _value(self, key: str, now: float) -> float:
+        """What a trigger asks for, a list's name or a query, comes to now."""
+        if key.startswith("millrace:awake:") or "millrace_model_awake" in key:
+            return float(bool(self._waiting) or self._asked_at > now - AWAKE_TTL_S)
+        if key.endswith(".interactive") or "millrace_queue_length" in key:
+            return self._listed()
+        if key.endswith(".bulk"):
+            return 0.0
+        if "millrace_backlog_seconds" in key:
+            return self._wait() * self._ready
+        if "millrace_batch_duration_seconds_sum" in key:
+            return sum(self._busy) / self._busy.maxlen if self._busy.maxlen else 0.0
+        raise ValueError(f"nobody knows here what {key} is")
 
     def _judge(self, run: Run) -> None:
         run.refused = round(self._refused / self._arrived, 4)
@@ -241,17 +255,22 @@ def _at(waits: Sequence[tuple[float, float]], tokens: float) -> float:
 
 
 def scaled_by(triggers: str, values: dict[str, Any]) -> Scaling:
-    """The chart's scaling of one pool, by `list` or by `list and Prometheus`."""
-    prometheus = {"enabled": triggers != "list", "serverAddress": "http://prometheus:9090"}
-    base = {"poolDefaults": {"autoscaling": {"enabled": True, "maxReplicas": 8, "prometheus": prometheus}}}
+    """The chart's scaling of one pool by one of `TRIGGERS`."""
+    scaling = {
+        "enabled": True,
+        "maxReplicas": 8,
+        "redis": {"enabled": triggers != "Prometheus"},
+        "prometheus": {"enabled": triggers != "list", "serverAddress": "http://prometheus:9090"},
+    }
+    base = {"poolDefaults": {"autoscaling": scaling}}
     return scaling_of(find(rendered(merged(base, values)), "ScaledObject", "-worker-default"))
 
 
-TRIGGERS = ("list", "list and Prometheus")
+TRIGGERS = ("list", "list and Prometheus", "Prometheus")
 
 
 def simulate(plant: Plant, loads: Sequence[Load] = LOADS, values: dict[str, Any] | None = None) -> list[Run]:
-    """Every load under both kinds of triggers."""
+    """Every load under all kinds of triggers."""
     return [
         Simulation(scaled_by(triggers, values or {}), plant, load).run(triggers)
         for load in loads

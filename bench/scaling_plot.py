@@ -10,7 +10,7 @@ from bench.scaling import TRIGGERS, Run
 mpl.use("svg")
 from matplotlib import pyplot as plt
 
-_COLOURS = dict(zip(TRIGGERS, ("#7a4a00", "#1f4e79"), strict=True))
+_COLOURS = dict(zip(TRIGGERS, ("#7a4a00", "#1f4e79", "#2e7d32"), strict=True))
 
 
 def draw(runs: Sequence[Run], path: Path) -> None:

@@ -67,7 +67,7 @@ def _health(client: httpx.Client) -> str:
 
 
 def _ready(client: httpx.Client) -> str:
-    response = client.get("/ready")
+    response = client.get("/ready", params={"models": "all"})
     if response.status_code != 503:
         state = _ask(response)
         asleep = ", ".join(state["sleeping_models"])

@@ -63,6 +63,11 @@ def _run(arguments: Sequence[str] | None) -> int:
             from millrace.mirror.command import models
 
             return models(options)
+        case "redis":
+            from millrace.redis_command import ask
+            from shared.settings import Settings
+
+            return ask(options.words, load_or_exit(Settings))
         case "keys":
             from millrace.keys import create
 
@@ -95,6 +100,8 @@ def _parser() -> argparse.ArgumentParser:
     commands.add_parser("flower", help="run Flower only: the tasks of the last minutes, in a browser")
     add_arguments(commands.add_parser("ingest", help="index files through a running deployment"))
     models.add_arguments(commands.add_parser("models", help="list the configured models, mirror one, check a mirror"))
+    redis = commands.add_parser("redis", help="send a command to the deployment's Redis: `millrace redis info memory`")
+    redis.add_argument("words", nargs="+", metavar="WORD", help="the command and its arguments")
     keys = commands.add_parser("keys", help="make API keys").add_subparsers(required=True, metavar="command")
     create = keys.add_parser("create", help="print a fresh key, and its hash for the keys file")
     create.add_argument("--tenant", default="somebody", help="whose it is (default: %(default)s)")

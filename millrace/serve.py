@@ -153,7 +153,7 @@ class Supervisor:
                     )
                     return False
                 try:
-                    if (await client.get("/ready")).status_code == 200 and await self._answers(client):
+                    if (await client.get("/ready?models=all")).status_code == 200 and await self._answers(client):
                         return True
                 except httpx.HTTPError:
                     pass  # not up yet: the deadline above bounds the wait

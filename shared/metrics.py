@@ -86,6 +86,16 @@ METRICS: tuple[Metric, ...] = (
         "millrace_backlog_seconds", _G, _GW, "Work that waits, of all gateways, at the workers' measured speed.", _ML
     ),
     Metric("millrace_workers", _G, _GW, "Live workers of a model.", ("model",)),
+    Metric(
+        "millrace_model_coverage",
+        _G,
+        _GW,
+        "1 for what a model is: served; sleeping, with a worker as soon as work waits; missing, which it should not be.",
+        ("model", "coverage"),
+    ),
+    Metric("millrace_unserved_seconds", _G, _GW, "How long work has waited for a model without a worker.", ("model",)),
+    Metric("millrace_cold_start_seconds", _G, _GW, "What a sleeping model's worker may take; 0 for never.", ("model",)),
+    Metric("millrace_model_awake", _G, _GW, "1 for a minute after each request for a model.", ("model",)),
     Metric("millrace_wedged_workers", _G, _GW, "Workers that do not get on though work waits."),
     Metric(
         "millrace_lost_workers", _G, _GW, "Workers that died or fell silent, ever; the same number at all gateways."
@@ -120,6 +130,7 @@ METRICS: tuple[Metric, ...] = (
     Metric("millrace_batch_items", _H, _WK, "Items per forward pass.", ("model",), _SIZES),
     Metric("millrace_batch_tokens", _H, _WK, "Tokens per forward pass.", ("model",), _TOKENS),
     Metric("millrace_max_batch_tokens", _G, _WK, "Token budget of one forward pass, as learned.", ("model",)),
+    Metric("millrace_parallel_batches", _G, _WK, "Forward passes that the engine computes at the same time."),
     Metric("millrace_out_of_memory_total", _C, _WK, "Batches that did not fit into memory.", ("model",)),
     Metric("millrace_held_tokens", _G, _WK, "Tokens taken from the queue and not yet computed.", _ML),
     Metric("millrace_expired_requests_total", _C, _WK, "Requests dropped before the forward pass.", _ML),

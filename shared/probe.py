@@ -5,7 +5,7 @@ It imports next to nothing, since it runs every few seconds, and knows no proxie
 
 import http.client
 import sys
-from urllib.parse import urlsplit
+from urllib.parse import urlsplit, urlunsplit
 
 #: How long the part may take to answer, in seconds; health checks allow a second more.
 _TIMEOUT_S = 4.0
@@ -21,7 +21,7 @@ def trouble(url: str, timeout_s: float = _TIMEOUT_S) -> str:
     parts = urlsplit(url)
     connection = http.client.HTTPConnection(parts.hostname or "", parts.port, timeout=timeout_s)
     try:
-        connection.request("GET", parts.path or "/")
+        connection.request("GET", urlunsplit(("", "", parts.path or "/", parts.query, "")))
         answer = connection.getresponse()
         said = answer.read(4096).decode(errors="replace").strip()
     except (OSError, http.client.HTTPException) as err:

@@ -93,6 +93,7 @@ class Pipeline:
         self._spans = spans
         self._depth = batches_in_flight
         self._parallel = batches_in_flight if parallel else 1
+        metrics.gauge("millrace_parallel_batches").set(self._parallel)
         self._on_started, self._on_finished, self._on_flow = on_started, on_finished, on_flow
         self._inbox: deque[tuple[TaskWork, int]] = deque()
         self._outbox: queue.SimpleQueue[TaskWork | None] = queue.SimpleQueue()

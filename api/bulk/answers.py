@@ -134,10 +134,7 @@ def add_route(
         for name in _PARAMETER.findall(paths[0])
     ]
     if query is not None:
-        parameters += [
-            {"name": name, "in": "query", "schema": schema}
-            for name, schema in schemas.standalone(query)["properties"].items()
-        ]
+        parameters += schemas.query_parameters(query)
     extra: dict[str, Any] = {"parameters": parameters}
     if body is not None:
         extra["requestBody"] = {"required": True, "content": {kind: _content(schema) for kind, schema in body.items()}}

@@ -208,7 +208,7 @@ class Weaviate:
             View("/.well-known/live", "Is this process alive? (Weaviate)", _live, response=Empty),
             View(
                 "/.well-known/ready",
-                "Has every model a worker that ran it? (Weaviate)",
+                "Can any model be served? (Weaviate)",
                 _ready,
                 response=Empty,
                 errors=(Unavailable,),
@@ -239,8 +239,8 @@ def _live(catalog: Catalog, settings: ApiSettings, parameters: Mapping[str, str]
 
 
 def _ready(catalog: Catalog, settings: ApiSettings, parameters: Mapping[str, str]) -> Any:  # noqa: ARG001
-    if missing := catalog.missing():
-        raise Unavailable(f"no worker has run these models yet: {', '.join(missing)}")
+    if not catalog.can_serve():
+        raise Unavailable(f"no worker has run these models yet: {', '.join(catalog.missing())}")
     return {}
 
 

@@ -12,6 +12,24 @@ WORKERS = Row(
             ((f"max by (model) (millrace_workers{{{MODEL}}})", "{{model}}"),),
         ),
         Panel(
+            "Models without a worker",
+            "1 for a model that sleeps, and gets a worker as soon as work waits; 1 for one that is missing its workers.",
+            "none",
+            tuple(
+                (
+                    f'max by (model) (millrace_model_coverage{{{MODEL}, coverage="{coverage}"}})',
+                    f"{{{{model}}}} {coverage}",
+                )
+                for coverage in ("missing", "sleeping")
+            ),
+        ),
+        Panel(
+            "Work without a worker",
+            "How long work has waited for a model that has none: for a sleeping one no longer than its cold start.",
+            "s",
+            ((f"max by (model) (millrace_unserved_seconds{{{MODEL}}})", "{{model}}"),),
+        ),
+        Panel(
             "Tokens in forward passes",
             "Tokens per second that each model computes, special tokens included.",
             "short",

@@ -1,9 +1,11 @@
 """What an operator sees: probes, metrics, Flower, the self-test."""
 
+import json
 import re
 import subprocess
 import sys
 import time
+from pathlib import Path
 
 import httpx
 
@@ -22,6 +24,7 @@ def test_health_and_readiness(service: Service) -> None:
     assert abs(body.pop("unix") - time.time()) < 60
     assert body == {
         "ready": True,
+        "status": "ok",
         "leaving": False,
         "redis": True,
         "missing_models": [],
@@ -83,6 +86,36 @@ def test_every_process_exposes_its_metrics(service: Service) -> None:
     assert re.search(r'te_request_success\{method="batch"\} \d', gateway)
     assert re.search(r"te_batch_next_size_count \d", worker)
     assert "millrace_engine_ready 1.0" in worker
+    assert re.search(r"millrace_parallel_batches [12]\.0", worker)
+
+
+def test_tokens_per_document_are_what_the_sizing_page_asks_the_workers_for(service: Service) -> None:
+    # Given the page's query: the sums of these two
+    page = (Path(__file__).parents[2] / "docs" / "sizing.md").read_text()
+    names = re.findall(r"increase\((millrace_\w+_sum)\[", page)
+    assert len(names) == 2
+
+    def sums() -> list[float]:
+        text = httpx.get(f"http://127.0.0.1:{service.metrics_port}/metrics", trust_env=False).text
+        return [
+            sum(float(found) for found in re.findall(rf"^{name}{{.*}} (.+)$", text, re.MULTILINE)) for name in names
+        ]
+
+    # When some documents come through a job and one in a request, and another request ends before it is computed
+    before = sums()
+    texts = ["mill", "The river turns the wheel of the mill.", "stone " * 40]
+    with service.client() as client:
+        lines = "".join(json.dumps({"id": str(number), "text": text}) + "\n" for number, text in enumerate(texts))
+        job = client.post("/v1/ingest", content=lines, headers={"content-type": "application/x-ndjson"}).json()["id"]
+        wait_until(lambda: client.get(f"/v1/jobs/{job}").json()["status"] == "completed", timeout_s=60, what="the job")
+        answer = client.post("/v1/embeddings", json={"input": texts[1]})
+        expected = client.post("/v1/embeddings", json={"input": texts}).json()["usage"]["prompt_tokens"]
+        client.post("/embed", json={"inputs": "late"}, headers={"x-request-timeout": "0.000001"})
+    wait_until(lambda: sums()[1] - before[1] >= 7, what="the workers' metrics")
+
+    # Then tokens over documents are the model's: all three twice, and one once more
+    tokens, documents = (after - earlier for after, earlier in zip(sums(), before, strict=True))
+    assert (tokens, documents) == (2 * expected + answer.json()["usage"]["prompt_tokens"], 7)
 
 
 def test_flower_shows_each_task_with_model_lane_requests_and_tokens(service: Service) -> None:

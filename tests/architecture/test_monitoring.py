@@ -24,8 +24,8 @@ QUERIES = [target["expr"] for panel in PANELS for target in panel["targets"]]
 RUNBOOK = (ROOT / "docs" / "runbook.md").read_text()
 CASES = yaml.safe_load((ROOT / "tests" / "monitoring" / "cases.yaml").read_text())
 
-#: What Prometheus itself adds to every series.
-_ADDED = {"job", "instance"}
+#: What Prometheus itself adds to every series; in a cluster its operator and the chart's monitors.
+_ADDED = {"job", "instance", "namespace", "release"}
 _NAME = re.compile(r"(?<![\w:$])(millrace[_:][\w:]*|te_\w+|up)(?![\w:]*\()(?:\{([^}]*)\})?")
 _MATCHED = re.compile(r"(\w+)\s*(?:=~|!~|!=|=)")
 _GROUPED = re.compile(r"\b(?:by|on|without|ignoring)\s*\(([^)]*)\)")
@@ -72,7 +72,9 @@ def test_a_query_asks_for_metrics_and_labels_that_there_are(expression: str) -> 
     assert _grouped(expression) <= set().union(*(known[name] for name, _ in series))
 
 
-@pytest.mark.parametrize("expression", [rule["expr"] for rule in ALERTS.values() if "internal_error" in rule["expr"]])
+@pytest.mark.parametrize(
+    "expression", [rule["expr"] for rule in [*ALERTS.values(), *RECORDED.values()] if "internal_error" in rule["expr"]]
+)
 def test_what_counts_as_a_failure_is_every_error_of_the_services_own(expression: str) -> None:
     (codes,) = re.findall(r'code=~"([^"]*)"', expression)
 

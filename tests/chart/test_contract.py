@@ -131,8 +131,8 @@ def test_monitors_call_their_jobs_as_the_alerts_do() -> None:
     # Given what scrapes the parts, and the parts that it finds
     objects = rendered({"monitoring": {"serviceMonitor": {"enabled": True}, "podMonitor": {"enabled": True}}})
     gateway, pods = find(objects, "ServiceMonitor", "")["spec"], find(objects, "PodMonitor", "")["spec"]
-    (of_the_gateway,) = [one for one in gateway["endpoints"][0]["relabelings"] if one["targetLabel"] == "job"]
-    (of_a_pod,) = [one for one in pods["podMetricsEndpoints"][0]["relabelings"] if one["targetLabel"] == "job"]
+    of_the_gateway, its_release = gateway["endpoints"][0]["relabelings"]
+    of_a_pod, a_pods_release = pods["podMetricsEndpoints"][0]["relabelings"]
     components = pods["selector"]["matchExpressions"][0]["values"]
 
     # Then every job that an alert names is among them
@@ -140,6 +140,9 @@ def test_monitors_call_their_jobs_as_the_alerts_do() -> None:
     rules = (Path(__file__).parents[2] / "helm/millrace/files/prometheus-rules.yaml").read_text()
     assert set(re.findall(r'job="([^"]+)"', rules)) <= jobs
     assert {"millrace-worker", "millrace-jobs", "millrace-callbacks"} <= jobs
+    # And the label by which they tell releases of one namespace apart is this release's name
+    assert its_release == a_pods_release == {"targetLabel": "release", "replacement": "m"}
+    assert "by (namespace, release)" in rules
 
 
 @each_example
@@ -266,7 +269,7 @@ def test_keda_asks_prometheus_for_metrics_and_labels_that_there_are(only_prometh
     triggers = _triggers(rendered(values), "rerank")
     queries = [trigger["metadata"]["query"] for trigger in triggers if trigger["type"] == "prometheus"]
 
-    assert len(queries) == (3 if only_prometheus else 2)
+    assert len(queries) == (4 if only_prometheus else 2)
     assert len(queries) == len(triggers) if only_prometheus else len(queries) < len(triggers)
     metrics = {metric.name: metric for metric in METRICS}
     for query in queries:
@@ -275,7 +278,8 @@ def test_keda_asks_prometheus_for_metrics_and_labels_that_there_are(only_prometh
             labels = set(re.findall(r"(\w+)=~?[`\"]", selectors))
             assert labels <= {*known.labels, "namespace", "release"}
             assert 'namespace="search",release="m"' in selectors
-            assert r"model=~`BAAI/bge-reranker-v2-m3|Qwen/Qwen3-Reranker-0\.6B`" in selectors
+            if "model" in known.labels:
+                assert r"model=~`BAAI/bge-reranker-v2-m3|Qwen/Qwen3-Reranker-0\.6B`" in selectors
             assert ("lane" not in selectors) or 'lane="interactive"' in selectors
     assert "millrace_backlog_seconds" in queries[0]
 

@@ -133,7 +133,7 @@ def _job_runner(redis_url: str, folder: Path, settings: Mapping[str, str]) -> It
         process.wait()
 
 
-def _settings(objects: list[Object], folder: Path, deployment: str, models_file: str) -> dict[str, str]:
+def part_settings(objects: list[Object], folder: Path, deployment: str, models_file: str) -> dict[str, str]:
     """A part's variables as the chart has them, but for those that only make sense in a cluster."""
     models = find(objects, "ConfigMap", "-models")["data"]
     (folder / models_file).write_text(models[models_file])
@@ -148,8 +148,8 @@ def _settings(objects: list[Object], folder: Path, deployment: str, models_file:
 def autoscaled(folder: Path) -> Iterator[Autoscaled]:
     """Everything, with no worker, until the block ends."""
     objects = rendered(VALUES)
-    worker = _settings(objects, folder, f"-worker-{POOL}", f"{POOL}.yaml")
-    asking = _settings(objects, folder, "-gateway", "_all.yaml")
+    worker = part_settings(objects, folder, f"-worker-{POOL}", f"{POOL}.yaml")
+    asking = part_settings(objects, folder, "-gateway", "_all.yaml")
     spec = find(objects, "Deployment", f"-worker-{POOL}")["spec"]["template"]["spec"]
     with (
         running_valkey(folder) as valkey,

@@ -17,6 +17,7 @@ from tests.monitoring.tools import Tools
 
 #: In the place of the minutes that rules wait, so that a run of a minute sees them fire.
 _FOR = "2s"
+_EVERY_SECOND = {"scrape_interval": "1s", "scrape_timeout": "1s", "evaluation_interval": "1s"}
 _START_TIMEOUT_S = 60.0
 _STOP_TIMEOUT_S = 10.0
 
@@ -76,10 +77,7 @@ def running(tools: Tools, folder: Path, ports: Mapping[str, int], webhook: str) 
         *(f"--storage.path={folder / 'alertmanager'}", "--cluster.listen-address="),
         f"--web.listen-address=127.0.0.1:{alertmanager_port}",
     ]
-    server = [
-        *(tools.path("prometheus"), f"--config.file={folder / 'prometheus.yaml'}"),
-        *(f"--storage.tsdb.path={folder / 'prometheus'}", f"--web.listen-address=127.0.0.1:{prometheus_port}"),
-    ]
+    server = _server(tools, folder, prometheus_port)
     prometheus = Prometheus(prometheus_port)
     with _process(alertmanager, folder / "alertmanager.log"), _process(server, folder / "prometheus.log"):
         for port in (prometheus_port, alertmanager_port):
@@ -88,6 +86,36 @@ def running(tools: Tools, folder: Path, ports: Mapping[str, int], webhook: str) 
             )
         yield prometheus
     prometheus.close()
+
+
+@contextmanager
+def scraping(tools: Tools, folder: Path, ports: Mapping[str, int], labels: Mapping[str, str]) -> Iterator[Prometheus]:
+    """Prometheus alone, without rules, until the block ends.
+
+    Args:
+        tools: Where the program is.
+        folder: For its files.
+        ports: Of the service's parts, by scrape job.
+        labels: Of all series, as a cluster's operator sets them.
+    """
+    scrapes = [
+        {"job_name": job, "static_configs": [{"targets": [f"127.0.0.1:{port}"], "labels": dict(labels)}]}
+        for job, port in ports.items()
+    ]
+    (folder / "prometheus.yaml").write_text(yaml.safe_dump({"global": _EVERY_SECOND, "scrape_configs": scrapes}))
+    port = free_port()
+    prometheus = Prometheus(port)
+    with _process(_server(tools, folder, port), folder / "prometheus.log"):
+        wait_until(lambda: _is_ready(port), timeout_s=_START_TIMEOUT_S, what="Prometheus")
+        yield prometheus
+    prometheus.close()
+
+
+def _server(tools: Tools, folder: Path, port: int) -> list[str]:
+    return [
+        *(tools.path("prometheus"), f"--config.file={folder / 'prometheus.yaml'}"),
+        *(f"--storage.tsdb.path={folder / 'prometheus'}", f"--web.listen-address=127.0.0.1:{port}"),
+    ]
 
 
 def _configure(folder: Path, ports: Mapping[str, int], webhook: str, alertmanager_port: int) -> None:
@@ -101,7 +129,7 @@ def _configure(folder: Path, ports: Mapping[str, int], webhook: str, alertmanage
     for scrape in scrapes:
         scrape["static_configs"] = [{"targets": [f"127.0.0.1:{ports[scrape['job_name']]}"]}]
     prometheus = {
-        "global": {"scrape_interval": "1s", "scrape_timeout": "1s", "evaluation_interval": "1s"},
+        "global": _EVERY_SECOND,
         "rule_files": ["rules.yaml"],
         "scrape_configs": scrapes,
         "alerting": {"alertmanagers": [{"static_configs": [{"targets": [f"127.0.0.1:{alertmanager_port}"]}]}]},

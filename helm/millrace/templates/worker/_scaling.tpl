@@ -77,21 +77,24 @@ Takes (dict "root" $ "pool" pool). */}}
 {{- end }}
 {{- end }}
 
-{{/* Triggers on what Prometheus has measured: the wait, and how busy the workers are. Takes the same. */}}
+{{/* Triggers on what Prometheus has measured: the wait, and how busy the workers are, in units of one that never rests (an engine that
+computes two batches at a time takes two seconds of batches in one). Instead of the lists there are two more: the tasks that wait, and
+whether a model is asked for at all. Takes the same. */}}
 {{- define "millrace.prometheusTriggers" -}}
 {{- $prometheus := .pool.autoscaling.prometheus }}
 {{- $models := list }}
 {{- range .pool.models }}{{ $models = append $models (regexQuoteMeta .name) }}{{ end }}
-{{- $labels := printf "%s,model=~`%s`" (tpl $prometheus.selector .root | default "job!=``") (join "|" $models) }}
+{{- $selector := tpl $prometheus.selector .root | default "job!=``" }}
+{{- $labels := printf "%s,model=~`%s`" $selector (join "|" $models) }}
 {{- $queued := printf "sum(max by (model, lane) (millrace_queue_length{%s}))" $labels }}
 {{- $waiting := printf "sum(max by (model) (millrace_backlog_seconds{%s,lane=\"interactive\"}) * on (model) max by (model) (millrace_workers{%s}))" $labels $labels }}
-{{- $busy := printf "sum(rate(millrace_batch_duration_seconds_sum{%s}[%s]))" $labels $prometheus.window }}
-{{- /* On CPU two batches run at a time, each on its half of the cores. */}}
-{{- $full := ternary 2.0 1.0 (eq .pool.device "cpu") }}
+{{- $awake := printf "sum(max by (model) (millrace_model_awake{%s}))" $labels }}
+{{- $busy := printf "sum(rate(millrace_batch_duration_seconds_sum{%s}[%s]) / on (namespace, pod, instance) group_left () millrace_parallel_batches{%s})" $labels $prometheus.window $selector }}
 {{- $triggers := list (dict "query" $waiting "threshold" (printf "%g" (float64 $prometheus.backlogSeconds)) "activation" "0") }}
-{{- $triggers = append $triggers (dict "query" $busy "threshold" (printf "%g" (mulf $full $prometheus.busyShare)) "activation" "0.01") }}
+{{- $triggers = append $triggers (dict "query" $busy "threshold" (printf "%g" (float64 $prometheus.busyShare)) "activation" "0.01") }}
 {{- if not .pool.autoscaling.redis.enabled }}
 {{- $triggers = append $triggers (dict "query" $queued "threshold" (include "millrace.value" .pool.autoscaling.listLength.interactive) "activation" "0") }}
+{{- $triggers = append $triggers (dict "query" $awake "threshold" "1000000" "activation" "0") }}
 {{- end }}
 {{- range $triggers }}
 - type: prometheus
