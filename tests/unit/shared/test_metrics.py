@@ -27,6 +27,7 @@ LABELS = {
     "target",
     "stage",
     "tenant",
+    "coverage",
 }
 UNITS = {
     "seconds",
@@ -45,6 +46,10 @@ UNITS = {
     "keys",
     "reachable",
     "persisting",
+    "batches",
+    # Of a model: what becomes of requests for it, and whether it is asked for.
+    "coverage",
+    "awake",
 }
 
 
