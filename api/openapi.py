@@ -82,6 +82,7 @@ def document(app: FastAPI, public: Collection[str] | None, dialects: Iterable[Di
         dialects: Their modules say what they are.
     """
     described = orjson.loads(_QUALIFIED.sub(_short_name, orjson.dumps(app.openapi())))
+    app.openapi_schema = None  # which FastAPI would keep: some megabytes for nobody
     responses = _Responses()
     errors = _errors(app)
     paths: dict[str, dict[str, Any]] = {}

@@ -38,4 +38,5 @@ def similarity(url: str, model: str, key: str, query: str, documents: list[str],
     client = InferenceClient(base_url=url, api_key=key)
     similarities = client.sentence_similarity(query, documents)
     # end
-    return sorted(enumerate(similarities), key=lambda rank: -rank[1])
+    # They are cosines; a score is one that is not below 0.
+    return sorted(enumerate(max(0.0, one) for one in similarities), key=lambda rank: -rank[1])
