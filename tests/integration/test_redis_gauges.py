@@ -98,10 +98,13 @@ def test_while_redis_is_away_the_last_values_stand_and_it_is_said(own_valkey: Va
     metrics = Metrics(Owner.GATEWAY)
     core = Core(settings, metrics, name="gw", max_pending_items=1)
 
+    def is_known() -> bool:
+        return core.fleet.has_counts and core.fleet.reachable
+
     async def look() -> tuple[float, float]:
         before = _value(metrics, "millrace_redis_reachable", {})
         async with core.running():
-            await asyncio.to_thread(wait_until, lambda: core.fleet.has_counts, what="the counts to be read")
+            await asyncio.to_thread(wait_until, is_known, what="the counts to be read")
             return before, _value(metrics, "millrace_redis_reachable", {})
 
     # Then nothing is claimed that is not known
