@@ -27,7 +27,8 @@ class WorkerPods:
         self._grace_s = grace_s
         self._running: list[subprocess.Popen[bytes]] = []
         self._ending: list[tuple[subprocess.Popen[bytes], float]] = []
-        self._started = 0
+        #: How many there have been, those that took another's place too.
+        self.started = 0
         #: Exit statuses of those that were told to end; None where one had to be killed.
         self.ended: list[int | None] = []
         #: Those that ended by themselves.
@@ -77,8 +78,8 @@ class WorkerPods:
         return "\n".join(path.read_text() for path in sorted(self._folder.glob("worker-*.log")))
 
     def _start(self) -> subprocess.Popen[bytes]:
-        self._started += 1
-        with (self._folder / f"worker-{self._started}.log").open("wb") as log:
+        self.started += 1
+        with (self._folder / f"worker-{self.started}.log").open("wb") as log:
             return subprocess.Popen(
                 [sys.executable, "-m", "millrace.cli", "worker"],
                 env=self._environment,

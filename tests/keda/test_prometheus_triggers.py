@@ -27,7 +27,8 @@ from tests.monitoring.rules import ROOT
 from tests.monitoring.servers import Prometheus, scraping
 from tests.monitoring.tools import Tools
 
-NAMESPACE = "search"
+#: What the chart's monitors say of a release's parts.
+LABELS = {"namespace": "search", "release": "m"}
 #: The chart's own queries and thresholds, over seconds instead of a minute.
 ALONE = merged(
     VALUES,
@@ -85,7 +86,7 @@ class Watched:
 
 @pytest.fixture
 def watched(tmp_path: Path) -> Iterator[Watched]:
-    objects = rendered(ALONE, namespace=NAMESPACE)
+    objects = rendered(ALONE, namespace=LABELS["namespace"], release=LABELS["release"])
     worker = part_settings(objects, tmp_path, f"-worker-{POOL}", f"{POOL}.yaml")
     asking = part_settings(objects, tmp_path, "-gateway", "_all.yaml")
     metrics_port = free_port()
@@ -107,7 +108,7 @@ def watched(tmp_path: Path) -> Iterator[Watched]:
         scaling = scaling_of(find(objects, "ScaledObject", f"-worker-{POOL}"))
         tools = Tools(ROOT / "build" / "monitoring")
         try:
-            with scraping(tools, tmp_path, ports, {"namespace": NAMESPACE, "pod": "p"}) as prometheus:
+            with scraping(tools, tmp_path, ports, {**LABELS, "pod": "p"}) as prometheus:
                 yield Watched(redis, gateway, pods, prometheus, scaling)
         finally:
             pods.close()

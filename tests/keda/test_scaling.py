@@ -72,8 +72,9 @@ def test_a_step_of_load_from_idle_is_served_and_nothing_is_lost_when_it_ends(dep
 
     # And when nothing comes any more, none, and each of them ended in good order
     _wait_for_zero(deployment)
-    wait_until(lambda: len(deployment.pods.ended) == peak, timeout_s=30, what="all workers to have ended")
-    assert set(deployment.pods.ended) == {0}
+    pods = deployment.pods
+    wait_until(lambda: len(pods.ended) == pods.started, timeout_s=30, what="all workers to have ended")
+    assert set(pods.ended) == {0}
     sys.stdout.write(f"replicas {deployment.changes()}\n")
     for name, answers in (("high", high), ("low", low)):
         times = sorted(answer.seconds for answer in answers)
