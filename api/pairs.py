@@ -70,7 +70,7 @@ def _names(given: Mapping[str, SecondSide | None]) -> tuple[str, str]:
 
 
 def _texts(side: SecondSide | None, name: str) -> list[str]:
-    documents = side if isinstance(side, list) else [side or ""]
+    documents = side if isinstance(side, list) else [] if side is None else [side]
     texts = [text_of(document, f"{name}[{index}]") for index, document in enumerate(documents)]
     wire.refuse_none(texts, name)
     return texts
