@@ -13,7 +13,7 @@ import orjson
 
 from api.json_pieces import JsonPieces
 from api.nesting import DEEPEST, is_too_deep
-from api.unpacking import gunzipped, is_packed
+from api.unpacking import GZIP_MAGIC, gunzipped, is_packed
 from shared.errors import BatchTooLarge, BodyTooLarge, InvalidJson, InvalidRequest
 
 #: Bodies up to this size are parsed at once, in under a millisecond or two.
@@ -109,7 +109,7 @@ def _at_once(raw: bytes) -> Any:
 
 def _refuse_other_encodings(beginning: bytes | bytearray) -> None:
     """Refuse by its first bytes what is no JSON in UTF-8, which would be called wrong in a letter."""
-    if beginning.startswith(b"\x1f\x8b"):
+    if beginning.startswith(GZIP_MAGIC):
         raise InvalidJson("the body is gzip's data; say so in a header, `content-encoding: gzip`")
     if beginning.startswith((b"\xff\xfe", b"\xfe\xff")) or b"\0" in beginning[:4]:
         raise InvalidJson("the body looks like UTF-16 or UTF-32; JSON is sent as UTF-8")

@@ -5,6 +5,8 @@ from collections.abc import AsyncIterator, Awaitable, Callable
 
 from shared.errors import InvalidRequest, UnsupportedMediaType
 
+#: What gzip's data begin with, and no JSON does.
+GZIP_MAGIC = b"\x1f\x8b"
 #: Most bytes that are handed on at a time: what is made of them has to be done before others get their turn.
 TURN_BYTES = 64 * 1024
 #: Most bytes that the decompressor is given at a time: it copies what follows the end of a member.

@@ -12,13 +12,11 @@ from dataclasses import dataclass, field
 from api.bulk.lines import LineSplitter
 from api.bulk.multipart import Part, read_form
 from api.bulk.sender import Sender
-from api.unpacking import gunzipped, is_packed
+from api.unpacking import GZIP_MAGIC, gunzipped, is_packed
 from shared.errors import BodyTooLarge, InvalidRequest, UnsupportedMediaType
 
 #: Most lines that are handed on at a time: each costs something, however short it is.
 _TURN_LINES = 1024
-#: What gzip's data begin with, and no line of JSON does.
-_GZIP_MAGIC = b"\x1f\x8b"
 #: Most bytes of a form's fields.
 _MOST_FIELD_BYTES = 64 * 1024
 #: Types of bodies that are certainly no lines of JSON, whatever their sender hopes for.
@@ -122,10 +120,10 @@ async def _plain(pieces: AsyncIterator[bytes], sender: Sender) -> AsyncIterator[
     beginning = b""
     async for piece in pieces:
         beginning += piece
-        if len(beginning) >= len(_GZIP_MAGIC):
+        if len(beginning) >= len(GZIP_MAGIC):
             break
     whole = _joined(beginning, pieces)
-    async for piece in gunzipped(whole, sender.turn) if beginning.startswith(_GZIP_MAGIC) else whole:
+    async for piece in gunzipped(whole, sender.turn) if beginning.startswith(GZIP_MAGIC) else whole:
         yield piece
 
 

@@ -299,6 +299,20 @@ def _texts_of(pending: PendingTask) -> list[list[str]]:
     return [request.texts for request in Task.from_wire(arguments).requests if isinstance(request, EmbedRequest)]
 
 
+def _idle_workers(workers: int, publish: Callable[[PendingTask], None], *, batch_tokens: int) -> Dispatcher:
+    """A dispatcher for so many workers that have nothing to do."""
+    fleet, metrics = fleet_of(*[card("m", max_batch_tokens=batch_tokens)] * workers), Metrics(Owner.GATEWAY)
+    return Dispatcher(
+        SimpleNamespace(publish=publish),  # type: ignore[arg-type]
+        fleet,
+        Admission(fleet, Backlog("gw"), max_pending_items=10_000),
+        metrics,
+        Stages(metrics),
+        gateway_id="gw",
+        tasks_in_flight_per_worker=4,
+    )
+
+
 def _dispatched(
     workers: int, lane: Lane, texts: list[str], *, batch_tokens: int
 ) -> tuple[list[list[str]], list[float]]:
@@ -315,16 +329,7 @@ def _dispatched(
             tasks.append(pending)
             published.set()
 
-        fleet, metrics = fleet_of(*[card("m", max_batch_tokens=batch_tokens)] * workers), Metrics(Owner.GATEWAY)
-        dispatcher = Dispatcher(
-            SimpleNamespace(publish=publish),  # type: ignore[arg-type]
-            fleet,
-            Admission(fleet, Backlog("gw"), max_pending_items=10_000),
-            metrics,
-            Stages(metrics),
-            gateway_id="gw",
-            tasks_in_flight_per_worker=4,
-        )
+        dispatcher = _idle_workers(workers, publish, batch_tokens=batch_tokens)
         request = replace(_embed(texts), deadline=time.time() + 60)
         running = asyncio.create_task(dispatcher.run("m", lane, request))
         await published.wait()
@@ -368,16 +373,7 @@ def test_the_stages_of_a_request_in_parts_are_those_of_the_part_that_came_last()
     # Given parts that workers compute at the same time, in 0.15 s each
     async def run() -> tuple[Timings, float]:
         tasks: list[PendingTask] = []
-        fleet, metrics = fleet_of(*[card("m", max_batch_tokens=1024)] * 8), Metrics(Owner.GATEWAY)
-        dispatcher = Dispatcher(
-            SimpleNamespace(publish=tasks.append),  # type: ignore[arg-type]
-            fleet,
-            Admission(fleet, Backlog("gw"), max_pending_items=10_000),
-            metrics,
-            Stages(metrics),
-            gateway_id="gw",
-            tasks_in_flight_per_worker=4,
-        )
+        dispatcher = _idle_workers(8, tasks.append, batch_tokens=1024)
         started = time.perf_counter()
         request = replace(_embed(["x" * 400] * 100), deadline=time.time() + 60)
         running = asyncio.create_task(dispatcher.run("m", Lane.INTERACTIVE, request))
