@@ -23,7 +23,7 @@ from api.gate import Gate
 from api.health import add_health_routes, public_paths
 from api.middleware import RequestId
 from api.openapi import ABOUT, PATH, add_documentation_aliases, add_schema_route, operation_id
-from api.routing import add_routes
+from api.routing import add_routes, close_patterns
 from api.settings import ApiSettings, names
 from api.status import add_status_route
 from api.usage_route import add_usage_route
@@ -88,6 +88,7 @@ def create_app(settings: ApiSettings) -> FastAPI:
     add_status_route(app, core.catalog, core.fleet, core.admission, core.backlog, core.redis)
     add_console(app)
     add_deep_check(app, core.catalog, core.dispatcher)
+    close_patterns(app)
     if core.register.is_on:
         app.add_middleware(
             Gate,

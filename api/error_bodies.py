@@ -28,6 +28,22 @@ class NestedError(BaseModel):
     message: str = Field(description=_REPEATED)
 
 
+_RECEIVED = "After a gap (409): how many documents the job has, from where the sender goes on."
+
+
+class UploadErrorDetails(ErrorDetails):
+    """What OpenAI's clients read of an error of documents for a job."""
+
+    received: int | None = Field(None, description=_RECEIVED)
+
+
+class UploadError(NestedError):
+    """An error of documents for a job."""
+
+    error: UploadErrorDetails
+    received: int | None = Field(None, description=_RECEIVED)
+
+
 class FlatError(BaseModel):
     """An error for clients that want a string at `error`: Ollama's, Qdrant's and Weaviate's."""
 

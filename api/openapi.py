@@ -18,7 +18,7 @@ from starlette.routing import Route
 from api import glossary, response_headers
 from api.aside import aside
 from api.dialect import Dialect
-from api.error_bodies import FlatError, NestedError, TeiError
+from api.error_bodies import FlatError, NestedError, TeiError, UploadError
 
 PATH = "/openapi.json"
 _PAGES = (PATH, "/docs", "/redoc")
@@ -53,7 +53,7 @@ _TAGS = {
     "webhooks": "Who is told of what becomes of jobs and batches.",
     "operations": "Probes, metrics, usage, and the deployment at a glance.",
 }
-_ERROR_BODIES = (FlatError, NestedError, TeiError)
+_ERROR_BODIES = (FlatError, NestedError, TeiError, UploadError)
 #: Statuses that are refused before a route is reached, which needs a key.
 _OF_KEYS = frozenset({"401", "403"})
 #: What pydantic calls a model whose name another has too.

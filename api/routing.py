@@ -9,6 +9,7 @@ from fastapi import FastAPI, Request
 from fastapi.responses import Response
 from starlette.exceptions import HTTPException
 from starlette.routing import BaseRoute, Match
+from starlette.routing import Route as StarletteRoute
 from starlette.types import Receive, Scope, Send
 
 from api import schemas, wire
@@ -242,6 +243,13 @@ def _schema(route: Route, contenders: Sequence[tuple[Dialect, Route]]) -> dict[s
     terms = [route.claim, *({"not": rival.claim} for rival in rivals if rival.claim)]
     own = schemas.with_field(schemas.without(schema, *sorted(foreign)), route.key)
     return {**own, "allOf": [dict(term) for term in terms if term]} if any(terms) else own
+
+
+def close_patterns(app: FastAPI) -> None:
+    """Have each path end where it ends: Starlette's patterns end in `$`, which is also true before a newline at the end."""
+    for route in app.router.routes:
+        if isinstance(route, StarletteRoute):
+            route.path_regex = re.compile(route.path_regex.pattern.removesuffix("$") + r"\Z")
 
 
 def _add_error_handlers(app: FastAPI, dialects: DialectPaths) -> None:

@@ -26,8 +26,29 @@ def standalone(body: type[BaseModel]) -> dict[str, Any]:
 
 
 def query_parameters(query: type[BaseModel]) -> list[dict[str, Any]]:
-    """The fields of a query's model as OpenAPI's parameters."""
-    return [{"name": name, "in": "query", "schema": schema} for name, schema in standalone(query)["properties"].items()]
+    """The fields of a query's model as OpenAPI's parameters; objects are JSON in it."""
+    fields = form(query)["properties"]
+    return [{"name": name, "in": "query", **_encoded(schema)} for name, schema in fields.items()]
+
+
+def form(fields: type[BaseModel]) -> dict[str, Any]:
+    """The schema of fields that are text, in a query or a form: there is no null, a field is absent."""
+    schema = standalone(fields)
+    return {**schema, "properties": {name: _without_null(field) for name, field in schema["properties"].items()}}
+
+
+def _encoded(schema: Mapping[str, Any]) -> dict[str, Any]:
+    if schema.get("type") != "object":
+        return {"schema": schema}
+    return {"description": schema["description"], "content": {"application/json": {"schema": schema}}}
+
+
+def _without_null(schema: Mapping[str, Any]) -> dict[str, Any]:
+    if _NULL not in schema.get("anyOf", ()):
+        return dict(schema)
+    (branch,) = (branch for branch in schema["anyOf"] if branch != _NULL)
+    said = {key: value for key, value in schema.items() if key != "anyOf" and value is not None}
+    return {**branch, **said}
 
 
 def without(schema: Mapping[str, Any], *fields: str) -> dict[str, Any]:

@@ -139,6 +139,12 @@ class UnsupportedByModel(InvalidRequest):
     code = "unsupported_by_model"
 
 
+class UnknownSink(InvalidRequest):
+    """The operator has declared no such sink."""
+
+    code = "unknown_sink"
+
+
 class InvalidImage(InvalidRequest):
     """The image cannot be read."""
 

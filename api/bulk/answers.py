@@ -13,7 +13,7 @@ from starlette.responses import JSONResponse, Response
 from api import schemas, wire
 from api.bodies import read_json_object
 from api.departure import CLIENT_GONE
-from api.error_responses import OF_BULK, OF_BULK_CHANGES, error_responses
+from api.error_responses import OF_BULK, OF_BULK_CHANGES, ErrorForm, error_responses
 from api.openapi import also_at
 from api.response_headers import LIMITS, referred
 from shared.errors import MillraceError, Unavailable
@@ -23,6 +23,7 @@ log = get_logger("millrace.bulk")
 
 Respond = Callable[[Request], Awaitable[Response]]
 
+_ERRORS = wire.NestedErrors()
 _PARAMETER = re.compile(r"\{(\w+)\}")
 
 
@@ -76,10 +77,16 @@ def answering(respond: Respond) -> Respond:
 
 
 def _responses(
-    method: str, status: int, shown: Any, streamed: Mapping[str, Any] | None, headers: Sequence[str], empty: str
+    method: str,
+    status: int,
+    shown: Any,
+    streamed: Mapping[str, Any] | None,
+    headers: Sequence[str],
+    empty: str,
+    errors: ErrorForm,
 ) -> dict[int | str, dict[str, Any]]:
     told = {"headers": referred([*headers, *(LIMITS if method == "POST" else ())])}
-    responses = error_responses([wire.NestedErrors()], OF_BULK_CHANGES if method == "POST" else OF_BULK)
+    responses = error_responses([errors], OF_BULK_CHANGES if method == "POST" else OF_BULK)
     if shown is not None:
         responses[status] = {"model": shown, "description": "The answer.", **told}
     if streamed is not None:
@@ -110,6 +117,7 @@ def add_route(
     streamed: Mapping[str, Any] | None = None,
     headers: Sequence[str] = (),
     empty: str = "",
+    errors: ErrorForm = _ERRORS,
 ) -> None:
     """Serve a route, each of its paths with and without a trailing slash.
 
@@ -127,6 +135,7 @@ def add_route(
         streamed: Schemas, by media type, of an answer that comes in pieces, with status 200.
         headers: Names of the answer's own headers (`api.response_headers`).
         empty: What an answer with status 204 means, where there is one.
+        errors: How errors are told.
     """
     options: dict[str, Any] = {"methods": [method], "response_model": None}
     parameters = [
@@ -145,7 +154,7 @@ def add_route(
         summary=summary,
         description=also_at(paths[1:]),
         tags=[tag],
-        responses=_responses(method, status, shown, streamed, headers, empty),
+        responses=_responses(method, status, shown, streamed, headers, empty, errors),
         status_code=status,
         openapi_extra=extra,
         # Of JSON, unless all that is answered comes in pieces of another type.

@@ -4,31 +4,35 @@ import re
 from typing import Annotated, Any, Self
 
 from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, StringConstraints, model_validator
+from pydantic.config import JsonDict
 
 from api.bulk.file_routes import ExpiresAfter
 from api.bulk.ingest_options import Webhook
-from api.fields import Integer
+from api.fields import Documented, Integer
 
 #: Most requests of a batch that come in its own body.
 MOST_INLINE = 10_000
 #: Most pairs of a batch's metadata.
 _MOST_METADATA = 16
-#: Longest time that a batch may take, in hours: what files are kept for.
-_MOST_WINDOW_H = 30 * 24
-_WINDOW = re.compile(r"([1-9]\d{0,3})([hd])")
+#: How long a batch may take: up to 30 days, which files are kept for, in days or hours.
+_WINDOW = re.compile("^(([1-9]|[12][0-9]|30)d|([1-9][0-9]?|[1-6][0-9]{2}|7[01][0-9]|720)h)$")
 _HOURS = {"h": 1, "d": 24}
 
 
 def _window(value: Any) -> Any:
-    found = _WINDOW.fullmatch(value) if isinstance(value, str) else None
-    if found is None or int(found[1]) * _HOURS[found[2]] > _MOST_WINDOW_H:
-        raise ValueError(f"must be hours or days like `24h` or `7d`, at most {_MOST_WINDOW_H}h")
+    if not isinstance(value, str) or _WINDOW.fullmatch(value) is None:
+        raise ValueError("must be hours or days like `24h` or `7d`, at most `720h`")
     return value
 
 
 def _or(default: Any) -> BeforeValidator:
     """Null says nothing, as clients mean it."""
     return BeforeValidator(lambda value: default if value is None else value)
+
+
+_NULL: JsonDict = {"type": "null"}
+_SOME_STRING: JsonDict = {"type": "string"}
+_SOME_LIST: JsonDict = {"type": "array"}
 
 
 MetadataKey = Annotated[str, StringConstraints(max_length=64)]
@@ -40,7 +44,11 @@ class BatchBody(BaseModel):
 
     model_config = ConfigDict(
         json_schema_extra={
-            "example": {"input_file_id": "file-abc", "endpoint": "/v1/embeddings", "completion_window": "24h"}
+            "oneOf": [
+                {"required": ["input_file_id"], "properties": {"input_file_id": _SOME_STRING, "requests": _NULL}},
+                {"required": ["requests"], "properties": {"requests": _SOME_LIST, "input_file_id": _NULL}},
+            ],
+            "example": {"input_file_id": "file-abc", "endpoint": "/v1/embeddings", "completion_window": "24h"},
         }
     )
 
@@ -52,18 +60,18 @@ class BatchBody(BaseModel):
         description=f"Up to {MOST_INLINE} requests, in the place of a file.",
     )
     endpoint: str = Field(description="Path that the requests are for.")
-    completion_window: Annotated[str, _or("24h"), BeforeValidator(_window)] = Field(
-        "24h", description="After this time the batch expires with what it has, `<n>h` or `<n>d`."
-    )
+    completion_window: Annotated[
+        str, Documented(type=["string", "null"], pattern=_WINDOW.pattern), BeforeValidator(_window), _or("24h")
+    ] = Field("24h", description="After this time the batch expires with what it has, `<n>h` or `<n>d`.")
     metadata: dict[MetadataKey, MetadataValue] | None = Field(
         None, max_length=_MOST_METADATA, description="The caller's own; comes back with the batch."
     )
     output_expires_after: ExpiresAfter | None = Field(None, description="When the output files go.")
-    request_params: Annotated[dict[str, Any], _or({})] = Field(
+    request_params: Annotated[dict[str, Any], Documented(type=["object", "null"]), _or({})] = Field(
         {}, description="Fields of every body that has none of its own, for example `model` (Voyage)."
     )
     webhook: Webhook | None = Field(None, description="Receiver of the batch's events.")
-    priority: Annotated[Integer, _or(0)] = Field(
+    priority: Annotated[Integer, Documented(type=["integer", "null"]), _or(0)] = Field(
         0, ge=-100, le=100, description="Batches and jobs of a higher priority go first."
     )
 

@@ -69,12 +69,13 @@ class BatchRoutes:
         paths = [f"{prefix}/batches" for prefix in PREFIXES]
         each = [f"{path}/{{batch_id}}" for path in paths]
         cancels = [f"{path}/cancel" for path in each]
-        body = {"application/json": schemas.standalone(BatchBody)}
+        body = schemas.standalone(BatchBody)
+        body["properties"]["endpoint"]["enum"] = sorted(self._endpoints)
         add_route(
             *(app, "POST", paths, self.create),
             summary="Create a batch",
             tag=_TAG,
-            body=body,
+            body={"application/json": body},
             shown=Batch,
             headers=(SECRET_HEADER, REPLAYED_HEADER),
         )

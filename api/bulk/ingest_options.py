@@ -7,15 +7,17 @@ from typing import Annotated, Any, Literal, Self
 
 import orjson
 from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, model_validator
+from pydantic.config import JsonDict
 
 from api import wire
 from api.access.caller import ANYONE, Caller
+from api.bulk.fields import EventName, WebhookSecret, WebhookUrl
 from api.catalog import Catalog
 from api.fields import Integer, SomeDimensions
 from api.nesting import DEEPEST, is_too_deep
 from api.settings import ApiSettings
 from shared.bulk.jobs import Delivery, EmbedOptions, JobSpec, Kind, VectorEncoding
-from shared.errors import InvalidRequest
+from shared.errors import ContradictoryFields, InvalidRequest, UnsupportedByModel
 from shared.queues import Operation
 from shared.results import Kind as VectorKind
 from shared.results import Precision
@@ -39,14 +41,31 @@ def _precision(value: Any) -> Any:
 JsonObject = Annotated[dict[str, Any], BeforeValidator(_small)]
 
 
+_NULL: JsonDict = {"type": "null"}
+_NONE: JsonDict = {"maxItems": 0}
+
+
 class Webhook(BaseModel):
     """Where events of the job go: a URL of its own, or an endpoint that is there already."""
 
-    model_config = ConfigDict(extra="forbid")
+    model_config = ConfigDict(
+        extra="forbid",
+        json_schema_extra={
+            "oneOf": [
+                {"required": ["url"], "properties": {"url": {"type": "string"}, "endpoint": _NULL}},
+                {
+                    "required": ["endpoint"],
+                    "properties": {"endpoint": {"type": "string"}, "url": _NULL, "secret": _NULL, "events": _NONE},
+                },
+            ]
+        },
+    )
 
-    url: str | None = Field(None, max_length=2048, description="`https://...`, or `http://` where that is allowed.")
-    secret: str | None = Field(None, description="`whsec_` and 24 to 64 bytes in base64; one is made when absent.")
-    events: list[str] = Field([], description="Types of events that are sent; all when empty.")
+    url: WebhookUrl | None = Field(None, description="`https://...`, or `http://` where that is allowed.")
+    secret: WebhookSecret | None = Field(
+        None, description="`whsec_` and 24 to 64 bytes in base64; one is made when absent."
+    )
+    events: list[EventName] = Field([], description="Types of events that are sent; all when empty.")
     endpoint: str | None = Field(None, description="Id of a webhook endpoint, in the place of a URL.")
 
     @model_validator(mode="after")
@@ -58,18 +77,12 @@ class Webhook(BaseModel):
         return self
 
 
-class IngestOptions(BaseModel):
-    """What is made of the documents, and where it goes."""
+class CommonOptions(BaseModel):
+    """Options that are said in the same way in JSON and in text."""
 
-    model_config = ConfigDict(
-        extra="forbid",
-        json_schema_extra={"example": {"webhook": {"url": "https://indexer.example/vectors"}, "kinds": ["dense"]}},
-    )
+    model_config = ConfigDict(extra="forbid")
 
     model: str | None = Field(None, description="Name of the model; the default model when absent.")
-    kinds: list[Literal["dense", "sparse", "multivector"]] = Field(
-        ["dense"], min_length=1, description="Kinds of vectors: `dense`, `sparse`, `multivector`."
-    )
     dimensions: SomeDimensions | None = Field(None, description="Keep the first so many dimensions.")
     normalize: bool = Field(True, description="Scale vectors to unit length.")
     truncate: bool = Field(True, description="Cut texts that are too long; they are errors otherwise.")
@@ -86,17 +99,31 @@ class IngestOptions(BaseModel):
     by_reference: bool = Field(False, description="Send the place of the results instead of the results.")
     priority: Integer = Field(0, ge=-100, le=100, description="Jobs of a higher priority go first.")
     metadata: JsonObject | None = Field(None, description="The caller's own; comes back with the job.")
-    webhook: Webhook | None = Field(None, description="Receiver of events.")
-    webhook_endpoint: str | None = Field(None, description="The same as `webhook.endpoint`.")
+    webhook_endpoint: str | None = Field(None, description="Receiver of events: id of a webhook endpoint.")
     sink: str | None = Field(None, description="Name of a sink of the operator's, where vectors go.")
     sink_options: JsonObject = Field({}, description="What the sink is told, for example the collection.")
+
+
+class IngestOptions(CommonOptions):
+    """What is made of the documents, and where it goes."""
+
+    model_config = ConfigDict(
+        json_schema_extra={"example": {"webhook": {"url": "https://indexer.example/vectors"}, "kinds": ["dense"]}},
+    )
+
+    kinds: list[Literal["dense", "sparse", "multivector"]] = Field(
+        ["dense"], min_length=1, description="Kinds of vectors: `dense`, `sparse`, `multivector`."
+    )
+    webhook: Webhook | None = Field(None, description="Receiver of events, in the place of `webhook_endpoint`.")
 
     @model_validator(mode="after")
     def _fits_together(self) -> Self:
         if VectorKind.DENSE not in self.kinds and (self.dimensions or self.precision is not Precision.FLOAT32):
-            raise ValueError("`dimensions` and `precision` are of dense vectors, which are not asked for")
+            raise ContradictoryFields(
+                "`dimensions` and `precision` are of dense vectors, which are not asked for", param="kinds"
+            )
         if self.webhook is not None and self.webhook_endpoint is not None:
-            raise ValueError("`webhook` and `webhook_endpoint` exclude each other")
+            raise ContradictoryFields("`webhook` and `webhook_endpoint` exclude each other", param="webhook")
         return self
 
     def target(self, secret: str | None) -> Webhook | None:
@@ -125,6 +152,8 @@ _OF_JOBS = frozenset(IngestOptions.model_fields) & {
 def read_options(given: Mapping[str, Any], *, is_text: bool) -> IngestOptions:
     """The options of a request.
 
+    As text they are what `api.bulk.job_queries.IngestFields` documents.
+
     Args:
         given: By name.
         is_text: Whether they come from a query or a form, where all is text: lists with commas, objects as JSON, a webhook
@@ -132,6 +161,7 @@ def read_options(given: Mapping[str, Any], *, is_text: bool) -> IngestOptions:
 
     Raises:
         InvalidRequest: One is not known or not valid; it is named.
+        ContradictoryFields: Some do not go together.
     """
     if unknown := sorted(set(given) - set(IngestOptions.model_fields)):
         known = ", ".join(IngestOptions.model_fields)
@@ -174,16 +204,16 @@ def resolved_model(options: IngestOptions, catalog: Catalog) -> str:
     Raises:
         ModelNotFound: There is no such model.
         WrongTask: It does not make such vectors.
-        InvalidRequest: It has not so many dimensions, or no such prompt.
+        UnsupportedByModel: It has not so many dimensions, or no such prompt.
     """
     model = catalog.resolve(options.model, Operation.EMBED, options.kinds)
     card = catalog.card(model)
     if card is not None and options.dimensions and card.dimensions and options.dimensions > card.dimensions:
         most = card.dimensions
-        raise InvalidRequest(f"model {model} has {most} dimensions, not {options.dimensions}", param="dimensions")
+        raise UnsupportedByModel(f"model {model} has {most} dimensions, not {options.dimensions}", param="dimensions")
     if card is not None and options.prompt_name is not None and options.prompt_name not in card.prompts:
         prompts = ", ".join(card.prompts) or "none"
-        raise InvalidRequest(
+        raise UnsupportedByModel(
             f"model {model} has no prompt {options.prompt_name[:40]!r}; its prompts: {prompts}", param="prompt_name"
         )
     return model

@@ -1,10 +1,13 @@
-"""Queries of the routes of ingest and its jobs."""
+"""Queries and forms of the routes of ingest and its jobs."""
 
 from pydantic import BaseModel, ConfigDict, Field
 
-from api.bulk.ingest_options import IngestOptions
+from api.bulk.fields import WebhookUrl
+from api.bulk.ingest_options import CommonOptions
 from api.bulk.pages import PageQuery
 from shared.bulk.jobs import VectorEncoding
+
+_KIND = "(dense|sparse|multivector)"
 
 
 class _Query(BaseModel):
@@ -15,13 +18,15 @@ class ListQuery(PageQuery, _Query):
     """Of a list of jobs."""
 
 
-class IngestQuery(IngestOptions):
-    """Of an ingest."""
+class IngestFields(CommonOptions):
+    """Of an ingest: its options, as `ingest_options.read_options` reads them from text."""
 
+    kinds: str = Field("dense", pattern=f"^{_KIND}(,{_KIND})*$", description="Kinds of vectors, with commas.")
+    webhook: WebhookUrl | None = Field(None, description="Receiver of events, in the place of `webhook_endpoint`.")
     more: bool = Field(False, description="More documents come in another body.")
 
 
-class DocumentsQuery(_Query):
+class DocumentsFields(_Query):
     """Of documents for a job."""
 
     offset: int | None = Field(

@@ -6,6 +6,7 @@ from typing import Any
 
 import orjson
 from fastapi import FastAPI
+from pydantic import BaseModel
 from redis.asyncio import Redis
 from starlette.requests import Request
 from starlette.responses import Response, StreamingResponse
@@ -23,7 +24,7 @@ from api.bulk.ingest_options import IngestOptions
 from api.bulk.job_creation import SECRET_HEADER, JobCreation
 from api.bulk.job_intake import Intake
 from api.bulk.job_object import JobDeleted, JobList, JobObject, available, job_object
-from api.bulk.job_queries import DocumentsQuery, IngestQuery, ListQuery, ResultsQuery
+from api.bulk.job_queries import DocumentsFields, IngestFields, ListQuery, ResultsQuery
 from api.bulk.jobs_off import jobs_off
 from api.bulk.pages import page_of
 from api.bulk.paths import INGEST_PATH
@@ -32,6 +33,7 @@ from api.bulk.sender import Sender
 from api.bulk.streaming import StreamedResults, Wish
 from api.bulk.uploads import open_upload
 from api.catalog import Catalog
+from api.error_bodies import UploadError
 from api.settings import ApiSettings
 from shared import keys
 from shared.access import RouteGroup
@@ -59,17 +61,14 @@ _LINES = {"type": "string"}
 _BYTES = {"type": "string", "format": "binary"}
 #: Headers of an answer that tells of a job which was made.
 _OF_MAKING = ("location", SECRET_HEADER, REPLAYED_HEADER)
-#: A form's schema.
 _TWO_DOCUMENTS = (
     '{"id": "a", "text": "How fast is a mill race?"}\n'
     '{"id": "b", "text": "It drives the wheel.", "metadata": {"page": 7}}\n'
 )
-_FORM = {
-    "type": "object",
-    "properties": {"file": {"type": "string", "format": "binary", "description": "The documents, as NDJSON."}},
-    "required": ["file"],
-    "example": {"file": _TWO_DOCUMENTS},
-}
+
+
+class _UploadErrors(wire.NestedErrors):
+    error_body = UploadError
 
 
 class JobRoutes:
@@ -103,7 +102,6 @@ class JobRoutes:
     def add_to(self, app: FastAPI) -> None:
         """Add the routes; without jobs, that which can do without a runner too."""
         each = f"{JOBS_PATH}/{{job_id}}"
-        documents = {_NDJSON: {"type": "string", "example": _TWO_DOCUMENTS}, "multipart/form-data": _FORM}
         options = {"application/json": schemas.standalone(IngestOptions)}
 
         def add(method: str, path: str, respond: Respond, summary: str, **documented: Any) -> None:
@@ -111,8 +109,8 @@ class JobRoutes:
 
         add(
             *("POST", INGEST_PATH, self.ingest, "Embed documents"),
-            query=IngestQuery,
-            body=documents,
+            query=IngestFields,
+            body=_documents(IngestFields),
             shown=JobObject,
             status=202,
             streamed={_NDJSON: _LINES},
@@ -135,10 +133,11 @@ class JobRoutes:
         add("DELETE", each, self.delete, "Cancel a job, or delete one that has ended", shown=JobObject | JobDeleted)
         add(
             *("POST", f"{each}/documents", self.append, "Add documents to a job"),
-            query=DocumentsQuery,
-            body=documents,
+            query=DocumentsFields,
+            body=_documents(DocumentsFields),
             shown=JobObject,
             status=202,
+            errors=_UploadErrors(),
         )
         add("POST", f"{each}/cancel", self.cancel, "Cancel a job", shown=JobObject)
         add("POST", f"{each}/resume", self.resume, "Resume a job that has ended early", shown=JobObject)
@@ -159,7 +158,7 @@ class JobRoutes:
         """Take documents: as a job, or with their vectors on the same connection."""
         upload = await open_upload(request.headers, Sender(request.receive))
         given = {**_query(request), **upload.fields}
-        more = wire.validated(DocumentsQuery, {"more": given.pop("more", False)}).more
+        more = wire.validated(DocumentsFields, {"more": given.pop("more", False)}).more
         options = ingest_options.read_options(given, is_text=True)
         model = self._model(request, options)
         if _NDJSON in request.headers.get("accept", ""):
@@ -204,7 +203,7 @@ class JobRoutes:
         """Add documents."""
         job = await self._get(request)
         upload = await open_upload(request.headers, Sender(request.receive))
-        query = wire.validated(DocumentsQuery, {**request.query_params, **upload.fields})
+        query = wire.validated(DocumentsFields, {**request.query_params, **upload.fields})
         try:
             job = await self._intake.receive(job, upload, offset=query.offset, more=query.more)
         except Conflict as err:
@@ -326,6 +325,14 @@ class JobRoutes:
         content = wire.nested_error(error)
         content["error"]["received"] = content["received"] = job.received
         return json_answer(content, status=error.status, headers={"x-should-retry": "false"})
+
+
+def _documents(fields: type[BaseModel]) -> dict[str, Any]:
+    """Schemas of a body that brings documents, by media type; a form has the query's fields too, before its file."""
+    form = schemas.form(fields)
+    form["properties"]["file"] = {"type": "string", "format": "binary", "description": "The documents, as NDJSON."}
+    form |= {"required": ["file"], "example": {"file": _TWO_DOCUMENTS}}
+    return {_NDJSON: {"type": "string", "example": _TWO_DOCUMENTS}, "multipart/form-data": form}
 
 
 def add_job_routes(

@@ -13,6 +13,7 @@ from api import schemas, wire
 from api.access.caller import caller_of
 from api.bulk.answers import Respond, add_route, json_answer, optional_body
 from api.bulk.callback_routes import CallbackRoutes
+from api.bulk.fields import EventName, WebhookSecret, WebhookUrl
 from api.bulk.idempotency import REPLAYED_HEADER, Idempotency
 from api.bulk.pages import Page, PageQuery, page_of
 from api.settings import ApiSettings
@@ -34,7 +35,7 @@ _SUBSCRIPTION = (
     "that name it."
 )
 _NAME = "What you call it."
-_URL = "Where events are sent."
+_URL = "Where events are sent: `https://...`, or `http://...` where an operator has allowed that."
 
 
 class CreateEndpoint(BaseModel):
@@ -52,9 +53,11 @@ class CreateEndpoint(BaseModel):
     )
 
     name: str = Field(min_length=1, max_length=256, description=_NAME)
-    url: str = Field(description=_URL)
-    event_types: list[str] = Field(min_length=1, description=_SUBSCRIPTION)
-    secret: str | None = Field(None, description="Your own signing secret, `whsec_...`; a fresh one when absent.")
+    url: WebhookUrl = Field(description=_URL)
+    event_types: list[EventName] = Field(min_length=1, description=_SUBSCRIPTION)
+    secret: WebhookSecret | None = Field(
+        None, description="Your own signing secret, `whsec_...`; a fresh one when absent."
+    )
 
 
 class UpdateEndpoint(BaseModel):
@@ -66,8 +69,8 @@ class UpdateEndpoint(BaseModel):
     )
 
     name: str | None = Field(None, min_length=1, max_length=256, description=_NAME)
-    url: str | None = Field(None, description=_URL)
-    event_types: list[str] | None = Field(None, min_length=1, description=_SUBSCRIPTION)
+    url: WebhookUrl | None = Field(None, description=_URL)
+    event_types: list[EventName] | None = Field(None, min_length=1, description=_SUBSCRIPTION)
 
 
 class RotateSecret(BaseModel):
@@ -91,7 +94,7 @@ class TestEndpoint(BaseModel):
         json_schema_extra={"example": {"event_type": "job.completed"}},
     )
 
-    event_type: str = Field(description="Type of the event that is made up and sent.")
+    event_type: EventName = Field(description="Type of the event that is made up and sent.")
 
 
 class EndpointObject(BaseModel):

@@ -8,7 +8,7 @@ from typing import Any
 import yaml
 
 from shared.bulk.sink_cards import unknown_option
-from shared.errors import InvalidRequest
+from shared.errors import UnknownSink
 from shared.model_config import ConfigurationError
 
 _NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9_-]{0,63}")
@@ -110,8 +110,8 @@ def refuse_unknown_sink(name: str, sinks: Mapping[str, SinkConfig]) -> None:
     """Refuse a sink that the operator has not declared.
 
     Raises:
-        InvalidRequest: With the names of those that are.
+        UnknownSink: With the names of those that are.
     """
     if name not in sinks:
         known = ", ".join(sorted(sinks)) or "none"
-        raise InvalidRequest(f"there is no sink {name[:64]!r}; there are: {known}", param="sink")
+        raise UnknownSink(f"there is no sink {name[:64]!r}; there are: {known}", param="sink")

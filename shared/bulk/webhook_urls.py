@@ -9,7 +9,8 @@ from shared.addresses import AllowedHosts, is_public
 from shared.errors import InvalidRequest
 
 DEFAULT_PORTS = {"https": 443, "http": 80}
-_LONGEST_URL = 2048
+#: In characters.
+LONGEST_URL = 2048
 #: Part of a host in the form in which it is looked up (RFC 1035, and underscores, which are in use inside of networks).
 _LABEL = re.compile(r"[A-Za-z0-9_]([A-Za-z0-9_-]{0,61}[A-Za-z0-9_])?")
 _LONGEST_NAME = 253
@@ -28,8 +29,8 @@ def checked_url(url: str, allowed: AllowedHosts) -> str:
         host = parsed.host
     except (httpx.InvalidURL, UnicodeError):
         parsed, host = httpx.URL(), ""
-    if len(url) > _LONGEST_URL or parsed.scheme not in DEFAULT_PORTS or not host:
-        raise InvalidRequest(f"a webhook's URL is https://... of at most {_LONGEST_URL} characters", param="url")
+    if len(url) > LONGEST_URL or parsed.scheme not in DEFAULT_PORTS or not host:
+        raise InvalidRequest(f"a webhook's URL is https://... of at most {LONGEST_URL} characters", param="url")
     port = parsed.port or DEFAULT_PORTS[parsed.scheme]
     if parsed.userinfo or port not in range(1, 65_536):
         raise InvalidRequest("a webhook's URL has no user name, no password and a valid port", param="url")

@@ -22,6 +22,12 @@ schemathesis.openapi.format(
     "image-reference",
     st.sampled_from([_PNG, f"data:image/png;base64,{_PNG}", base64.urlsafe_b64encode(base64.b64decode(_PNG)).decode()]),
 )
+schemathesis.openapi.format(
+    "webhook-url",
+    st.sampled_from(
+        ["https://indexer.example/vectors", "https://indexer.example:8443/?a=b", "https://indexer.example."]
+    ),
+)
 
 
 @schemathesis.hook

@@ -1,11 +1,12 @@
 """Whether a value fits a JSON schema, as far as the schemas of this service go: an unknown keyword is an error."""
 
+import re
 from collections.abc import Mapping
 from typing import Any
 
 _TYPES: dict[str, Any] = {"string": str, "array": list, "object": dict, "boolean": bool, "null": type(None)}
 #: Keywords that restrict nothing.
-_NOTES = {"title", "description", "default", "examples", "format"}
+_NOTES = {"title", "description", "default", "example", "examples", "format"}
 
 
 def fits(value: Any, schema: Mapping[str, Any] | bool) -> bool:
@@ -45,8 +46,12 @@ _KEYWORDS: dict[str, Any] = {
     "const": lambda value, said, _: _is(value, said),
     "enum": lambda value, said, _: any(_is(value, one) for one in said),
     "anyOf": lambda value, said, _: any(fits(value, one) for one in said),
+    "oneOf": lambda value, said, _: sum(fits(value, one) for one in said) == 1,
     "allOf": lambda value, said, _: all(fits(value, one) for one in said),
     "not": lambda value, said, _: not fits(value, said),
+    # In JSON Schema `$` is the very end.
+    "pattern": lambda value, said, _: not isinstance(value, str) or bool(re.search(said.replace("$", r"\Z"), value)),
+    "maxLength": lambda value, said, _: not isinstance(value, str) or len(value) <= said,
     "minLength": lambda value, said, _: not isinstance(value, str) or len(value) >= said,
     "minimum": lambda value, said, _: not _is_number(value) or value >= said,
     "maximum": lambda value, said, _: not _is_number(value) or value <= said,
@@ -56,6 +61,8 @@ _KEYWORDS: dict[str, Any] = {
     "items": lambda value, said, _: not isinstance(value, list) or all(fits(entry, said) for entry in value),
     "contains": lambda value, said, _: not isinstance(value, list) or any(fits(entry, said) for entry in value),
     "minProperties": lambda value, said, _: not isinstance(value, dict) or len(value) >= said,
+    "maxProperties": lambda value, said, _: not isinstance(value, dict) or len(value) <= said,
+    "propertyNames": lambda value, said, _: not isinstance(value, dict) or all(fits(name, said) for name in value),
     "required": lambda value, said, _: not isinstance(value, dict) or all(name in value for name in said),
     "properties": lambda value, said, _: (
         not isinstance(value, dict) or all(fits(value[name], one) for name, one in said.items() if name in value)

@@ -74,6 +74,11 @@ def test_every_path_that_is_served_is_named(app: FastAPI, told: dict[str, Any]) 
     assert _named(told) - interface == set()
 
 
+@pytest.mark.parametrize("path", ["/health%0A", "/v1/jobs/%0A/cancel%0A", "/v1/models%0A", "/rerank%0A"])
+def test_a_path_ends_where_it_ends(app: FastAPI, path: str) -> None:
+    assert TestClient(app).get(path).status_code == 404
+
+
 @pytest.mark.parametrize("name", ["cohere", "jina", "tei", "vllm", "voyage", "infinity"])
 def test_a_prefix_that_changes_the_answer_has_an_entry_of_its_own(told: dict[str, Any], name: str) -> None:
     (path,) = (path for path in told["paths"] if re.fullmatch(rf"/{name}(/v1)?/rerank", path))
