@@ -17,6 +17,7 @@ from api.access.limits import CONNECTIONS, TenantLimits
 from api.access.register import KeyRegister
 from api.access.usage import Usage
 from api.admission import Admission
+from api.append_only_file import AppendOnlyFile
 from api.backlog import Backlog
 from api.catalog import Catalog
 from api.cl100k import Cl100k
@@ -144,6 +145,7 @@ class Core:
             self.register.watch(),
             self.limits.renew(),
             self.usage.run(),
+            AppendOnlyFile(self.redis).watch(),
             *more,
         )
         background = [asyncio.ensure_future(run) for run in loops]

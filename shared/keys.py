@@ -48,6 +48,8 @@ LEASES = "millrace:leases"
 MODEL_CARDS = "millrace:cards"
 BACKLOG = "millrace:backlog"
 LOST_WORKERS = "millrace:lost"
+#: Held by the process that has Redis rewrite its append-only file.
+REWRITE = "millrace:rewrite"
 DEAD_LETTERS = "millrace:dead"
 DEAD_LETTERS_EVER = "millrace:dead:count"
 #: How many dead letters are kept.

@@ -15,6 +15,9 @@ from shared.model_card import CARD_TTL_S, WorkerCard
 
 log = get_logger("millrace.heartbeat")
 
+#: How long Redis may be away when a worker has loaded its models, in seconds: most outages are shorter than another loading.
+_START_PATIENCE_S = 30.0
+
 
 class Heartbeat:
     """A thread that says "alive" every `RENEW_INTERVAL_S`."""
@@ -41,13 +44,25 @@ class Heartbeat:
         self._thread = threading.Thread(target=self._run, name="heartbeat", daemon=True)
 
     def start(self) -> None:
-        """Take the lease, then keep it."""
-        self._beat()
+        """Take the lease, which may have to wait for Redis, then keep it.
+
+        Raises:
+            RedisError: Redis did not take it for half a minute.
+            OSError: The same.
+        """
+        give_up_at = time.monotonic() + _START_PATIENCE_S
+        while not self._reaches(self._beat):
+            self._stop.wait(leases.RENEW_INTERVAL_S)
+            if time.monotonic() > give_up_at:
+                self._beat()
+                break
         self._thread.start()
 
     def stop(self) -> None:
         """End the thread and give the lease back, unless messages are still unacknowledged: then it just ends."""
         self._stop.set()
+        if self._thread.ident is None:
+            return  # it has never been taken
         self._thread.join()
         try:
             if not self._redis.hlen(keys.unacked(self._worker)):
@@ -58,18 +73,23 @@ class Heartbeat:
 
     def _run(self) -> None:
         while not self._stop.wait(leases.RENEW_INTERVAL_S):
-            try:
-                self._beat()
-                self._look_after_others()
-            except (RedisError, OSError) as err:
-                if self.reachable:
-                    log.warning("redis_lost", error=str(err))
-                self.reachable = False
-                self._watch.forget()
-            else:
-                if not self.reachable:
-                    log.info("redis_reached")
-                self.reachable = True
+            if self._reaches(self._beat):
+                self._reaches(self._look_after_others)
+
+    def _reaches(self, do: Callable[[], None]) -> bool:
+        """Do something in Redis; False where it did not take it."""
+        try:
+            do()
+        except (RedisError, OSError) as err:
+            if self.reachable:
+                log.warning("redis_lost", error=str(err))
+            self.reachable = False
+            self._watch.forget()
+        else:
+            if not self.reachable:
+                log.info("redis_reached")
+            self.reachable = True
+        return self.reachable
 
     def _beat(self) -> None:
         script_keys, arguments = leases.renew_call(self._worker)

@@ -50,6 +50,15 @@ def hostile_requests(openapi: Mapping[str, Any], *, seed: int, count: int) -> It
             yield _small(routes, random)
 
 
+def harmless_requests(openapi: Mapping[str, Any], *, seed: int, count: int) -> Iterator[Hostile]:
+    """So many requests of which hostile ones are made: the documented examples of the same routes, as they are."""
+    random = Random(seed)
+    routes = _Routes(openapi)
+    for _ in range(count):
+        path, body = routes.example(random)
+        yield Hostile("harmless", (post(path, json.dumps(body).encode(), _JSON),))
+
+
 def _small(routes: "_Routes", random: Random) -> Hostile:
     kind = random.random()
     if kind < 0.5:
@@ -100,6 +109,10 @@ class _Routes:
                     (path.replace("{model}", "all-MiniLM-L6-v2"), entry["value"]) for entry in examples.values()
                 ]
         self._posts += _OTHER_POSTS
+
+    def example(self, random: Random) -> tuple[str, dict[str, Any]]:
+        """A path that runs a model, and a body that is all right."""
+        return random.choice(self._posts[: -len(_OTHER_POSTS)])
 
     def with_a_hostile_value(self, random: Random) -> tuple[str, bytes]:
         """A body that is all right but for one value, or key."""

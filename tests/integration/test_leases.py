@@ -7,6 +7,7 @@ from typing import Any
 
 import pytest
 from redis import Redis
+from redis.exceptions import RedisError
 
 from shared import keys, leases, lua
 from shared.celery_message import decode_result, encode_task
@@ -407,6 +408,42 @@ def test_a_heartbeat_knows_whether_redis_takes_what_it_says(own_valkey: ValkeySe
         wait_until(lambda: heartbeat.reachable, what="its end to be noticed")
 
         heartbeat.stop()
+
+
+def test_a_worker_that_starts_while_redis_is_away_waits_for_it(own_valkey: ValkeyServer) -> None:
+    # Given
+    card = WorkerCard(worker="w1", hostname="h", pid=1, device="cpu", state="ready", models=[])
+    heartbeat = Heartbeat(Redis.from_url(own_valkey.url()), "w1", lambda: card, result_ttl_s=60)
+    own_valkey.stop()
+    starting = threading.Thread(target=heartbeat.start)
+    starting.start()
+    wait_until(lambda: not heartbeat.reachable, what="the outage to be noticed")
+
+    # When
+    own_valkey.start()
+    starting.join(10)
+
+    # Then
+    assert not starting.is_alive()
+    with Redis.from_url(own_valkey.url()) as client:
+        assert client.zscore(keys.LEASES, "w1") is not None
+        heartbeat.stop()
+        assert client.zscore(keys.LEASES, "w1") is None
+
+
+def test_a_worker_that_never_got_its_lease_just_ends(own_valkey: ValkeyServer, monkeypatch: pytest.MonkeyPatch) -> None:
+    # Given
+    monkeypatch.setattr("workers.heartbeat._START_PATIENCE_S", 0.1)
+    card = WorkerCard(worker="w1", hostname="h", pid=1, device="cpu", state="ready", models=[])
+    heartbeat = Heartbeat(Redis.from_url(own_valkey.url()), "w1", lambda: card, result_ttl_s=60)
+    own_valkey.stop()
+
+    # When
+    with pytest.raises(RedisError):
+        heartbeat.start()
+
+    # Then
+    heartbeat.stop()
 
 
 def test_lost_workers_are_counted_once(redis: Redis) -> None:
