@@ -18,6 +18,7 @@ from api.settings import RunnerSettings
 from shared.bulk.store import Store
 from shared.bulk.table import JobTable
 from shared.logging import configure_logging, get_logger
+from shared.loop_watch import LoopWatch
 from shared.metrics import Metrics, Owner
 from shared.model_config import ConfigurationError
 from shared.operations import serve_operations
@@ -42,8 +43,9 @@ def main() -> None:
 
 async def _run(settings: RunnerSettings) -> None:
     metrics = Metrics(Owner.GATEWAY, Owner.RUNNER)
+    loop = LoopWatch(settings.wedged_after_s)
     if settings.runner_metrics_port:
-        serve_operations(settings.runner_metrics_host, settings.runner_metrics_port, metrics.registry)
+        serve_operations(settings.runner_metrics_host, settings.runner_metrics_port, metrics.registry, loop.trouble)
     core = Core(settings, metrics, name="jr", max_pending_items=_MAX_PENDING_ITEMS)
     table, store = JobTable(core.redis), Store(settings.store_url())
     embedding = Embedding(core.dispatcher, metrics, core.usage)
@@ -54,7 +56,7 @@ async def _run(settings: RunnerSettings) -> None:
     stopping = asyncio.Event()
     for number in (signal.SIGINT, signal.SIGTERM):
         asyncio.get_running_loop().add_signal_handler(number, stopping.set)
-    async with core.running(runner.run(), runner.renew(), runner.clean(), pump.run()):
+    async with core.running(runner.run(), runner.renew(), runner.clean(), pump.run(), loop.turn()):
         log.info("runner_ready", store=settings.store_url())
         await stopping.wait()
         log.info("runner_draining")

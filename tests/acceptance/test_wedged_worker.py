@@ -13,7 +13,9 @@ from pydantic import SecretStr
 
 from millrace.check import check
 from shared.celery_app import make_celery
+from shared.queues import CALLBACK_QUEUE
 from shared.settings import Settings
+from tests.helpers.receivers import running_receiver
 from tests.helpers.service import Service
 from tests.helpers.waiting import wait_until
 
@@ -25,7 +27,11 @@ QUEUE = "millrace.sentence-transformers/all-MiniLM-L6-v2.interactive"
 def service(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Service]:
     service = Service(
         tmp_path_factory.mktemp("wedged"),
-        {"MILLRACE_ENGINE": "bench.null_engine", "MILLRACE_WEDGED_AFTER_S": str(WEDGED_AFTER_S)},
+        {
+            "MILLRACE_ENGINE": "bench.null_engine",
+            "MILLRACE_WEDGED_AFTER_S": str(WEDGED_AFTER_S),
+            "MILLRACE_WEBHOOK_HOSTS": "127.0.0.1",
+        },
     )
     service.start()
     yield service
@@ -110,6 +116,46 @@ def test_a_worker_that_is_deaf_says_so_and_is_replaced(service: Service, celery:
     assert service.part("workers").pid != before
     assert "worker_wedged" in service.log()
     assert "1 messages queued and 0 held" in service.log()
+
+
+@pytest.mark.parametrize("module", ["api.bulk", "workers.callbacks"])
+def test_a_part_of_bulk_work_that_stands_still_is_replaced(service: Service, module: str) -> None:
+    before = service.part(module).pid
+    time.sleep(2)  # the supervisor hears that it is well
+
+    os.kill(before, signal.SIGSTOP)
+
+    wait_until(lambda: _has_another(service, module, before), timeout_s=30, what="another to take its place")
+    assert "no answer for" in service.log()
+
+
+def test_a_callback_worker_that_is_deaf_is_replaced_and_its_callbacks_are_made(
+    service: Service, celery: Celery
+) -> None:
+    # Given
+    wait_until(lambda: _answers_well(service.callbacks_metrics_port), timeout_s=30, what="its port")
+    time.sleep(2)
+    before = service.part("workers.callbacks").pid
+    with celery.connection_for_write() as connection:
+        assert celery.control.cancel_consumer(CALLBACK_QUEUE, reply=True, timeout=2, connection=connection)
+
+    # When
+    with running_receiver() as receiver, service.client() as client:
+        options = {"webhook": receiver.url}
+        made = client.post("/v1/ingest", params=options, content=b'{"id": "a", "text": "a mill"}\n')
+        assert made.status_code == 202
+        wait_until(lambda: len(receiver.of(made.json()["id"])) >= 2, timeout_s=60, what="its results and its end")
+
+    # Then
+    assert service.part("workers.callbacks").pid != before
+    assert "part=callbacks reason='nothing has moved for" in service.log()
+
+
+def _has_another(service: Service, module: str, before: int) -> bool:
+    try:
+        return service.part(module).pid != before
+    except StopIteration:
+        return False  # it has been killed, and the next one is not there yet
 
 
 def _lost_workers(service: Service) -> int:

@@ -16,11 +16,13 @@ from shared.bulk.sinks import configured_sinks
 from shared.errors import StorageUnavailable
 from shared.leases import CALLBACK_WORKERS
 from shared.logging import configure_logging, get_logger
+from shared.loop_watch import LoopWatch
 from shared.metrics import Metrics, Owner
 from shared.model_config import ConfigurationError
 from shared.operations import serve_operations
 from shared.plugins import discover
-from shared.redis_address import connect_aio
+from shared.queues import CALLBACK_QUEUE
+from shared.redis_address import connect, connect_aio
 from shared.settings import load_or_exit
 from workers.callbacks.app import make_callback_app
 from workers.callbacks.courier import Courier
@@ -30,6 +32,7 @@ from workers.callbacks.pool import CallbackPool
 from workers.callbacks.settings import CallbackSettings
 from workers.callbacks.sink_cards import SinkCards, card
 from workers.sink import Sink
+from workers.watchdog import Activity, Watchdog
 
 log = get_logger("millrace.callbacks")
 
@@ -63,10 +66,19 @@ def main() -> int:
     except (RedisError, OSError) as err:
         return _give_up(f"Redis cannot be used: {err}", os.EX_UNAVAILABLE)
     loop.spawn(lease.keep())
+    turns = LoopWatch(settings.wedged_after_s)
+    loop.spawn(turns.turn())
     plugins: dict[str, Sink] = discover(workers.sinks)
     loop.spawn(SinkCards(redis, {name: card(sink, plugins, os.environ) for name, sink in sinks.items()}).keep())
+    watchdog = _watchdog(settings, courier, lease)
+    watchdog.start()
     if settings.callbacks_metrics_port:
-        serve_operations(settings.callbacks_metrics_host, settings.callbacks_metrics_port, metrics.registry)
+        serve_operations(
+            settings.callbacks_metrics_host,
+            settings.callbacks_metrics_port,
+            metrics.registry,
+            lambda: turns.trouble() or watchdog.trouble(),
+        )
     app = make_callback_app(settings, courier, worker)
     celery = app.Worker(
         hostname=worker,
@@ -82,12 +94,30 @@ def main() -> int:
     try:
         celery.start()
     finally:
+        watchdog.stop()
         loop.call(lease.give_back())
         courier.close()
         loop.stop()
     sys.stdout.flush()
     # A thread that still waits for a receiver would hold the process up; its event's lease ends without it.
     os._exit(celery.exitcode or 0)
+
+
+def _watchdog(settings: CallbackSettings, courier: Courier, lease: Lease) -> Watchdog:
+    """Who sees that events wait and none is carried."""
+
+    def activity() -> Activity:
+        return Activity(
+            moves=courier.moves,
+            held=courier.held,
+            queues=(CALLBACK_QUEUE,),
+            # A receiver may be slow; after its lease an event is given to another.
+            allowed_s=settings.webhook_lease_s if courier.held else 0.0,
+            is_able=lease.reachable,
+        )
+
+    redis = connect(settings.redis_url.get_secret_value(), socket_timeout=5.0, socket_connect_timeout=2.0)
+    return Watchdog(redis, activity, wedged_after_s=settings.wedged_after_s)
 
 
 def _give_up(reason: str, status: int) -> int:

@@ -2,6 +2,7 @@
 
 import os
 import random
+import threading
 import time
 from collections.abc import Mapping
 from typing import Any
@@ -78,6 +79,11 @@ class Courier:
         self._sender = Sender(allowed, timeout_s=settings.webhook_timeout_s)
         self._tools = Tools(self._post, settings.webhook_body_bytes, settings.public_url)
         self._delays = settings.retry_delays()
+        self._counting = threading.Lock()
+        #: Events that have been begun or ended so far ...
+        self.moves = 0
+        #: ... and those that are under way.
+        self.held = 0
         # There from the beginning, so that the first one counts as a rise.
         for kind in TargetKind:
             for outcome in _OUTCOMES:
@@ -85,6 +91,18 @@ class Courier:
 
     def carry(self, event_id: str, token: int) -> str:
         """Deliver an event that was given out under a lease; how that ended, for Celery's tools."""
+        self._moved(1)
+        try:
+            return self._carry(event_id, token)
+        finally:
+            self._moved(-1)
+
+    def _moved(self, more: int) -> None:
+        with self._counting:
+            self.moves += 1
+            self.held += more
+
+    def _carry(self, event_id: str, token: int) -> str:
         try:
             event = self._loop.call(self._events.begin(event_id, token, lease_s=self._settings.webhook_lease_s))
         except (RedisError, OSError) as err:

@@ -30,6 +30,8 @@ class Lease:
         self._worker = worker
         self._measure = measure
         self._renew = redis.register_script(lua.script("renew"))
+        #: Whether the last renewal was told to Redis.
+        self.reachable = True
 
     async def take(self) -> None:
         """Take the lease, or renew it."""
@@ -38,7 +40,7 @@ class Lease:
 
     async def keep(self) -> None:
         """Renew it until cancelled."""
-        reachable, round_number = True, 0
+        round_number = 0
         while True:
             await asyncio.sleep(leases.RENEW_INTERVAL_S)
             try:
@@ -46,11 +48,11 @@ class Lease:
                 if round_number % _MEASURE_EVERY == 0:
                     await self._measure()
                 round_number += 1
-                reachable = True
+                self.reachable = True
             except (RedisError, OSError) as err:
-                if reachable:
+                if self.reachable:
                     log.warning("redis_lost", error=str(err))
-                reachable = False
+                self.reachable = False
 
     async def give_back(self) -> None:
         """End it, unless messages are still unacknowledged: then it just ends."""
