@@ -7,11 +7,12 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from itertools import chain
 from pathlib import PurePosixPath
-from typing import Any, Literal
+from typing import Annotated, Any, Literal
 from urllib.parse import quote
 
+import orjson
 from fastapi import FastAPI
-from pydantic import BaseModel, Field
+from pydantic import BaseModel, BeforeValidator, Field
 from starlette.requests import Request
 from starlette.responses import Response, StreamingResponse
 
@@ -86,11 +87,21 @@ _ONE_REQUEST = (
 )
 
 
+def _object(value: Any) -> Any:
+    """An object in a form is JSON, as OpenAPI has it, where its fields have not come one by one."""
+    try:
+        return orjson.loads(value) if isinstance(value, str) else value
+    except orjson.JSONDecodeError:
+        return value
+
+
 class FileForm(BaseModel):
     """Fields of `POST /v1/files`, beside `file`."""
 
     purpose: Literal["batch"]
-    expires_after: ExpiresAfter | None = Field(None, description="When it is deleted.")
+    expires_after: Annotated[ExpiresAfter, BeforeValidator(_object)] | None = Field(
+        None, description="When it is deleted."
+    )
 
 
 @dataclass(slots=True)
@@ -259,6 +270,7 @@ def _form(received: _Received) -> FileForm:
 
 
 def _nested(fields: Mapping[str, str]) -> dict[str, Any]:
+    """Fields with those inside of others in their places, where OpenAI's clients name them `outer[inner]`."""
     nested: dict[str, Any] = {}
     for name, value in fields.items():
         outer, bracket, inner = name.partition("[")
