@@ -207,6 +207,14 @@ def test_an_upload_says_when_it_goes(client: OpenAI) -> None:
     assert file.expires_at == pytest.approx(file.created_at + 3600, abs=1)
 
 
+def test_an_object_in_a_form_may_be_json(gateway: Gateway) -> None:
+    fields = {"purpose": "batch", "expires_after": '{"anchor": "created_at", "seconds": 7200}'}
+
+    file = gateway.http.post("/v1/files", files={"file": ("f", b"{}")}, data=fields).json()
+
+    assert file["expires_at"] == pytest.approx(file["created_at"] + 7200, abs=1)
+
+
 @pytest.mark.parametrize(
     ("fields", "param"),
     [
@@ -215,6 +223,7 @@ def test_an_upload_says_when_it_goes(client: OpenAI) -> None:
         ({"purpose": "batch", "expires_after[anchor]": "created_at", "expires_after[seconds]": "60"}, "expires_after"),
         ({"purpose": "batch", "expires_after[seconds]": "3600"}, "expires_after"),
         ({"purpose": "batch", "expires_after": "soon"}, "expires_after"),
+        ({"purpose": "batch", "expires_after": "[1]"}, "expires_after"),
         ({"purpose": "x" * 5000}, "purpose"),
     ],
     ids=str,
