@@ -29,8 +29,8 @@ schemathesis.openapi.format(
         ["https://indexer.example/vectors", "https://indexer.example:8443/?a=b", "https://indexer.example."]
     ),
 )
-# Files of forms: texts, since schemathesis 4 fails now and then where it looks at bytes that it has made itself ("Unsupported
-# type: 'Binary'"); bytes that are no text are among `tests.helpers.hostile`.
+# Files of forms are texts, since schemathesis 4 now and then fails at bytes that it has made itself ("Unsupported type:
+# 'Binary'"); bytes that are no text are among `tests.helpers.hostile`.
 schemathesis.openapi.format("binary", st.text(st.characters(codec="utf-8")))
 schemathesis.serializer.alias("application/x-ndjson", "text/plain")
 
