@@ -140,7 +140,7 @@ def test_a_query_has_texts_and_json_has_the_documented_types(client: httpx.Clien
         ({"webhook": "https://exa mple.com/"}, 400, "invalid_request", "webhook"),
         ({"webhook": "https://10.0.0.1/hook"}, 400, "invalid_request", "webhook"),
         ({"webhook_endpoint": "we_1"}, 404, "not_found", None),
-        ({"sink": "nowhere"}, 400, "invalid_request", "sink"),
+        ({"sink": "nowhere"}, 400, "unknown_sink", "sink"),
         ({"more": "perhaps"}, 400, "invalid_request", "more"),
     ],
 )
