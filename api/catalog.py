@@ -10,6 +10,8 @@ from shared.model_config import ModelConfig, TokenInput
 from shared.queues import Operation
 from shared.results import Kind
 
+#: Characters of an unknown name that are repeated in an error.
+_MOST_SHOWN = 80
 #: The kind of model that an operation means where others can do it too.
 _MADE_FOR = {Operation.RERANK: "reranker", Operation.CLASSIFY: "classifier"}
 
@@ -83,7 +85,7 @@ class Catalog:
         """
         if self.find(name) is None and self._whole is not None and self._whole.find(name) is not None:
             allowed = ", ".join(config.name for config in self.models) or "none"
-            raise Forbidden(f"this key may not use model {name!r}; it may use: {allowed}", param="model")
+            raise Forbidden(f"this key may not use model {name[:_MOST_SHOWN]!r}; it may use: {allowed}", param="model")
 
     def card(self, model: str) -> ModelCard | None:
         """The card of a model by its own name, or None where no worker has ever run it."""
@@ -117,7 +119,9 @@ class Catalog:
         if config is None:
             self.refuse_foreign(name)
             served = ", ".join(config.name for config in self.models)
-            raise ModelNotFound(f"model {name!r} is not served here; served models: {served}", param="model")
+            raise ModelNotFound(
+                f"model {name[:_MOST_SHOWN]!r} is not served here; served models: {served}", param="model"
+            )
         return config
 
     def main(self, name: str | None) -> ModelCard | None:
@@ -211,13 +215,9 @@ class Catalog:
         # Some model has no worker yet: it may be the one. Its queue keeps the request until the deadline.
         return next(name for name, card in cards if card is None)
 
-    def token_input(self, name: str | None) -> TokenInput:
-        """What token ids in the place of texts are to a model, by its name or alias; None means the first one.
-
-        Raises:
-            ModelNotFound: No such model is configured.
-        """
-        return (self.named(name) if name else self.models[0]).token_input
+    def token_input(self, model: str) -> TokenInput:
+        """What token ids in the place of texts are to a model, by its own name (`resolve`)."""
+        return self.named(model).token_input
 
     def missing(self) -> list[str]:
         """Models that should have a worker and have none."""

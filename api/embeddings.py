@@ -98,6 +98,10 @@ class EmbeddingsBody(TruncationFields, PromptFields, VectorFields):
     )
     user: str | None = Field(None, description="Ignored, as `priority`, `request_id` and `cache_salt` are.")
 
+    def kind(self) -> Kind:
+        """The kind of vectors that is asked for."""
+        return Kind.MULTIVECTOR if self.return_multivector else Kind.DENSE
+
     def formats(self) -> dict[str, VectorFormat]:
         """The formats that are asked for by their names; one of an empty name where it is not a list of them.
 
@@ -188,7 +192,7 @@ def parse(body: EmbeddingsBody, context: Context) -> Job:
         normalize=body.is_normalized(),
         # 0 is how Infinity's clients say "all".
         dimensions=dimensions or None,
-        kinds=[Kind.MULTIVECTOR if body.return_multivector else Kind.DENSE],
+        kinds=[body.kind()],
         precisions=list(dict.fromkeys(form.precision for form in body.formats().values())),
         late_chunking=bool(body.late_chunking),
         token_ids=token_ids,
@@ -226,7 +230,7 @@ def _given(body: EmbeddingsBody, context: Context) -> tuple[list[str], list[str 
 
     Raises:
         EmptyInput: One is empty.
-        ModelNotFound: They are ids, and there is no such model to say what they are.
+        ModelNotFound, Forbidden, WrongTask: They are ids, and there is no model to say what they are.
         UnsupportedByModel: There is no such token id.
         TokenInputUnsupported: They are ids, and the model does not say that it takes them.
     """
@@ -235,7 +239,8 @@ def _given(body: EmbeddingsBody, context: Context) -> tuple[list[str], list[str 
         texts, images = separated(_inputs(body))
         wire.refuse_empty(texts, "input", images)
         return texts, images, None
-    token_input, cl100k = context.catalog.token_input(body.model), context.catalog.cl100k
+    model = context.catalog.resolve(body.model, Operation.EMBED, [body.kind()])
+    token_input, cl100k = context.catalog.token_input(model), context.catalog.cl100k
     if token_input == "reject":  # noqa: S105
         # Another vocabulary's ids give plausible vectors of other words: the worst way to fail.
         raise wire.token_ids_refused("input")

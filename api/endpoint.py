@@ -156,6 +156,11 @@ class Endpoint:
                 "MILLRACE_BODY_TIMEOUT_S"
             ) from None
 
+    @property
+    def returns_documents(self) -> bool:
+        """Whether documents are returned with their scores where a request does not say."""
+        return self._settings.return_documents
+
     async def answer(
         self, contenders: Sequence[tuple[Dialect, Route]], data: Mapping[str, Any], context: Context, lane: Lane
     ) -> tuple[int, bytes, int]:
@@ -252,7 +257,7 @@ class Endpoint:
             deadlines.after(timeout_s),
             self._catalog.within(caller.scope.models),
             caller,
-            return_documents=self._settings.return_documents,
+            return_documents=self.returns_documents,
             is_patient=given is None,
         )
 

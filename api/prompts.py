@@ -80,7 +80,7 @@ def purpose_of(word: str | None, param: str) -> Purpose:
     if word is None:
         return Purpose()
     if word not in PURPOSES:
-        raise InvalidRequest(f"`{param}` {word!r} is unknown; it may be: {', '.join(PURPOSES)}", param=param)
+        raise InvalidRequest(f"`{param}` {word[:80]!r} is unknown; it may be: {', '.join(PURPOSES)}", param=param)
     return PURPOSES[word]
 
 

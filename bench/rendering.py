@@ -59,7 +59,7 @@ def _default(vectors: "np.ndarray[Any, Any]") -> bytes:
     """A route that returns pydantic models: numpy to lists, validation, encoding, JSON."""
     entries = [embeddings.Embedding(index=index, embedding=row.tolist()) for index, row in enumerate(vectors)]
     usage = wire.Usage(prompt_tokens=100, total_tokens=100)
-    response = embeddings.EmbeddingsResponse(data=entries, model="m", usage=usage)
+    response = embeddings.EmbeddingsResponse(id="embd-0", created=0, data=entries, model="m", usage=usage)
     return bytes(JSONResponse(jsonable_encoder(response)).body)
 
 

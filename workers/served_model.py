@@ -123,7 +123,7 @@ class ServedModel:
         except KeyError as err:
             has = ", ".join(card.prompts) or "none"
             raise UnsupportedByModel(
-                f"model {card.name} has no prompt {err.args[0]!r}; it has: {has}", param="prompt_name"
+                f"model {card.name} has no prompt {str(err.args[0])[:80]!r}; it has: {has}", param="prompt_name"
             ) from err
         except ValueError as err:
             raise InputTooLong(

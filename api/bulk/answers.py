@@ -112,6 +112,7 @@ def add_route(
     tag: str,
     query: type[BaseModel] | None = None,
     body: Mapping[str, Any] | None = None,
+    is_body_optional: bool = False,
     shown: Any = None,
     status: int = 200,
     streamed: Mapping[str, Any] | None = None,
@@ -130,6 +131,7 @@ def add_route(
         tag: Heading of the route.
         query: Model of its query.
         body: Schemas of its body by media type, each with an `example`.
+        is_body_optional: Whether a request without a body is the same as one with an empty object.
         shown: Model of the answer.
         status: Of the answer.
         streamed: Schemas, by media type, of an answer that comes in pieces, with status 200.
@@ -146,7 +148,8 @@ def add_route(
         parameters += schemas.query_parameters(query)
     extra: dict[str, Any] = {"parameters": parameters}
     if body is not None:
-        extra["requestBody"] = {"required": True, "content": {kind: _content(schema) for kind, schema in body.items()}}
+        content = {kind: _content(schema) for kind, schema in body.items()}
+        extra["requestBody"] = {"required": not is_body_optional, "content": content}
     answer = answering(respond)
     app.add_api_route(
         paths[0],
@@ -163,3 +166,6 @@ def add_route(
     )
     for path in [*(f"{path}/" for path in paths), *paths[1:]]:
         app.add_api_route(path, answer, include_in_schema=False, **options)
+    if method == "GET" and streamed is None:
+        for path in [*paths, *(f"{path}/" for path in paths)]:
+            app.add_api_route(path, answer, methods=["HEAD"], include_in_schema=False, response_model=None)

@@ -17,11 +17,12 @@ from api.bodies import read_json_object
 from api.bulk.answers import add_route, json_answer
 from api.bulk.batch_body import MOST_INLINE, BatchBody
 from api.bulk.batch_object import Batch, BatchList, batch_object
-from api.bulk.file_routes import PREFIXES, FileRoutes
+from api.bulk.file_routes import FileRoutes
 from api.bulk.files import BATCH, FileTable, new_file_id
 from api.bulk.idempotency import REPLAYED_HEADER, Idempotency
 from api.bulk.job_creation import SECRET_HEADER
 from api.bulk.pages import PageQuery, page_of
+from api.bulk.paths import PREFIXES
 from api.bulk.receivers import receiver_of
 from api.dialect import Dialect, Route
 from api.settings import ApiSettings

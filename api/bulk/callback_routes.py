@@ -87,7 +87,18 @@ class CallbackRoutes:
         listed = "Show what became of a job's callbacks"
         add_route(app, "GET", [path], self.show, summary=listed, tag=_TAG, query=_CallbacksQuery, shown=CallbackList)
         again = "Send callbacks of a job again"
-        add_route(app, "POST", [f"{path}/replay"], self.replay, summary=again, tag=_TAG, body=body, shown=Replayed)
+        add_route(
+            app,
+            "POST",
+            [f"{path}/replay"],
+            self.replay,
+            summary=again,
+            tag=_TAG,
+            body=body,
+            is_body_optional=True,
+            shown=Replayed,
+            status=202,
+        )
 
     async def show(self, request: Request) -> Response:
         """Its callbacks and their attempts."""

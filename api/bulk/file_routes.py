@@ -24,6 +24,7 @@ from api.bulk.files import FileTable, content, new_file_id, parts
 from api.bulk.idempotency import REPLAYED_HEADER, Idempotency, fingerprint_of
 from api.bulk.multipart import Part, read_form
 from api.bulk.pages import Page, PageQuery, page_of
+from api.bulk.paths import PREFIXES
 from api.fields import Integer
 from api.settings import ApiSettings
 from shared.bulk.jobs import FileRecord
@@ -31,8 +32,6 @@ from shared.bulk.store import Store, upload_path
 from shared.bulk.table import JobTable
 from shared.errors import InvalidRequest
 
-#: Where clients look for files and batches, as they do for embeddings; the first is the canonical one.
-PREFIXES = ("/v1", "/openai/v1", "")
 _ROUTE = "/v1/files"
 _BYTES = {"application/octet-stream": {"type": "string", "format": "binary"}}
 _TAG = "files"

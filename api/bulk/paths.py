@@ -2,10 +2,16 @@
 
 #: Documents in: a job, or their vectors on the same connection.
 INGEST_PATH = "/v1/ingest"
+#: Where clients look for what is OpenAI's, as they do for embeddings; the first is the canonical one.
+PREFIXES = ("/v1", "/openai/v1", "")
 #: What needs a job runner.
 JOB_PATHS = (
-    *("/v1/jobs", "/v1/files", "/v1/batches", "/v1/webhook_endpoints", "/v1/webhook_event_types"),
-    *("/openai/v1/files", "/openai/v1/batches", "/files", "/batches"),
+    "/v1/jobs",
+    *(
+        f"{prefix}/{name}"
+        for name in ("files", "batches", "webhook_endpoints", "webhook_event_types")
+        for prefix in PREFIXES
+    ),
 )
 
 

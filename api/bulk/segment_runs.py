@@ -126,7 +126,8 @@ class SegmentRuns:
         request_id = uuid4().hex
 
         async def answer() -> tuple[int, bytes, int]:
-            context = Context(request_id, deadlines.after(REQUEST_TIMEOUT_S), catalog, caller)
+            deadline = deadlines.after(REQUEST_TIMEOUT_S)
+            context = Context(request_id, deadline, catalog, caller, return_documents=self._endpoint.returns_documents)
             return await self._endpoint.answer(contenders, request.body, context, Lane.BULK)
 
         status, body, tokens = await _until_answered(answer, spec.id)

@@ -16,6 +16,7 @@ from api.bulk.callback_routes import CallbackRoutes
 from api.bulk.fields import EventName, WebhookSecret, WebhookUrl
 from api.bulk.idempotency import REPLAYED_HEADER, Idempotency
 from api.bulk.pages import Page, PageQuery, page_of
+from api.bulk.paths import PREFIXES
 from api.settings import ApiSettings
 from shared.bulk import signing
 from shared.bulk.event_bodies import sample_event, write_body
@@ -162,8 +163,10 @@ class WebhookRoutes:
 
     def add(self, app: FastAPI) -> None:
         """Add the routes to the gateway."""
-        every, each = ["/v1/webhook_endpoints"], ["/v1/webhook_endpoints/{endpoint_id}"]
-        rotates, tests = [f"{each[0]}/rotate_secret"], [f"{each[0]}/test"]
+        every = [f"{prefix}/webhook_endpoints" for prefix in PREFIXES]
+        each = [f"{path}/{{endpoint_id}}" for path in every]
+        rotates, tests = [f"{path}/rotate_secret" for path in each], [f"{path}/test" for path in each]
+        types = [f"{prefix}/webhook_event_types" for prefix in PREFIXES]
         routes: list[tuple[str, list[str], Respond, str, type[BaseModel] | None, type[BaseModel]]] = [
             ("POST", every, self.create, "Add a receiver of callbacks", CreateEndpoint, EndpointWithSecret),
             ("GET", each, self.show, "Show a receiver of callbacks", None, EndpointObject),
@@ -171,12 +174,20 @@ class WebhookRoutes:
             ("DELETE", each, self.delete, "Remove a receiver of callbacks", None, EndpointDeleted),
             ("POST", rotates, self.rotate_secret, "Replace a signing secret", RotateSecret, EndpointWithSecret),
             ("POST", tests, self.test, "Send a sample event now", TestEndpoint, EndpointTested),
-            ("GET", ["/v1/webhook_event_types"], self.event_types, "List types of events", None, EventTypes),
+            ("GET", types, self.event_types, "List types of events", None, EventTypes),
         ]
         for method, paths, respond, summary, model, shown in routes:
             body = None if model is None else {"application/json": schemas.standalone(model)}
             headers = [REPLAYED_HEADER] if model is CreateEndpoint else []
-            add_route(app, method, paths, respond, summary=summary, tag=_TAG, body=body, shown=shown, headers=headers)
+            add_route(
+                *(app, method, paths, respond),
+                summary=summary,
+                tag=_TAG,
+                body=body,
+                is_body_optional=model is not None and not schemas.standalone(model).get("required"),
+                shown=shown,
+                headers=headers,
+            )
         listed = "List receivers of callbacks"
         add_route(app, "GET", every, self.list, summary=listed, tag=_TAG, query=PageQuery, shown=EndpointList)
 

@@ -21,6 +21,7 @@ from tests.helpers.waiting import wait_until
 ENVIRONMENT = {
     "MILLRACE_ENGINE": "bench.null_engine",
     "MILLRACE_JOB_SEGMENT_DOCUMENTS": "50",
+    "MILLRACE_RETURN_DOCUMENTS": "true",
 }
 
 
@@ -30,6 +31,23 @@ def null_service(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Service]:
     service.start()
     yield service
     service.stop()
+
+
+def test_a_line_of_a_batch_is_answered_as_the_deployment_answers_a_request(null_service: Service) -> None:
+    # Given a deployment that returns documents with their scores
+    body = {"query": "Where is the mill?", "documents": ["By the river.", "Uphill."]}
+    request = {"requests": [{"custom_id": "a", "body": body}], "endpoint": "/v1/rerank"}
+
+    with null_service.client() as client:
+        # When
+        batch = client.post("/v1/batches", json=request).json()["id"]
+        path = f"/v1/batches/{batch}"
+        wait_until(lambda: client.get(path).json()["status"] == "completed", timeout_s=30, what="the batch to end")
+        line = client.get(f"/v1/files/{client.get(path).json()['output_file_id']}/content").json()
+
+        # Then
+        told = {result["document"]["text"] for result in line["response"]["body"]["results"]}
+        assert told == {"By the river.", "Uphill."}
 
 
 def _service(folder: Path, **environment: str) -> Service:

@@ -34,7 +34,13 @@ def main() -> int:
     options = parser.parse_args()
     with tempfile.TemporaryDirectory(prefix="millrace-fuzz-") as name:
         names = models(Path(name) / "models")
-        service = Service(Path(name), {"MILLRACE_MODEL": ",".join(names), "MILLRACE_ACCESS_LOG": "false"})
+        settings = {
+            "MILLRACE_MODEL": ",".join(names),
+            "MILLRACE_ACCESS_LOG": "false",
+            # What follows a job ends with it, so that it is no hang: jobs without documents would go on for days.
+            "MILLRACE_JOB_TIMEOUT_S": "20",
+        }
+        service = Service(Path(name), settings)
         service.start()
         try:
             status = subprocess.run(_command(options, service.url), env=_environment(names), check=False).returncode

@@ -654,6 +654,21 @@ def test_an_endpoint_that_leads_inside_is_refused_at_once(start: Start, url: str
     assert "pass@" not in caught.value.message
 
 
+@pytest.mark.parametrize("prefix", ["/v1", "/openai/v1", ""])
+def test_endpoints_are_where_clients_of_openai_look_for_them(start: Start, prefix: str) -> None:
+    callbacks = start(workers=0)
+    body = {"name": "a", "url": "https://a.example", "event_types": ["job.failed"]}
+    with callbacks.client() as client:
+        made = client.post(f"{prefix}/webhook_endpoints", json=body).json()
+        # Without a body, as the document says that there need be none
+        rotated = client.post(f"{prefix}/webhook_endpoints/{made['id']}/rotate_secret").json()
+
+        assert client.get(f"/v1/webhook_endpoints/{made['id']}").json()["name"] == "a"
+        assert rotated["signing_secret"] != made["signing_secret"]
+        asked = client.head(f"{prefix}/webhook_endpoints/{made['id']}")
+        assert (asked.status_code, asked.content) == (200, b"")
+
+
 def test_a_types_name_that_is_none_is_refused(start: Start) -> None:
     callbacks = start(workers=0)
     with callbacks.client() as client:

@@ -16,7 +16,7 @@ from shared.jobs import EmbedRequest
 from shared.model_config import ModelConfig
 from shared.results import Kind
 from tests.helpers.dialects import CONTEXT, answered, job, parsed
-from tests.helpers.fleets import fleet_of
+from tests.helpers.fleets import card, config, fleet_of
 
 ROUTE = PLUGIN.routes[0]
 
@@ -189,8 +189,8 @@ def test_images_are_inputs_beside_texts(fields: dict[str, Any], images: Any) -> 
 
 
 def test_token_ids_are_taken_where_the_models_own_configuration_says_so() -> None:
-    config = ModelConfig(name="native", source="org/native", token_input="native")
-    context = replace(CONTEXT, catalog=Catalog([config], fleet_of()))
+    native = ModelConfig(name="native", source="org/native", token_input="native")
+    context = replace(CONTEXT, catalog=Catalog([native], fleet_of()))
 
     def request(given: Any) -> EmbedRequest:
         (only,) = ROUTE.parse(ROUTE.body.model_validate({"input": given}), context).requests
@@ -206,3 +206,36 @@ def test_token_ids_are_taken_where_the_models_own_configuration_says_so() -> Non
         parsed(ROUTE, input=[101, 7, 102])
     with pytest.raises(ModelNotFound):
         parsed(ROUTE, input=[101, 7, 102], model="no-such-model")
+
+
+def test_token_ids_are_judged_by_the_model_that_reads_them() -> None:
+    # Given a reranker, a model that takes its own ids, and one for late interaction that takes none
+    native = ModelConfig(name="native", source="org/native", token_input="native")
+    cards = [
+        card("rerank", "reranker"),
+        card("native", kinds=[Kind.DENSE]),
+        card("late", kinds=[Kind.MULTIVECTOR]),
+    ]
+    context = replace(CONTEXT, catalog=Catalog([config("rerank"), native, config("late")], fleet_of(*cards)))
+
+    def parse(**fields: Any) -> None:
+        ROUTE.parse(ROUTE.body.model_validate({"input": [101, 7, 102], **fields}), context)
+
+    # Then, whether it is named or is the default for what is asked for
+    parse()
+    parse(model="native")
+    for fields in ({"return_multivector": True}, {"return_multivector": True, "model": "late"}):
+        with pytest.raises(TokenInputUnsupported):
+            parse(**fields)
+
+
+@pytest.mark.parametrize("field", ["model", "input_type", "task"])
+def test_of_an_endless_name_only_the_beginning_is_repeated(field: str) -> None:
+    one = ModelConfig(name="one", source="org/one", token_input="native")
+    context = replace(CONTEXT, catalog=Catalog([one], fleet_of()))
+    body = ROUTE.body.model_validate({"input": [101], field: "x" * 1_000_000})
+
+    with pytest.raises((InvalidRequest, ModelNotFound)) as caught:
+        ROUTE.parse(body, context)
+
+    assert len(caught.value.message) < 1000

@@ -74,6 +74,22 @@ def test_every_path_that_is_served_is_named(app: FastAPI, told: dict[str, Any]) 
     assert _named(told) - interface == set()
 
 
+def test_a_body_that_may_be_absent_is_documented_so(told: dict[str, Any]) -> None:
+    bodies = {
+        path: operation["requestBody"]["required"]
+        for path, methods in told["paths"].items()
+        for method, operation in methods.items()
+        if method == "post" and "webhook_endpoints" in path + path.replace("callbacks/replay", "webhook_endpoints")
+    }
+
+    assert {path for path, required in bodies.items() if not required} == {
+        "/v1/webhook_endpoints/{endpoint_id}",
+        "/v1/webhook_endpoints/{endpoint_id}/rotate_secret",
+        "/v1/jobs/{job_id}/callbacks/replay",
+    }
+    assert "202" in told["paths"]["/v1/jobs/{job_id}/callbacks/replay"]["post"]["responses"]
+
+
 @pytest.mark.parametrize("path", ["/health%0A", "/v1/jobs/%0A/cancel%0A", "/v1/models%0A", "/rerank%0A"])
 def test_a_path_ends_where_it_ends(app: FastAPI, path: str) -> None:
     assert TestClient(app).get(path).status_code == 404
