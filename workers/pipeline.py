@@ -45,6 +45,13 @@ log = get_logger("millrace.pipeline")
 _RESTART_PAUSES_S = (0.0, 1.0, 2.0, 5.0, 10.0)
 #: An input in whose company the engine died this often, the last time alone, is given up.
 _FATAL_FAILURES = 2
+#: Most inputs of a lost batch that are run again one by one: each costs little, and each further loss of the engine seconds.
+#: Of more, so many are run together first.
+_ALONE = 32
+#: A batch that takes so many times as long as its tokens should has hung. Other programs make one slower, but not so much.
+_SLOWNESS = 50
+#: What is suspected gets this much of the least patience: those in its company have waited once already.
+_SUSPECTS_PATIENCE = 0.5
 
 
 @dataclass(slots=True, eq=False)
@@ -67,6 +74,7 @@ class Pipeline:
         *,
         batches_in_flight: int,
         parallel: bool,
+        patience_s: float,
         on_started: Callable[[TaskWork], None],
         on_finished: Callable[[Sequence[TaskWork]], None],
         on_flow: Callable[[frozenset[str]], None],
@@ -81,6 +89,7 @@ class Pipeline:
             spans: Told of forward passes and answers where traces are on.
             batches_in_flight: Batches that the engine is given at a time.
             parallel: Whether it runs them at the same time, so that work should be shared out among them.
+            patience_s: Least time that a batch gets, in seconds.
             on_started: Called when a task's first item enters a batch.
             on_finished: Called with tasks whose results are stored and acknowledged.
             on_flow: Called with the closed queues whenever they change.
@@ -92,6 +101,7 @@ class Pipeline:
         self._metrics = metrics
         self._spans = spans
         self._depth = batches_in_flight
+        self._patience_s = patience_s
         self._parallel = batches_in_flight if parallel else 1
         metrics.gauge("millrace_parallel_batches").set(self._parallel)
         self._on_started, self._on_finished, self._on_flow = on_started, on_finished, on_flow
@@ -251,14 +261,21 @@ class Pipeline:
         patience_s = None
         if self._in_flight:
             oldest = next(iter(self._in_flight.values()))
-            patience_s = oldest.submitted_at + self._engine.batch_timeout_s - time.monotonic()
+            patience_s = oldest.submitted_at + self._patience_with(oldest) - time.monotonic()
         called, answered = self._engine.wait(self._bell, patience_s)
         if called:
             os.eventfd_read(self._bell)
         if answered:
             self._complete(self._engine.receive())
         elif patience_s is not None and (not called or patience_s <= 0):
-            raise EngineLost(f"no result for {self._engine.batch_timeout_s:.0f} s")
+            raise EngineLost(f"no result for {self._patience_with(oldest):.0f} s")
+
+    def _patience_with(self, batch: _Planned) -> float:
+        """How long a batch may take before it is called hung, in seconds."""
+        expected_s = sum(item.tokens for item in batch.items) / batch.model.tokens_per_s
+        is_suspected = any(item.failures for item in batch.items)
+        least_s = self._patience_s * (_SUSPECTS_PATIENCE if is_suspected else 1.0)
+        return min(self._engine.batch_timeout_s, max(least_s, _SLOWNESS * expected_s))
 
     def _has_work(self) -> bool:
         return bool(self._again) or any(len(model.lanes) for model in self._models)
@@ -382,6 +399,14 @@ class Pipeline:
         middle = len(items) // 2
         self._again.extend([_Planned(model, items[:middle]), _Planned(model, items[middle:])])
 
+    def _isolate(self, model: ServedModel, items: list[Item]) -> None:
+        """Run what was in a lost batch again, so that the one that the engine dies on is found in few more deaths."""
+        if len(items) == 1:
+            self._split(model, items, "the engine process died on it")
+            return
+        size = 1 if len(items) <= _ALONE else _ALONE
+        self._again.extend(_Planned(model, items[start : start + size]) for start in range(0, len(items), size))
+
     def _replace_engine(self, reason: str) -> None:
         """Start a new engine process, and run what the lost one had again in smaller groups."""
         log.warning("engine_lost", reason=reason, batches=len(self._in_flight))
@@ -396,7 +421,7 @@ class Pipeline:
             if len(batch.items) == 1 and batch.items[0].failures < _FATAL_FAILURES:
                 self._again.append(batch)  # it may have been bad luck: once more, alone
             else:
-                self._split(batch.model, batch.items, "the engine process died on it")
+                self._isolate(batch.model, batch.items)
         for attempt in count():
             if self._stopping.wait(_RESTART_PAUSES_S[min(attempt, len(_RESTART_PAUSES_S) - 1)]):
                 return

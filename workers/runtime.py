@@ -107,6 +107,7 @@ class Runtime:
             self._spans,
             batches_in_flight=self._ready.batches_in_flight,
             parallel=self._ready.parallel,
+            patience_s=settings.engine_patience_s,
             on_started=on_started,
             on_finished=on_finished,
             on_flow=on_flow,

@@ -47,6 +47,12 @@ class WorkerSettings(Settings):
     engine_timeout_s: float = Field(
         120.0, gt=0, description="A batch that takes longer is a wedged device: the engine process is replaced."
     )
+    engine_patience_s: float = Field(
+        10.0,
+        gt=0,
+        description="The same of a batch that takes longer than this and 50 times as long as its tokens should, by the "
+        "speed that was measured: far below the deadline of those that wait behind it.",
+    )
     engine_start_timeout_s: float = Field(600.0, gt=0, description="Time for loading and warming up the models.")
     task_events: bool = Field(
         True, description="Tell Flower of each task. Without Flower nobody listens, and this may be turned off."

@@ -182,10 +182,7 @@ def test_a_gateway_that_dies_is_restarted(fragile: Service) -> None:
 @pytest.fixture(scope="module")
 def poisoned(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Service]:
     """A service whose engine fails on planted words."""
-    service = Service(
-        tmp_path_factory.mktemp("poisoned"),
-        {"MILLRACE_ENGINE": "tests.helpers.faulty_engine", "MILLRACE_ENGINE_TIMEOUT_S": "4"},
-    )
+    service = Service(tmp_path_factory.mktemp("poisoned"), {"MILLRACE_ENGINE": "tests.helpers.faulty_engine"})
     service.start()
     yield service
     service.stop()
@@ -197,17 +194,18 @@ def test_one_bad_input_fails_alone(poisoned: Service, word: str) -> None:
 
     async def send() -> list[httpx.Response]:
         async with httpx.AsyncClient(base_url=poisoned.url, timeout=130, trust_env=False) as client:
-            texts = [f"an innocent sentence, number {n}" for n in range(8)]
-            texts.insert(4, f"a text with {word} in it")
-            headers = {"x-request-timeout": "120"}
+            texts = [f"an innocent sentence, number {n}" for n in range(40)]
+            texts.insert(20, f"a text with {word} in it")
+            # With all settings as they are by default, but for a deadline that a slow machine keeps too.
+            headers = {"x-request-timeout": "90"}
             requests = [client.post("/embed", json={"inputs": text}, headers=headers) for text in texts]
             return list(await asyncio.gather(*requests))
 
     responses = asyncio.run(send())
 
     statuses = [response.status_code for response in responses]
-    assert statuses == [200] * 4 + [424] + [200] * 4, [response.text for response in responses]
-    assert responses[4].json()["error_type"] == "Backend"
+    assert statuses == [200] * 20 + [424] + [200] * 20, Counter(statuses)
+    assert responses[20].json()["error_type"] == "Backend"
 
 
 def test_a_batch_that_does_not_fit_into_memory_is_run_in_parts_and_later_ones_are_smaller(poisoned: Service) -> None:
