@@ -1,4 +1,4 @@
-"""Prompts: what clients call the purpose of a text, on the one table of prompts that a model has.
+"""Prompts: what clients call the purpose of a text.
 
 Retrieval models embed queries and documents differently, some know further purposes. Cohere and Voyage say `input_type`,
 Jina `task`, sentence-transformers and TEI name a prompt, others send its words.
@@ -21,7 +21,8 @@ class Purpose:
 
     #: `query` or `document` where it is one side of a search, else None.
     input_type: str | None = None
-    #: What models call their prompt for it; the first that a model has is used, else that of the `input_type`.
+    #: What models call their prompt for it; the first that a model has is used, else that of the `input_type`, whose names
+    #: the workers know.
     prompt_names: Sequence[str] = ()
 
     def fields(self) -> dict[str, Any]:
@@ -37,8 +38,8 @@ def _code(kind: str) -> dict[str, Purpose]:
     }
 
 
-_QUERY = Purpose("query", ("query", "retrieval.query", "search_query"))
-_DOCUMENT = Purpose("document", ("document", "passage", "corpus", "retrieval.passage", "search_document"))
+_QUERY = Purpose("query")
+_DOCUMENT = Purpose("document")
 
 #: By what Cohere, Voyage, Jina and their imitators call it. Names of prompts are those in the models' own files.
 PURPOSES: dict[str, Purpose] = {

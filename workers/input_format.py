@@ -5,6 +5,8 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Literal
 
+from workers.prompts import PROMPT_NAMES
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class InputFormat:
@@ -29,6 +31,8 @@ class InputFormat:
     keeps_closing: bool = False
     #: Prompts by name; a prompt is put in front of the text.
     prompts: Mapping[str, str] = field(default_factory=dict)
+    #: Those of them, all empty, that are not the model's own: they can be asked for by name, and are for no purpose.
+    unstated_prompts: Sequence[str] = field(default_factory=list)
     #: The prompt of a text for which none was asked.
     default_prompt_name: str | None = None
     #: What texts are when a request does not say: `query` or `document`.
@@ -66,10 +70,10 @@ class InputFormat:
     chat_empty: str = ""
 
     def prompt_for(self, *, input_type: str | None, prompt_name: str | None, prompt: str | None) -> str:
-        """The prompt of a request, chosen as sentence-transformers chooses it.
+        """The prompt of a request.
 
-        A prompt in words goes before a name, a name before the kind of input, and that before the default. A query's
-        prompt is `query`; a document's is the first of `document`, `passage` and `corpus` that the model has.
+        A prompt in words goes before a name, a name before the kind of input, and that before the default. A query's or
+        document's prompt is the first of its `PROMPT_NAMES` that is the model's own.
 
         Raises:
             KeyError: There is no prompt of that name.
@@ -78,13 +82,16 @@ class InputFormat:
             return prompt
         if prompt_name is not None:
             return self.prompts[prompt_name]
-        candidates = {"query": ("query",), "document": ("document", "passage", "corpus")}.get(
-            input_type or self.default_input_type or "", ()
-        )
-        for name in candidates:
-            if name in self.prompts:
-                return self.prompts[name]
-        return self.prompts.get(self.default_prompt_name or "", "")
+        names = PROMPT_NAMES.get(input_type or self.default_input_type or "")
+        if names is None:
+            return self.prompts.get(self.default_prompt_name or "", "")
+        # As sentence-transformers has it: queries and documents without a prompt of theirs get none, not the default.
+        found = self.own_prompt(names)
+        return "" if found is None else self.prompts[found]
+
+    def own_prompt(self, names: Sequence[str]) -> str | None:
+        """The first of these names under which the model has a prompt of its own, be it an empty one."""
+        return next((name for name in names if name in self.prompts and name not in self.unstated_prompts), None)
 
 
 _PLACEHOLDER = re.compile(r"\{(query|document|instruction)(\|trim)?\}")

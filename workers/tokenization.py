@@ -164,7 +164,7 @@ class ModelTokenizer:
         """The prompt that a request names, or the first of its `prompt_names` that there is."""
         if request.prompt_name is not None:
             return request.prompt_name
-        return next((name for name in request.prompt_names if name in self._format.prompts), None)
+        return self._format.own_prompt(request.prompt_names)
 
     def _encode_mixed(self, texts: Sequence[str], seconds: Sequence[str | None], side: str) -> list[Tokens]:
         pairs = [(text, second) for text, second in zip(texts, seconds, strict=True) if second is not None]

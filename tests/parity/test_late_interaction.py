@@ -1,5 +1,6 @@
 """Late-interaction models give sentence-transformers' token vectors and MaxSim scores."""
 
+import json
 import string
 from dataclasses import dataclass
 from pathlib import Path
@@ -102,6 +103,28 @@ def test_queries_have_the_references_vectors(pair: Pair, together: bool) -> None
 
 def test_texts_of_no_kind_are_documents(pair: Pair) -> None:
     _close(pair.vectors(TEXTS[:4]), pair.vectors(TEXTS[:4], input_type="document"))
+
+
+def test_queries_and_documents_have_their_prompts_under_other_names(tmp_path: Path) -> None:
+    embedding_model(tmp_path, "bert")
+    modules = [
+        Transformer(str(tmp_path / "bare")),
+        MultiVectorMask(skiplist_words=list(string.punctuation)),
+        Normalize(module_input_name="token_embeddings"),
+    ]
+    folder = tmp_path / "saved"
+    MultiVectorEncoder(modules=modules, device="cpu").save_pretrained(str(folder), create_model_card=False)
+    path = folder / "config_sentence_transformers.json"
+    prompts = {"search_query": "find: ", "search_document": "text: "}
+    path.write_text(json.dumps({**json.loads(path.read_text()), "prompts": prompts}))
+    pair = Pair(Served(folder), MultiVectorEncoder(str(folder), device="cpu"))
+
+    queries = pair.reference.encode_query(TEXTS[:4], prompt="find: ", batch_size=1, show_progress_bar=False)
+    documents = pair.reference.encode_document(TEXTS[:4], prompt="text: ", batch_size=1, show_progress_bar=False)
+
+    _close(pair.vectors(TEXTS[:4], input_type="query"), queries)
+    _close(pair.vectors(TEXTS[:4], input_type="document"), documents)
+    _close(pair.vectors(TEXTS[:4]), documents)
 
 
 def test_documents_are_scored_by_the_references_maxsim(pair: Pair) -> None:

@@ -272,11 +272,48 @@ def test_prompts_are_chosen_as_the_reference_chooses_them(
 def test_queries_and_documents_have_prompts_of_their_own(prompted: Pair) -> None:
     quiet = {"normalize_embeddings": True, "show_progress_bar": False}
     queries = prompted.reference.encode_query(TEXTS, **quiet)
-    documents = prompted.reference.encode_document(TEXTS, **quiet)
+    # By itself the reference takes the empty `document` that it adds to what the folder has
+    documents = prompted.reference.encode_document(TEXTS, prompt_name="passage", **quiet)
 
     _close(prompted.served.embed(TEXTS, input_type="query"), queries)
     _close(prompted.served.embed(TEXTS, input_type="document"), documents)
     _close(prompted.served.rerank(TEXTS[0], TEXTS), documents @ queries[0])
+
+
+@pytest.mark.parametrize(
+    ("prompts", "of_query", "of_document"),
+    [
+        ({"retrieval.query": "find: ", "retrieval.passage": "text: "}, "find: ", "text: "),
+        ({"search_query": "find: ", "search_document": "text: "}, "find: ", "text: "),
+        ({"query": "find: ", "corpus": "text: "}, "find: ", "text: "),
+        ({"query": "find: ", "document": "", "passage": "text: "}, "find: ", ""),
+        ({"query": "", "document": "", "retrieval.query": "find: "}, "", ""),
+        ({"default": "say: "}, "", ""),
+    ],
+    ids=["retrieval", "search", "corpus", "empty for documents", "empty for both", "default alone"],
+)
+def test_prompts_of_a_search_have_the_names_that_folders_give_them(
+    tmp_path: Path, prompts: dict[str, str], of_query: str, of_document: str
+) -> None:
+    # Given a folder with these prompts and a default
+    folder = embedding_model(tmp_path, "bert")
+    path = folder / "config_sentence_transformers.json"
+    default = {"prompts": prompts, "default_prompt_name": next(reversed(prompts))}
+    path.write_text(json.dumps({**json.loads(path.read_text()), **default}))
+    served, reference = Served(folder), SentenceTransformer(str(folder), device="cpu")
+
+    # Then what it says is empty is empty, and what it does not have is not the default
+    for input_type, prompt in (("query", of_query), ("document", of_document)):
+        expected = reference.encode(TEXTS, prompt=prompt, normalize_embeddings=True, show_progress_bar=False)
+        _close(served.embed(TEXTS, input_type=input_type), expected)
+    assert served.card.prompts == [name for name, words in prompts.items() if words]
+
+
+def test_the_names_that_the_reference_gives_every_model_can_be_asked_for(tmp_path: Path) -> None:
+    served = Served(embedding_model(tmp_path, "bert"))
+
+    for name in ("query", "document"):
+        _close(served.embed(TEXTS, prompt_name=name), served.embed(TEXTS))
 
 
 def test_a_prompt_that_the_model_does_not_have_is_refused_with_those_that_it_has(prompted: Pair) -> None:

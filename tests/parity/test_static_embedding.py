@@ -87,6 +87,17 @@ def test_modules_dimensions_and_prompts_of_the_folder_are_kept(tmp_path: Path) -
     assert (served.card.dimensions, served.card.prompts) == (8, ["query"])
 
 
+def test_documents_have_the_prompt_of_passages_where_the_folder_has_no_other(tmp_path: Path) -> None:
+    _static(tmp_path)
+    path = tmp_path / "config_sentence_transformers.json"
+    path.write_text(json.dumps({**json.loads(path.read_text()), "prompts": {"passage": "text: "}}))
+    reference = SentenceTransformer(str(tmp_path), device="cpu", local_files_only=True)
+
+    vectors = Served(tmp_path).embed(FULL, input_type="document")
+
+    _close(vectors, reference.encode(FULL, prompt="text: ", normalize_embeddings=True))
+
+
 def test_reranking_is_by_cosine(tmp_path: Path) -> None:
     reference = _static(tmp_path)
     query, documents = reference.encode(["mill"]), reference.encode(FULL)

@@ -25,6 +25,7 @@ from workers.encoder import Encoder
 from workers.family import Family, Outputs, library_options
 from workers.input_format import InputFormat
 from workers.packed import longest_input
+from workers.prompts import unstated_prompts
 from workers.rows import Rows
 from workers.sequences import Sequences
 from workers.weights import architecture
@@ -79,6 +80,7 @@ class LateInteraction:
             tokenizer_json=tokenizer.backend_tokenizer.to_str(),
             max_tokens=max_tokens,
             prompts=dict(model.prompts),
+            unstated_prompts=unstated_prompts(folder, model.prompts),
             default_input_type="document",
             query_max_tokens=min(query_most, max_tokens) or None,
             document_max_tokens=min(transformer.document_length or 0, max_tokens) or None,

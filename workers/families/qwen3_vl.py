@@ -26,6 +26,7 @@ from shared.results import Kind
 from workers.family import Family, Outputs
 from workers.input_format import InputFormat
 from workers.packed import ATTENTION, HostBatch, longest_input, upload
+from workers.prompts import unstated_prompts
 from workers.sequences import Int32Array, Sequences
 from workers.shared_prefix import shared_prefix
 
@@ -68,16 +69,18 @@ class Qwen3VL:
         self._frames = int(vision.temporal_patch_size)
         self._side = int(vision.spatial_merge_size)
         square = (int(vision.patch_size) * self._side) ** 2
-        prompts = _settings(folder, "config_sentence_transformers.json")
+        settings = _settings(folder, "config_sentence_transformers.json")
+        # Those of sentence-transformers, which are in every folder of its own.
+        prompts = {"query": "", "document": "", **(settings.get("prompts") or {})} if settings else {}
         template = _Template(config, folder, tokenizer)
         text = self.base_model.config.text_config
         stated = min(_MAX_TOKENS, int(tokenizer.model_max_length), int(text.max_position_embeddings))
         self.input_format = InputFormat(
             tokenizer_json=tokenizer.backend_tokenizer.to_str(),
             max_tokens=longest_input(self._text, stated),
-            # As sentence-transformers has it: queries and documents without a prompt of theirs get none, not the default.
-            prompts={"query": "", "document": "", **(prompts.get("prompts") or {})} if prompts else {},
-            default_prompt_name=prompts.get("default_prompt_name"),
+            prompts=prompts,
+            unstated_prompts=unstated_prompts(folder, prompts),
+            default_prompt_name=settings.get("default_prompt_name"),
             default_instruction=template.default_instruction,
             image_processor=str(folder),
             image_pixels=[squares * square for squares in _IMAGE_SQUARES],

@@ -25,6 +25,7 @@ from workers.encoder import Encoder
 from workers.family import Family, Outputs, library_options
 from workers.input_format import InputFormat
 from workers.packed import longest_input
+from workers.prompts import unstated_prompts
 from workers.sequences import Sequences
 from workers.tail import tail_of
 
@@ -62,6 +63,7 @@ class SentenceEmbedding:
             tokenizer_json=tokenizer.backend_tokenizer.to_str(),
             max_tokens=max_tokens,
             prompts=dict(model.prompts),
+            unstated_prompts=unstated_prompts(folder, model.prompts),
             default_prompt_name=model.default_prompt_name,
             skip_prompt=not pooling.include_prompt,
         )

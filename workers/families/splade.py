@@ -28,6 +28,7 @@ from workers.encoder import Encoder
 from workers.family import Family, Outputs, library_options
 from workers.input_format import InputFormat
 from workers.packed import longest_input
+from workers.prompts import unstated_prompts
 from workers.rows import Piece, Rows
 from workers.sequences import Sequences
 
@@ -78,6 +79,7 @@ class Splade:
             tokenizer_json=tokenizer.backend_tokenizer.to_str(),
             max_tokens=max_tokens,
             prompts=dict(model.prompts),
+            unstated_prompts=unstated_prompts(folder, model.prompts),
             default_prompt_name=model.default_prompt_name,
             default_input_type=default_route,
             query_tokenizer_json=None if static is None else _without_special_tokens(static.tokenizer),

@@ -21,6 +21,7 @@ from shared.results import Kind
 from workers.family import Family, Outputs, library_options
 from workers.input_format import InputFormat
 from workers.packed import LONGEST_UNSTATED, upload
+from workers.prompts import unstated_prompts
 from workers.sequences import Sequences
 from workers.tail import tail_of
 from workers.weights import STATIC_EMBEDDING, first_module_type
@@ -47,6 +48,7 @@ class StaticTable:
             tokenizer_json=json.dumps({**described, "post_processor": None}),
             max_tokens=int((described["truncation"] or {}).get("max_length", LONGEST_UNSTATED)),
             prompts=dict(model.prompts),
+            unstated_prompts=unstated_prompts(folder, model.prompts),
             default_prompt_name=model.default_prompt_name,
             embeddings=len(self._table),
         )

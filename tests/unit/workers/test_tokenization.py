@@ -215,6 +215,46 @@ def test_of_several_names_of_prompts_the_models_first_is_taken(fields: dict[str,
     assert entry.ids == REFERENCE.encode(f"{prompt}wheel").ids
 
 
+@pytest.mark.parametrize(
+    ("prompts", "unstated", "of_query", "of_document"),
+    [
+        ({"query": "mill ", "passage": "race "}, [], "mill ", "race "),
+        ({"query": "", "document": "", "retrieval.query": "mill ", "retrieval.passage": "race "}, [], "", ""),
+        (
+            {"query": "", "document": "", "retrieval.query": "mill ", "retrieval.passage": "race "},
+            ["query", "document"],
+            "mill ",
+            "race ",
+        ),
+        ({"query": "", "document": "", "race": "race "}, ["query", "document"], "", ""),
+    ],
+    ids=["its own names", "said to be empty", "made up", "none for it"],
+)
+def test_a_searchs_prompts_are_the_first_that_are_the_models_own(
+    prompts: dict[str, str], unstated: list[str], of_query: str, of_document: str
+) -> None:
+    # Given a model with a default prompt
+    form = InputFormat(
+        tokenizer_json=_JSON,
+        max_tokens=MAX,
+        prompts={**prompts, "default": "grain "},
+        unstated_prompts=unstated,
+        default_prompt_name="default",
+    )
+    tokenizer = ModelTokenizer(form)
+
+    def read(**fields: Any) -> list[int]:
+        (entry,) = tokenizer.encode_request(EmbedRequest(request_id="r", deadline=0.0, texts=["wheel"], **fields))
+        return entry.ids
+
+    # Then also where the request's names begin with one that was made up
+    query, document = REFERENCE.encode(f"{of_query}wheel").ids, REFERENCE.encode(f"{of_document}wheel").ids
+    assert (read(input_type="query"), read(input_type="document")) == (query, document)
+    assert read(input_type="query", prompt_names=["query", "retrieval.query"]) == query
+    ranked = tokenizer.encode_request(RerankRequest(request_id="r", deadline=0.0, query="wheel", documents=["wheel"]))
+    assert [entry.ids for entry in ranked] == [query, document]
+
+
 @pytest.fixture(scope="module")
 def cutting_left() -> Any:
     """transformers' tokenizer of the same model, told to cut at the left."""
