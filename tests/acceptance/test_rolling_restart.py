@@ -1,5 +1,6 @@
 """All parts are replaced one after the other while people search, as a rollout does: no request fails."""
 
+import json
 import os
 import signal
 import subprocess
@@ -15,12 +16,15 @@ import pytest
 import redis
 
 from shared import keys
+from shared.leases import CALLBACK_WORKERS
+from tests.helpers.receivers import Receiver, running_receiver
 from tests.helpers.valkey import ValkeyServer, free_port
 from tests.helpers.waiting import wait_until
 
 #: Longer than the balancer takes to notice.
 LEAVE_AFTER_S = 4.0
 CLIENTS = 4
+SEGMENT_DOCUMENTS = 20
 #: uvicorn finishes, and then dies of the signal that it was sent.
 LEFT_IN_ORDER = (0, -signal.SIGTERM)
 
@@ -51,16 +55,22 @@ class Part:
 
 
 class Balancer:
-    """Sends each request to a gateway that was ready when it last looked, on a connection of its own, and never again."""
+    """Sends each request to a gateway that was ready when it last looked, on a connection of its own, and never again.
+
+    Some send searches, one sends the documents of a job, all the while.
+    """
 
     def __init__(self) -> None:
         self.gateways: list[Part] = []
         self._ready: list[Part] = []
         self.outcomes: Counter[str] = Counter()
+        self.job = ""
+        self.documents = 0
         self.stop = threading.Event()
         self.threads = [
             threading.Thread(target=self._look),
             *(threading.Thread(target=self._ask) for _ in range(CLIENTS)),
+            threading.Thread(target=self._ingest),
         ]
 
     def _look(self) -> None:
@@ -82,6 +92,20 @@ class Balancer:
                 fine = answer.status_code == 200 and len(answer.json()["data"]) == 1
                 self.outcomes["ok" if fine else f"{answer.status_code} {answer.text[:200]}"] += 1
 
+    def _ingest(self) -> None:
+        while not self.stop.wait(0.2):
+            if self._ready:
+                self.send_documents(more=True)
+
+    def send_documents(self, *, more: bool) -> None:
+        """The next ones of the job."""
+        lines = [f'{{"id": "{self.documents + n}", "text": "document"}}\n' for n in range(SEGMENT_DOCUMENTS)]
+        params = {"offset": str(self.documents), "more": str(more).lower()}
+        url = f"http://127.0.0.1:{self._ready[0].port}/v1/jobs/{self.job}/documents"
+        answer = httpx.post(url, params=params, content="".join(lines).encode(), timeout=40, trust_env=False)
+        self.outcomes["ok" if answer.status_code == 202 else f"{answer.status_code} {answer.text[:200]}"] += 1
+        self.documents += SEGMENT_DOCUMENTS
+
 
 @pytest.fixture
 def start(own_valkey: ValkeyServer, tmp_path: Path) -> Iterator[Callable[[str], Part]]:
@@ -94,6 +118,10 @@ def start(own_valkey: ValkeyServer, tmp_path: Path) -> Iterator[Callable[[str], 
             "MILLRACE_STORE": str(tmp_path / "store"),
             "MILLRACE_ENGINE": "bench.null_engine",
             "MILLRACE_WORKER_METRICS_PORT": "0",
+            "MILLRACE_RUNNER_METRICS_PORT": "0",
+            "MILLRACE_CALLBACKS_METRICS_PORT": "0",
+            "MILLRACE_WEBHOOK_HOSTS": "127.0.0.1",
+            "MILLRACE_JOB_SEGMENT_DOCUMENTS": str(SEGMENT_DOCUMENTS),
             "MILLRACE_PORT": str(free_port()),
             "MILLRACE_LEAVE_AFTER_S": str(LEAVE_AFTER_S),
         }
@@ -106,19 +134,34 @@ def start(own_valkey: ValkeyServer, tmp_path: Path) -> Iterator[Callable[[str], 
         part.process.wait()
 
 
-def test_a_rollout_of_all_parts_fails_no_request(start: Callable[[str], Part], own_valkey: ValkeyServer) -> None:
-    # Given two workers and two gateways under load
+@pytest.fixture
+def receiver() -> Iterator[Receiver]:
+    with running_receiver() as receiver:
+        yield receiver
+
+
+def test_a_rollout_of_all_parts_fails_no_request_and_no_document(
+    start: Callable[[str], Part], own_valkey: ValkeyServer, receiver: Receiver
+) -> None:
+    # Given all parts, two workers and two gateways among them, with searches and a job whose results are called back
     balancer = Balancer()
     workers = [start("workers"), start("workers")]
     balancer.gateways = [start("api"), start("api")]
+    bulk = [start("api.bulk"), start("workers.callbacks")]
     with redis.Redis.from_url(own_valkey.url()) as client:
 
         def live_workers() -> int:
-            return client.zcard(keys.LEASES)
+            return sum(not lease.startswith(CALLBACK_WORKERS.encode()) for lease in client.zrange(keys.LEASES, 0, -1))
+
+        def live_callback_workers() -> int:
+            return client.zcard(keys.LEASES) - live_workers()
 
         wait_until(
             lambda: live_workers() == 2 and all(gateway.is_ready() for gateway in balancer.gateways), timeout_s=60
         )
+        gateway_url = f"http://127.0.0.1:{balancer.gateways[0].port}"
+        made = httpx.post(f"{gateway_url}/v1/jobs", json={"webhook": {"url": receiver.url}}, trust_env=False)
+        balancer.job = made.json()["id"]
         for thread in balancer.threads:
             thread.start()
         try:
@@ -130,6 +173,13 @@ def test_a_rollout_of_all_parts_fails_no_request(start: Callable[[str], Part], o
                 wait_until(lambda: live_workers() >= 3, timeout_s=180, what="a new worker")
                 worker.leave()
                 wait_until(lambda: live_workers() == 2, timeout_s=30, what="the old worker's lease to end")
+            runner, callback_worker = bulk
+            start("api.bulk")
+            runner.leave()
+            wait_until(lambda: live_callback_workers() == 1, timeout_s=30, what="the callback worker")
+            start("workers.callbacks")
+            wait_until(lambda: live_callback_workers() == 2, timeout_s=30, what="a new callback worker")
+            callback_worker.leave()
             for gateway in list(balancer.gateways):
                 newcomer = start("api")
                 wait_until(newcomer.is_ready, timeout_s=30, what="a new gateway")
@@ -143,8 +193,13 @@ def test_a_rollout_of_all_parts_fails_no_request(start: Callable[[str], Part], o
             for thread in balancer.threads:
                 thread.join()
 
-    # Then nobody noticed
+    # Then nobody noticed, and each document has been called back, once
     assert set(balancer.outcomes) == {"ok"}, balancer.outcomes
+    balancer.send_documents(more=False)
+    wait_until(lambda: bool(receiver.of("completed")), timeout_s=60, what="the end of the job to be called back")
+    results = [event for event in receiver.received if "completed" not in event.event_id]
+    told = Counter(result["id"] for event in results for result in json.loads(event.body)["data"]["results"])
+    assert told == {str(number): 1 for number in range(balancer.documents)}
 
 
 def test_a_gateway_that_is_told_to_go_says_so_and_still_answers(
