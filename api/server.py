@@ -6,6 +6,7 @@ What has reached it when it stops listening is answered too.
 
 import asyncio
 import os
+import resource
 import select
 import socket
 import threading
@@ -25,6 +26,22 @@ log = get_logger("millrace.gateway")
 _TAKE_S = 2.0
 #: For the event loop to make those that it has taken known, in seconds.
 _SETTLE_S = 0.05
+
+
+#: Connections that a gateway should be able to have at least.
+_FEW_DESCRIPTORS = 4096
+
+
+def use_all_descriptors() -> None:
+    """Let this process have as many connections as the system allows it at most.
+
+    The usual limit of a process is 1,024 descriptors, which it may raise itself; idle connections alone would use them up.
+    """
+    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    if soft < hard:
+        resource.setrlimit(resource.RLIMIT_NOFILE, (hard, hard))
+    if hard < _FEW_DESCRIPTORS:
+        log.warning("few_descriptors", limit=hard, hint="more connections than that are not taken; raise `ulimit -Hn`")
 
 
 class Server(uvicorn.Server):
