@@ -12,7 +12,7 @@ from starlette.requests import ClientDisconnect
 from starlette.requests import Request as HttpRequest
 from starlette.responses import Response
 
-from api import json_answer, wire
+from api import input_counts, json_answer, wire
 from api.access.caller import Caller, caller_of
 from api.access.limits import Charge
 from api.access.usage import Usage
@@ -204,6 +204,8 @@ class Endpoint:
             exchange.dialect, exchange.route = choose(contenders, data)
         route = exchange.route
         exchange.operation = route.operation
+        entries = input_counts.entries(route, data, self._settings.max_client_batch_size)
+        large = large or entries > input_counts.MOST_AT_ONCE
         body, job = await aside(_understood, route, data, context) if large else _understood(route, data, context)
         # On a route for a model's main task, only the job says which.
         exchange.operation = operation_of(job.requests[0])
@@ -214,7 +216,7 @@ class Endpoint:
             models, outputs = await self._charged(charge, exchange, job, lane, context)
         answer = Answer(context.request_id, models[0], outputs, time.perf_counter() - started, models)
         exchange.answer = answer
-        if sum(output.size for output in outputs) > _AT_ONCE_BYTES:
+        if large or sum(output.size for output in outputs) > _AT_ONCE_BYTES:
             content = await aside(lambda: json_answer.pieces(route.render(body, answer)))
         else:
             content = [wire.dumps(route.render(body, answer))]
@@ -261,9 +263,8 @@ class Endpoint:
         operation = operation_of(job.requests[0])
         items, most = sum(request.items for request in job.requests), self._settings.max_client_batch_size
         if items > most:
-            raise BatchTooLarge(
-                f"batch of {items} inputs exceeds {most}; split it or raise MILLRACE_MAX_CLIENT_BATCH_SIZE"
-            )
+            last = len(job.requests) - 1
+            raise input_counts.too_many(items, most, field_of(job.place(last, job.requests[last].items - 1)))
         self._metrics.histogram("millrace_request_items", operation=str(operation)).observe(items)
         counted = _TE_COUNTED.get(operation)
         if counted is not None:
