@@ -4,7 +4,7 @@ import asyncio
 import time
 from collections.abc import Coroutine, Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from typing import Any, TypeVar
 
 import orjson
@@ -18,6 +18,7 @@ from api.access.limits import Charge
 from api.access.usage import Usage
 from api.aside import aside
 from api.bodies import JsonBody, read_body
+from api.callers_words import in_callers_words
 from api.catalog import Catalog
 from api.departure import CLIENT_GONE, LEFT, ClientLeft, given_up_when_left, refused_when_leaving
 from api.dialect import Answer, Context, Dialect, Job, Route
@@ -76,6 +77,8 @@ class Exchange:
     answer: Answer | None = None
     #: How long it was with the workers, waiting for them included, in seconds.
     dispatched_s: float = 0.0
+    #: The body, as it was sent.
+    data: Mapping[str, Any] = field(default_factory=dict)
 
 
 class Endpoint:
@@ -204,6 +207,7 @@ class Endpoint:
             exchange.dialect, exchange.route = choose(contenders, data)
         route = exchange.route
         exchange.operation = route.operation
+        exchange.data = data
         entries = input_counts.entries(route, data, self._settings.max_client_batch_size)
         large = large or entries > input_counts.MOST_AT_ONCE
         body, job = await aside(_understood, route, data, context) if large else _understood(route, data, context)
@@ -278,9 +282,9 @@ class Endpoint:
         ]
         if context.is_patient:
             job = self._with_time_to_start(job, models, lane, context.catalog)
-        requests = await self._with_images(job)
+        requests = await self._with_images(exchange, job)
         dispatched = time.perf_counter()
-        outputs = await self._dispatch(models, lane, requests, job.place)
+        outputs = await self._dispatch(exchange, models, lane, requests, job.place)
         exchange.dispatched_s = time.perf_counter() - dispatched
         if counted is not None:
             self._metrics.gauge(f"{counted}_success").inc(items)
@@ -306,10 +310,10 @@ class Endpoint:
         return replace(job, requests=requests)
 
     async def _dispatch(
-        self, models: Sequence[str], lane: Lane, requests: Sequence[Request], place: Place
+        self, exchange: Exchange, models: Sequence[str], lane: Lane, requests: Sequence[Request], place: Place
     ) -> list[Output]:
         async def run(number: int, model: str, request: Request) -> Output:
-            with _named(place, number):
+            with _named(exchange, place, number):
                 return await self._dispatcher.run(model, lane, request)
 
         if len(requests) == 1:
@@ -317,7 +321,7 @@ class Endpoint:
         pairs = zip(models, requests, strict=True)
         return await _together([run(number, model, request) for number, (model, request) in enumerate(pairs)])
 
-    async def _with_images(self, job: Job) -> Sequence[Request]:
+    async def _with_images(self, exchange: Exchange, job: Job) -> Sequence[Request]:
         """The requests, with the bytes of images."""
         request = job.requests[0]
         if job.images is None or not isinstance(request, EmbedRequest):
@@ -329,7 +333,7 @@ class Endpoint:
             )
 
         async def read(index: int, reference: str | None) -> bytes | None:
-            with _named(job.place, 0):
+            with _named(exchange, job.place, 0):
                 try:
                     return None if reference is None else await self._images.read(reference)
                 except InvalidRequest as err:
@@ -373,15 +377,15 @@ def _exchange(contenders: Sequence[tuple[Dialect, Route]]) -> Exchange:
 
 
 @contextmanager
-def _named(place: Place, number: int) -> Iterator[None]:
-    """Have errors about an input of a job's request say where in the body it is."""
+def _named(exchange: Exchange, place: Place, number: int) -> Iterator[None]:
+    """Have errors about an input or an option of a job's request say it in the words of the body."""
     try:
         yield
     except MillraceError as error:
-        if error.index is None:
+        told = in_callers_words(error, exchange.route, exchange.data, place, number)
+        if told is error:
             raise
-        path = place(number, error.index)
-        raise error.named(f"`{path}`", field_of(path)) from error
+        raise told from error
 
 
 def _resolve(catalog: Catalog, name: str | None, request: Request, *, images: bool) -> str:
