@@ -50,6 +50,9 @@ ResultT = TypeVar("ResultT")
 #: Outputs up to this size are written at once, in a millisecond or two.
 _AT_ONCE_BYTES = 256 * 1024
 
+#: Requests of one body that are begun in one turn of the event loop.
+_BEGUN_AT_ONCE = 128
+
 #: The longest that a caller may wait: a day.
 _MOST_TIMEOUT_S = 86_400
 
@@ -394,12 +397,19 @@ def _resolve(catalog: Catalog, name: str | None, request: Request, *, images: bo
 
 
 async def _together(coroutines: Sequence[Coroutine[Any, Any, ResultT]]) -> list[ResultT]:
-    """Their results; the first error gives up the others and is raised by itself."""
+    """Their results; the first error gives up the others and is raised by itself. Of many, others have turns in between."""
     try:
         async with asyncio.TaskGroup() as group:
-            running = [group.create_task(coroutine) for coroutine in coroutines]
+            running = []
+            for number, coroutine in enumerate(coroutines):
+                if number and number % _BEGUN_AT_ONCE == 0:
+                    await asyncio.sleep(0)
+                running.append(group.create_task(coroutine))
     except ExceptionGroup as errors:
         raise errors.exceptions[0] from None
+    finally:
+        for coroutine in coroutines:
+            coroutine.close()  # what was given up before it began
     return [task.result() for task in running]
 
 
