@@ -125,6 +125,11 @@ class Route:
     precedence: int = 0
     #: What `claims` looks at, as a JSON schema for the documentation. Left out where the body's own types say it.
     claim: Mapping[str, Any] = field(default_factory=dict)
+    #: Fields with lists that take long to read, each entry of which is an input: too many of them are refused before they
+    #: are read, and many are read beside the event loop.
+    inputs: Sequence[str] = ()
+    #: Whether equal ones among those are one input.
+    repeats: bool = False
     #: Served under the dialect's prefix only: elsewhere another dialect answers the same body in its own way.
     prefix_only: bool = False
 

@@ -4,7 +4,7 @@ import asyncio
 import time
 from collections.abc import Coroutine, Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from typing import Any, TypeVar
 
 import orjson
@@ -12,12 +12,13 @@ from starlette.requests import ClientDisconnect
 from starlette.requests import Request as HttpRequest
 from starlette.responses import Response
 
-from api import json_answer, wire
+from api import input_counts, json_answer, wire
 from api.access.caller import Caller, caller_of
 from api.access.limits import Charge
 from api.access.usage import Usage
 from api.aside import aside
 from api.bodies import JsonBody, read_body
+from api.callers_words import in_callers_words
 from api.catalog import Catalog
 from api.departure import CLIENT_GONE, LEFT, ClientLeft, given_up_when_left, refused_when_leaving
 from api.dialect import Answer, Context, Dialect, Job, Route
@@ -49,6 +50,9 @@ ResultT = TypeVar("ResultT")
 #: Outputs up to this size are written at once, in a millisecond or two.
 _AT_ONCE_BYTES = 256 * 1024
 
+#: Requests of one body that are begun in one turn of the event loop.
+_BEGUN_AT_ONCE = 128
+
 #: The longest that a caller may wait: a day.
 _MOST_TIMEOUT_S = 86_400
 
@@ -76,6 +80,8 @@ class Exchange:
     answer: Answer | None = None
     #: How long it was with the workers, waiting for them included, in seconds.
     dispatched_s: float = 0.0
+    #: The body, as it was sent.
+    data: Mapping[str, Any] = field(default_factory=dict)
 
 
 class Endpoint:
@@ -209,6 +215,9 @@ class Endpoint:
             exchange.dialect, exchange.route = choose(contenders, data)
         route = exchange.route
         exchange.operation = route.operation
+        exchange.data = data
+        entries = input_counts.entries(route, data, self._settings.max_client_batch_size)
+        large = large or entries > input_counts.MOST_AT_ONCE
         body, job = await aside(_understood, route, data, context) if large else _understood(route, data, context)
         # On a route for a model's main task, only the job says which.
         exchange.operation = operation_of(job.requests[0])
@@ -219,7 +228,7 @@ class Endpoint:
             models, outputs = await self._charged(charge, exchange, job, lane, context)
         answer = Answer(context.request_id, models[0], outputs, time.perf_counter() - started, models)
         exchange.answer = answer
-        if sum(output.size for output in outputs) > _AT_ONCE_BYTES:
+        if large or sum(output.size for output in outputs) > _AT_ONCE_BYTES:
             content = await aside(lambda: json_answer.pieces(route.render(body, answer)))
         else:
             content = [wire.dumps(route.render(body, answer))]
@@ -266,9 +275,8 @@ class Endpoint:
         operation = operation_of(job.requests[0])
         items, most = sum(request.items for request in job.requests), self._settings.max_client_batch_size
         if items > most:
-            raise BatchTooLarge(
-                f"batch of {items} inputs exceeds {most}; split it or raise MILLRACE_MAX_CLIENT_BATCH_SIZE"
-            )
+            last = len(job.requests) - 1
+            raise input_counts.too_many(items, most, field_of(job.place(last, job.requests[last].items - 1)))
         self._metrics.histogram("millrace_request_items", operation=str(operation)).observe(items)
         counted = _TE_COUNTED.get(operation)
         if counted is not None:
@@ -282,9 +290,9 @@ class Endpoint:
         ]
         if context.is_patient:
             job = self._with_time_to_start(job, models, lane, context.catalog)
-        requests = await self._with_images(job)
+        requests = await self._with_images(exchange, job)
         dispatched = time.perf_counter()
-        outputs = await self._dispatch(models, lane, requests, job.place)
+        outputs = await self._dispatch(exchange, models, lane, requests, job.place)
         exchange.dispatched_s = time.perf_counter() - dispatched
         if counted is not None:
             self._metrics.gauge(f"{counted}_success").inc(items)
@@ -310,10 +318,10 @@ class Endpoint:
         return replace(job, requests=requests)
 
     async def _dispatch(
-        self, models: Sequence[str], lane: Lane, requests: Sequence[Request], place: Place
+        self, exchange: Exchange, models: Sequence[str], lane: Lane, requests: Sequence[Request], place: Place
     ) -> list[Output]:
         async def run(number: int, model: str, request: Request) -> Output:
-            with _named(place, number):
+            with _named(exchange, place, number):
                 return await self._dispatcher.run(model, lane, request)
 
         if len(requests) == 1:
@@ -321,7 +329,7 @@ class Endpoint:
         pairs = zip(models, requests, strict=True)
         return await _together([run(number, model, request) for number, (model, request) in enumerate(pairs)])
 
-    async def _with_images(self, job: Job) -> Sequence[Request]:
+    async def _with_images(self, exchange: Exchange, job: Job) -> Sequence[Request]:
         """The requests, with the bytes of images."""
         request = job.requests[0]
         if job.images is None or not isinstance(request, EmbedRequest):
@@ -333,7 +341,7 @@ class Endpoint:
             )
 
         async def read(index: int, reference: str | None) -> bytes | None:
-            with _named(job.place, 0):
+            with _named(exchange, job.place, 0):
                 try:
                     return None if reference is None else await self._images.read(reference)
                 except InvalidRequest as err:
@@ -377,15 +385,15 @@ def _exchange(contenders: Sequence[tuple[Dialect, Route]]) -> Exchange:
 
 
 @contextmanager
-def _named(place: Place, number: int) -> Iterator[None]:
-    """Have errors about an input of a job's request say where in the body it is."""
+def _named(exchange: Exchange, place: Place, number: int) -> Iterator[None]:
+    """Have errors about an input or an option of a job's request say it in the words of the body."""
     try:
         yield
     except MillraceError as error:
-        if error.index is None:
+        told = in_callers_words(error, exchange.route, exchange.data, place, number)
+        if told is error:
             raise
-        path = place(number, error.index)
-        raise error.named(f"`{path}`", field_of(path)) from error
+        raise told from error
 
 
 def _resolve(catalog: Catalog, name: str | None, request: Request, *, images: bool) -> str:
@@ -394,12 +402,19 @@ def _resolve(catalog: Catalog, name: str | None, request: Request, *, images: bo
 
 
 async def _together(coroutines: Sequence[Coroutine[Any, Any, ResultT]]) -> list[ResultT]:
-    """Their results; the first error gives up the others and is raised by itself."""
+    """Their results; the first error gives up the others and is raised by itself. Of many, others have turns in between."""
     try:
         async with asyncio.TaskGroup() as group:
-            running = [group.create_task(coroutine) for coroutine in coroutines]
+            running = []
+            for number, coroutine in enumerate(coroutines):
+                if number and number % _BEGUN_AT_ONCE == 0:
+                    await asyncio.sleep(0)
+                running.append(group.create_task(coroutine))
     except ExceptionGroup as errors:
         raise errors.exceptions[0] from None
+    finally:
+        for coroutine in coroutines:
+            coroutine.close()  # what was given up before it began
     return [task.result() for task in running]
 
 

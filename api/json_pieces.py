@@ -5,9 +5,10 @@ from typing import Any
 
 import ijson
 
-from api.long_strings import LongString, after_open_quote, quotes_in, whole_characters
+from api.json_numbers import LEAST, MOST, as_float, refuse_long
+from api.long_strings import LongString, after_open_quote, has_half_pair, quotes_in, whole_characters
 from api.nesting import DEEPEST
-from shared.errors import BatchTooLarge, InvalidJson
+from shared.errors import BatchTooLarge, InvalidJson, first_line
 
 #: What the parser is given at a time: so much, and less while it finds many small values, such as token ids, in it.
 _PIECE_BYTES, _DENSE_PIECE_BYTES = 64 * 1024, 16 * 1024
@@ -18,9 +19,8 @@ _MOST_ENTRIES = 1 << 20
 #: Most keys, and most lists and objects, for each of the inputs that may be in the value: they cost more.
 _KEYS_PER_INPUT = 16
 _CONTAINERS_PER_INPUT = 4
-#: A longer number is none that JSON's readers take.
-_LONGEST_NUMBER = 1024
-_OF_NUMBERS = b"+-.0123456789Ee"
+#: What the parser raises: of numbers also what decimals do.
+_FAULTS = (ijson.JSONError, ValueError, ArithmeticError)
 
 
 class JsonPieces:
@@ -35,7 +35,7 @@ class JsonPieces:
         self._most_keys = _KEYS_PER_INPUT * most_inputs
         self._most_containers = _CONTAINERS_PER_INPUT * most_inputs
         self._events = ijson.sendable_list()
-        self._parser = ijson.basic_parse_coro(self._events, use_float=True)
+        self._parser = ijson.basic_parse_coro(self._events)
         #: What holds the value, then the value, then what of it is open; and the key that is next in each.
         self._open: list[Any] = [[]]
         self._keys: list[str | None] = [None]
@@ -74,8 +74,8 @@ class JsonPieces:
             raise InvalidJson("the body is not valid JSON: it ends within a string")
         try:
             self._parser.close()
-        except (ijson.JSONError, ValueError) as err:
-            raise InvalidJson(f"the body is not valid JSON: {err}") from err
+        except _FAULTS as err:
+            raise _invalid(err) from err
         self._build()
         return self._whole[0]
 
@@ -100,18 +100,20 @@ class JsonPieces:
                 self._long.take(piece)
                 return
             self._before = piece
-        elif len(piece) > _LONGEST_NUMBER and not piece[-_LONGEST_NUMBER:].strip(_OF_NUMBERS):
-            # The parser would look at it again and again, as at a string.
-            raise InvalidJson(f"the body has a number of more than {_LONGEST_NUMBER} characters")
+        refuse_long(piece, begins_inside=began_inside, ends_inside=self._inside_string)
         self._parse(piece, long)
 
     def _parse(self, piece: bytes, long: LongString | None) -> None:
         if not piece:  # which the parser would take for the end
             return
+        if has_half_pair(piece):  # in the place of which the parser would put a question mark
+            raise InvalidJson(
+                "the body is not valid JSON: a string has half of a surrogate pair, such as \\ud83d alone"
+            )
         try:
             self._parser.send(piece)
-        except (ijson.JSONError, ValueError) as err:
-            raise InvalidJson(f"the body is not valid JSON: {err}") from err
+        except _FAULTS as err:
+            raise _invalid(err) from err
         if long is not None and self._events:
             event, _ = self._events[0]
             self._events[0] = (event, long.text)
@@ -139,6 +141,8 @@ class JsonPieces:
                 value = {}
             elif event == "start_array":
                 value = []
+            elif event == "number" and (type(value) is not int or not LEAST <= value <= MOST):
+                value = as_float(value)
             key = keys[-1]
             if key is None:
                 opened[-1].append(value)
@@ -153,3 +157,15 @@ class JsonPieces:
         self._entries += len(self._events)
         self._is_dense = len(self._events) > _MANY
         del self._events[:]
+
+
+def _invalid(err: Exception) -> InvalidJson:
+    """What the parser says, without the piece of the body that it shows."""
+    if isinstance(err, UnicodeDecodeError):
+        said = "it is not UTF-8"
+    elif isinstance(err, ijson.JSONError):
+        shown = err.args[0] if err.args else ""
+        said = first_line(type(err)(shown.decode(errors="replace"))) if isinstance(shown, bytes) else first_line(err)
+    else:
+        said = "it has a number that is too long"
+    return InvalidJson(f"the body is not valid JSON: {said}")

@@ -16,6 +16,10 @@ _LONGEST_BYTES = 160 * 1024 * 1024
 #: What stands in a string before the quote that ends it.
 _CONTENT = re.compile(rb'[^"\\]*+(?:\\.[^"\\]*+)*+', re.DOTALL)
 _HIGH_SURROGATE = re.compile(rb"\\u[dD][89abAB]..")
+#: Whole escapes and other characters, none of them half of a pair.
+_WHOLE_PAIRS = re.compile(
+    rb"(?:[^\\]++|\\(?!u[dD][89a-fA-F]).|\\u[dD][89abAB][0-9a-fA-F]{2}\\u[dD][c-fC-F][0-9a-fA-F]{2})*+", re.DOTALL
+)
 _ASTRAL = re.compile("[\U00010000-\U0010ffff]")
 #: Longest thing in a string that must not be cut: two escapes that are one character together.
 _LONGEST_UNIT = 12
@@ -55,6 +59,18 @@ def _begins_escape(piece: bytes, at: int) -> bool:
 
 def _is_high_surrogate(piece: bytes, at: int) -> bool:
     return at >= 0 and _HIGH_SURROGATE.match(piece, at) is not None and _begins_escape(piece, at)
+
+
+def has_half_pair(piece: bytes) -> bool:
+    """Whether half of a surrogate pair is in a piece of JSON, which is no character.
+
+    Args:
+        piece: Begins with a whole character and ends with one, or outside of strings.
+    """
+    if b"\\ud" not in piece and b"\\uD" not in piece:
+        return False
+    found = _WHOLE_PAIRS.match(piece)
+    return found is not None and piece[found.end() : found.end() + 2] == b"\\u"
 
 
 def after_open_quote(piece: bytes) -> bytes:

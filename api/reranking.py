@@ -26,6 +26,8 @@ def _zero(value: int) -> int:
     return value
 
 
+#: Each takes a look at each document.
+_MOST_RANK_FIELDS = 32
 _Zero = Annotated[Integer, AfterValidator(_zero), Documented(const=0)]
 _TemplateFields = Annotated[
     dict[str, Any],
@@ -102,8 +104,9 @@ class RerankBody(ScoringFields):
     return_documents: Switch | None = Field(
         None, description="Repeat each document in its result; when absent, as `MILLRACE_RETURN_DOCUMENTS` says."
     )
-    rank_fields: Listed[str] | None = Field(
-        None, description="Fields of objects that are read, in this order (Cohere v1); `text` when absent."
+    rank_fields: Annotated[Listed[str], Field(max_length=_MOST_RANK_FIELDS)] | None = Field(
+        None,
+        description="Fields of objects that are read, in this order, each once (Cohere v1); `text` when absent.",
     )
 
     def texts(self) -> list[str]:
@@ -112,9 +115,9 @@ class RerankBody(ScoringFields):
         Raises:
             InvalidRequest: One has no text.
         """
-        return [
-            text_of(document, f"documents[{index}]", self.rank_fields) for index, document in enumerate(self.documents)
-        ]
+        # Repeated, one long field would be as many texts as it has repetitions, in each document.
+        rank_fields = list(dict.fromkeys(self.rank_fields or ()))
+        return [text_of(document, f"documents[{index}]", rank_fields) for index, document in enumerate(self.documents)]
 
 
 class ReturnedDocument(BaseModel):

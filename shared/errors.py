@@ -59,6 +59,16 @@ class MillraceError(Exception):
             return self
         return type(self)(self._about(place), param=param, retry_after_s=self.retry_after_s)
 
+    def renamed(self, path: str, param: str) -> Self:
+        """The same error in its sender's words, where it is about an option and not about one input.
+
+        Args:
+            path: What he calls the option; the sentence has its own name for it, `param`, in backticks.
+            param: The request's field that has it.
+        """
+        message = self.message.replace(f"`{self.param}`", f"`{path}`")
+        return type(self)(message, param=param, retry_after_s=self.retry_after_s)
+
     def _about(self, subject: str) -> str:
         """The sentence with another subject."""
         before = "" if self.index is None else called(self.index)

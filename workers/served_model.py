@@ -115,15 +115,17 @@ class ServedModel:
                 return []
             if request.truncation_side == "left" and not self.tokenizer.cuts_left:
                 raise UnsupportedByModel(
-                    f"model {card.name} cuts texts at their right only: what it puts around them would be cut at the left",
-                    param="truncation_direction",
+                    f"`truncation_side`: model {card.name} cuts texts at their right only, as what it puts around them "
+                    "would be cut at the left",
+                    param="truncation_side",
                 )
             tokenizer = self._tokenizer_for(request)
             tokens = tokenizer.encode_request(request, work.pixels)
         except KeyError as err:
             has = ", ".join(card.prompts) or "none"
             raise UnsupportedByModel(
-                f"model {card.name} has no prompt {str(err.args[0])[:80]!r}; it has: {has}", param="prompt_name"
+                f"`prompt_name`: model {card.name} has no prompt {str(err.args[0])[:80]!r}; it has: {has}",
+                param="prompt_name",
             ) from err
         except ValueError as err:
             raise InputTooLong(
@@ -143,9 +145,9 @@ class ServedModel:
         sizes = chunks or [entry.pixels is not None or len(entry.ids) > entry.skip for entry in tokens]
         if chunks is not None and tokens[0].full_length > len(tokens[0].ids):
             raise InputTooLong(
-                "late chunking reads all inputs as one document, and this one is longer than the "
+                "`late_chunking` reads all inputs as one document, and this one is longer than the "
                 f"{tokenizer.max_tokens} tokens that are read of it; send fewer inputs at a time",
-                param="input",
+                param="late_chunking",
             )
         if (empty := next((index for index, size in enumerate(sizes) if not size), None)) is not None:
             # Packed, the last token of nothing would be that of somebody else's text.
@@ -206,10 +208,13 @@ class ServedModel:
         if missing := [kind for kind in request.kinds if kind not in card.kinds]:
             makes = ", ".join(card.kinds)
             raise WrongTask(f"model {card.name} makes no {missing[0]} vectors; it makes: {makes}", param="model")
-        most = card.dimensions or 0
-        if request.dimensions is not None and not 0 < request.dimensions <= most:
+        if request.dimensions is not None and card.dimensions is None:
             raise UnsupportedByModel(
-                f"dimensions {request.dimensions} is not between 1 and {most}, what {card.name} has",
+                f"`dimensions`: vectors of model {card.name} have no dimensions to keep some of", param="dimensions"
+            )
+        if request.dimensions is not None and not 0 < request.dimensions <= (most := card.dimensions or 0):
+            raise UnsupportedByModel(
+                f"`dimensions`: {request.dimensions} is not between 1 and {most}, what model {card.name} has",
                 param="dimensions",
             )
         if request.images is not None and "image" not in card.modalities:
@@ -221,7 +226,9 @@ class ServedModel:
                 f"{called(both)} has a text and an image, and model {card.name} takes one of them", index=both
             )
         if request.token_ids is not None and (request.late_chunking or request.images is not None):
-            raise ContradictoryFields("token ids go neither with late chunking nor with images", param="input")
+            raise ContradictoryFields(
+                "token ids in the place of texts go neither with `late_chunking` nor with images", param="late_chunking"
+            )
         if request.late_chunking and (not card.late_chunking or request.kinds != [Kind.DENSE]):
             raise WrongTask(
                 f"model {card.name} does no late chunking: that takes the mean of token states", param="model"
@@ -233,12 +240,14 @@ class ServedModel:
         if self.int8_ranges is None:
             if not request.normalize:
                 raise UnsupportedByModel(
-                    f"{self.card.name} has no `int8_ranges` and so quantises vectors of unit length only; normalize them"
+                    f"`normalize` cannot be false: model {self.card.name} has no `int8_ranges` and so quantises vectors of "
+                    "unit length only",
+                    param="normalize",
                 )
         elif request.dimensions not in (None, self.int8_ranges.shape[1]):
             raise UnsupportedByModel(
-                f"the `int8_ranges` of {self.card.name} are for {self.int8_ranges.shape[1]} dimensions, not for "
-                f"{request.dimensions}",
+                f"`dimensions`: the `int8_ranges` of model {self.card.name} are for {self.int8_ranges.shape[1]} dimensions, "
+                f"not for {request.dimensions}",
                 param="dimensions",
             )
 
@@ -253,7 +262,9 @@ class ServedModel:
         special = self.tokenizer.special_tokens(pair=not isinstance(request, EmbedRequest))
         if request.max_tokens <= special:
             raise UnsupportedByModel(
-                f"nothing can be cut to {request.max_tokens} tokens: {self.card.name} puts {special} around each input"
+                f"`max_tokens`: nothing can be cut to {request.max_tokens} tokens, as model {self.card.name} puts {special} "
+                "around each input",
+                param="max_tokens",
             )
         return self.tokenizer.limited(request.max_tokens)
 

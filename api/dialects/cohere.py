@@ -224,6 +224,7 @@ class Cohere(wire.NestedErrors):
             },
             parse=reranking.parse,
             render=_render_rerank,
+            inputs=("documents",),
             key="documents",
         ),
         _embed_route("2", EmbedResponse),

@@ -113,6 +113,7 @@ class Infinity(wire.NestedErrors):
             },
             parse=reranking.parse,
             render=_render_rerank,
+            inputs=("documents",),
             prefix_only=True,
         ),
         Route(

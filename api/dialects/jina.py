@@ -148,6 +148,7 @@ class Jina(wire.NestedErrors):
             },
             parse=reranking.parse,
             render=_render_rerank,
+            inputs=("documents",),
             prefix_only=True,
         ),
     )

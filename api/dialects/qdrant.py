@@ -209,6 +209,8 @@ class Qdrant:
             },
             parse=_parse,
             render=_render,
+            inputs=("inputs",),
+            repeats=True,
         ),
     )
     views: Sequence[View] = ()

@@ -86,6 +86,7 @@ class Vertex:
             example={"instances": [{"inputs": "The weather is lovely today."}, {"inputs": "It's so sunny outside!"}]},
             parse=_parse,
             render=_render,
+            inputs=("instances",),
         ),
     )
     views: Sequence[View] = ()

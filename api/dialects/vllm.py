@@ -234,6 +234,7 @@ class Vllm(wire.NestedErrors):
             },
             parse=_parse_score,
             render=_render_score,
+            inputs=sorted({name for sides in SIDES for name in sides}),
         ),
         Route(
             paths=("/classify", "/v1/classify"),
@@ -284,6 +285,7 @@ class Vllm(wire.NestedErrors):
             },
             parse=reranking.parse,
             render=_render_rerank,
+            inputs=("documents",),
             prefix_only=True,
         ),
     )

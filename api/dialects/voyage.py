@@ -91,6 +91,7 @@ class Voyage(wire.NestedErrors):
             },
             parse=_parse_rerank,
             render=_render_rerank,
+            inputs=("documents",),
             key="documents",
             claims=claims,
             claim={

@@ -8,6 +8,7 @@ from fastapi.testclient import TestClient
 from pydantic import ValidationError
 
 import api.core
+from api import wire
 from api.app import create_app
 from api.dialect import Answer
 from api.dialects.cohere import PLUGIN
@@ -64,6 +65,23 @@ def test_every_clients_words_ask_for_the_same(fields: dict[str, Any], expected: 
     request = _parse(**fields)
 
     assert {name: getattr(request, name) for name in expected} == expected
+
+
+def test_a_field_that_is_named_again_is_read_once() -> None:
+    document = {"title": "mill " * 1000, "year": 1}
+
+    assert _parse(documents=[document], rank_fields=["year", "title"] * 16).documents == [f"1\n{document['title']}"]
+
+
+def test_more_fields_than_anybody_has_are_refused_by_name() -> None:
+    body = {"query": "q", "documents": [{"a": 1}], "rank_fields": ["a"] * 33}
+
+    with pytest.raises(InvalidRequest, match=r"^`rank_fields`: List should have at most 32 items") as raised:
+        wire.validated(ROUTE.body, body)
+
+    assert raised.value.param == "rank_fields"
+    assert not fits(body, standalone(ROUTE.body))
+    assert fits({**body, "rank_fields": ["a"] * 32}, standalone(ROUTE.body))
 
 
 @pytest.mark.parametrize(
