@@ -11,6 +11,7 @@
 | `millrace:unacked:<worker>` | hash, delivery tag to message | until acknowledged or recovered | worker | both |
 | `millrace:deliveries:<task>` | counter of worker deaths | 1 h | `recover.lua` | `recover.lua` |
 | `millrace:lost` | counter of workers whose lease ended | kept | `recover.lua` | gateway |
+| `millrace:rewrite` | string | 10 s | who has Redis rewrite its append-only file | gateway, runner |
 | `millrace:dead:count` | counter of dead letters | kept | `recover.lua` | gateway |
 | `millrace:dead` | list of JSON, the newest 1,000 | kept | `recover.lua` | operator |
 | `millrace:job:<job>` | hash, see `shared.bulk.table` | until the job is deleted | gateway, runner | both |
