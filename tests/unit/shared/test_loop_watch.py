@@ -15,8 +15,7 @@ def test_a_loop_that_stands_still_is_told_of_until_it_goes_on() -> None:
         turning = asyncio.create_task(watch.turn())
         await asyncio.sleep(0.1)
         free.wait(60)  # as a bug would block it
-        while not ended.is_set():
-            await asyncio.sleep(0.05)
+        await asyncio.to_thread(ended.wait, 60)
         turning.cancel()
 
     running = threading.Thread(target=asyncio.run, args=(scene(),))
