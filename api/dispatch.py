@@ -22,8 +22,8 @@ from api.replies import Outcome, PendingTask, Replies
 from api.stages import Stage, Stages, Trip, parted
 from api.turns import Turns
 from shared import deadline as deadlines
-from shared.celery_message import encode_task
-from shared.errors import DeadlineExceeded, MillraceError, Unavailable
+from shared.celery_message import MESSAGE_LIMIT_BYTES, encode_task
+from shared.errors import BatchTooLarge, DeadlineExceeded, MillraceError, Unavailable
 from shared.jobs import (
     ClassifyRequest,
     DecodeRequest,
@@ -206,6 +206,14 @@ class Dispatcher:
             traceparents=traceparents if any(traceparents) else (),
             published_at=published_at_unix,
         )
+        message = encode_task(task_id, task, origin=self._gateway_id)
+        if len(message) > MESSAGE_LIMIT_BYTES:
+            # What can be divided has been: this is one document of chunks, or one input.
+            reason = (
+                f"the inputs make a message of {len(message)} bytes, more than the {MESSAGE_LIMIT_BYTES} of a worker"
+            )
+            _resolve(together, BatchTooLarge(f"{reason}; send less at a time"))
+            return
 
         def on_outcome(outcome: Outcome | None) -> None:
             stream.tasks_in_flight -= 1
@@ -224,7 +232,7 @@ class Dispatcher:
             task_id=task_id,
             model=stream.model,
             lane=stream.lane,
-            message=encode_task(task_id, task, origin=self._gateway_id),
+            message=message,
             deadline=max(waiting.request.deadline for waiting in together),
             on_outcome=on_outcome,
             published_at=published_at,

@@ -16,12 +16,13 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from api import dispatch
 from api.admission import Admission
 from api.backlog import Backlog
 from api.dispatch import Dispatcher, _chunks, _estimate_tokens, _merge, _resolve, _split, _Waiting, share
 from api.replies import PendingTask
 from api.stages import Stages
-from shared.errors import DeadlineExceeded, InferenceFailed, WorkerLost
+from shared.errors import BatchTooLarge, DeadlineExceeded, InferenceFailed, WorkerLost
 from shared.jobs import (
     ClassifyRequest,
     DecodeRequest,
@@ -426,3 +427,17 @@ def test_inputs_count_for_their_model_until_they_are_answered() -> None:
         return [while_waiting, backlog.items["m"], backlog.items["other"]]
 
     assert asyncio.run(counts()) == [3, 0, 0]
+
+
+def test_what_makes_a_message_that_no_worker_takes_is_refused_and_not_sent(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(dispatch, "MESSAGE_LIMIT_BYTES", 10_000)
+    published: list[PendingTask] = []
+
+    async def ask() -> None:
+        dispatcher = _idle_workers(1, published.append, batch_tokens=100)
+        chunks = replace(_embed(["a" * 100] * 100), deadline=time.time() + 60, late_chunking=True)
+        await dispatcher.run("m", Lane.INTERACTIVE, chunks)
+
+    with pytest.raises(BatchTooLarge, match=r"a message of 1[0-9]{4} bytes, more than the 10000"):
+        asyncio.run(ask())
+    assert published == []
