@@ -21,7 +21,7 @@ from api.bodies import JsonBody, read_body
 from api.catalog import Catalog
 from api.departure import CLIENT_GONE, LEFT, ClientLeft, given_up_when_left, refused_when_leaving
 from api.dialect import Answer, Context, Dialect, Job, Route
-from api.dispatch import Dispatcher
+from api.dispatch import Dispatcher, Published
 from api.images import ImageFetcher
 from api.places import Place, field_of
 from api.settings import ApiSettings
@@ -224,14 +224,15 @@ class Endpoint:
     async def _charged(
         self, charge: Charge, exchange: Exchange, job: Job, lane: Lane, context: Context
     ) -> tuple[list[str], list[Output]]:
-        """The same as `_run`, for a tenant with limits: what fails costs no tokens."""
+        """The same as `_run`, for a tenant with limits: nothing is given back of what the workers may have computed."""
         await charge.take_tokens(sum(estimated_tokens(request.characters, request.items) for request in job.requests))
-        real = 0
+        published = Published()
+        real: int | None = None
         try:
-            models, outputs = await self._run(exchange, job, lane, context)
+            models, outputs = await self._run(exchange, job, lane, context, published)
             real = sum(output.tokens for output in outputs)
         finally:
-            charge.correct_tokens(real)
+            charge.settle(real, published.tokens)
         return models, outputs
 
     def _context(self, request: HttpRequest, headers: Mapping[bytes, bytes], caller: Caller) -> Context:
@@ -256,7 +257,9 @@ class Endpoint:
             is_patient=given is None,
         )
 
-    async def _run(self, exchange: Exchange, job: Job, lane: Lane, context: Context) -> tuple[list[str], list[Output]]:
+    async def _run(
+        self, exchange: Exchange, job: Job, lane: Lane, context: Context, published: Published | None = None
+    ) -> tuple[list[str], list[Output]]:
         """The own names of the models that answered the requests, and their outputs."""
         operation = operation_of(job.requests[0])
         items, most = sum(request.items for request in job.requests), self._settings.max_client_batch_size
@@ -279,7 +282,7 @@ class Endpoint:
             job = self._with_time_to_start(job, models, lane, context.catalog)
         requests = await self._with_images(job)
         dispatched = time.perf_counter()
-        outputs = await self._dispatch(models, lane, requests, job.place)
+        outputs = await self._dispatch(models, lane, requests, job.place, published)
         exchange.dispatched_s = time.perf_counter() - dispatched
         if counted is not None:
             self._metrics.gauge(f"{counted}_success").inc(items)
@@ -305,11 +308,16 @@ class Endpoint:
         return replace(job, requests=requests)
 
     async def _dispatch(
-        self, models: Sequence[str], lane: Lane, requests: Sequence[Request], place: Place
+        self,
+        models: Sequence[str],
+        lane: Lane,
+        requests: Sequence[Request],
+        place: Place,
+        published: Published | None,
     ) -> list[Output]:
         async def run(number: int, model: str, request: Request) -> Output:
             with _named(place, number):
-                return await self._dispatcher.run(model, lane, request)
+                return await self._dispatcher.run(model, lane, request, published)
 
         if len(requests) == 1:
             return [await run(0, models[0], requests[0])]

@@ -77,6 +77,15 @@ class Charge:
         if correction > 0 or time.monotonic() < self.taken_at + item.get_expiry():
             self.limits.in_background(self.limits.spend(self.caller, "tokens", item, correction))
 
+    def settle(self, real: int | None, published: int) -> None:
+        """The request has ended: it has cost this.
+
+        Args:
+            real: Tokens that the model read for it; None if it failed.
+            published: About how many workers were given to read and have not refused; they may have read them.
+        """
+        self.correct_tokens(min(self.estimate, published) if real is None else real)
+
     def headers(self) -> list[tuple[bytes, bytes]]:
         """What the answer says of limits: OpenAI's names, and those of the IETF's draft for requests."""
         found: dict[str, str] = {}
