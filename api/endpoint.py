@@ -24,6 +24,7 @@ from api.dialect import Answer, Context, Dialect, Job, Route
 from api.dispatch import Dispatcher, Published
 from api.images import ImageFetcher
 from api.places import Place, field_of
+from api.request_timeout import request_timeout_s
 from api.settings import ApiSettings
 from api.stages import Stages
 from shared import deadline as deadlines
@@ -48,9 +49,6 @@ ResultT = TypeVar("ResultT")
 
 #: Outputs up to this size are written at once, in a millisecond or two.
 _AT_ONCE_BYTES = 256 * 1024
-
-#: The longest that a caller may wait: a day.
-_MOST_TIMEOUT_S = 86_400
 
 #: TEI's `err` label by error code.
 _TE_ERR = {
@@ -236,18 +234,12 @@ class Endpoint:
         return models, outputs
 
     def _context(self, request: HttpRequest, headers: Mapping[bytes, bytes], caller: Caller) -> Context:
-        timeout_s = self._settings.request_timeout_s
         given = headers.get(b"x-request-timeout")
-        if given is not None:
-            try:
-                timeout_s = float(given)
-            except ValueError:
-                timeout_s = 0.0
-            if not 0 < timeout_s <= _MOST_TIMEOUT_S:
-                shown = given.decode("latin-1")
-                raise InvalidRequest(
-                    f"header x-request-timeout must be seconds, more than 0 and at most {_MOST_TIMEOUT_S}, not {shown!r}"
-                )
+        timeout_s = request_timeout_s(given, self._settings.request_timeout_s)
+        charge: Charge | None = request.scope["state"].get("charge")
+        if charge is not None:
+            timeout_s -= charge.waited_s
+            charge.deadline = time.monotonic() + timeout_s
         return Context(
             request.state.request_id,
             deadlines.after(timeout_s),
