@@ -98,6 +98,7 @@ def create_app(settings: ApiSettings) -> FastAPI:
             dialects=DialectPaths(core.dialects.values(), core.contenders),
             routes=app.router.routes,
             metrics=metrics,
+            usual_timeout_s=settings.request_timeout_s,
         )
     # Outermost: what the gate refuses has an id and a line in the log too.
     app.add_middleware(RequestId, access_log=settings.access_log)

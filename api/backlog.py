@@ -5,13 +5,14 @@ a large one. So what is ahead of a request is of each other one no more than it 
 """
 
 from collections import Counter, defaultdict
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
 import orjson
 
-from api.waits import Waits
+from api.unreadable import Unreadable
+from api.waits import LaneSaid, Waits, lanes_of
 from shared.queues import Lane
 
 #: What a process has said is believed for so long, in seconds of the server's clock.
@@ -44,6 +45,7 @@ class Backlog:
         #: The processes that have said something of late, by id.
         self.processes: list[str] = []
         self._asked: set[str] = set()
+        self._unreadable = Unreadable("backlog_unreadable")
 
     def enter(self, model: str, lane: Lane, *, items: int, tokens: int) -> None:
         """Count a request that begins to wait."""
@@ -114,24 +116,32 @@ class Backlog:
         """
         self._elsewhere = defaultdict(_Waiting)
         silent: list[str] = []
-        lanes: list[Any] = []
+        lanes: list[LaneSaid] = []
         processes: list[str] = []
         for field, value in said.items():
-            process_id = field.decode()
-            entry: dict[str, Any] = orjson.loads(value)
-            if server_now_s - entry["at"] > TTL_S:
-                silent.append(process_id)
-                continue
-            processes.append(process_id)
-            if process_id != self._process_id:
-                self._add_elsewhere(entry["waiting"])
-                lanes += entry.get("lanes", [])  # processes of earlier versions do not say
+            process_id = field.decode(errors="replace")
+            with self._unreadable.left_out(process_id):
+                entry: dict[str, Any] = orjson.loads(value)
+                if server_now_s - entry["at"] > TTL_S:
+                    silent.append(process_id)
+                    continue
+                processes.append(process_id)
+                if process_id != self._process_id:
+                    self._add_elsewhere(entry["waiting"])
+                    lanes += lanes_of(entry.get("lanes", []))  # processes of earlier versions do not say
+        self._unreadable.end_of_look()
         self.waits.hear(lanes)
         self.processes = processes
         return silent
 
-    def _add_elsewhere(self, said: Iterable[tuple[str, str, int, int, int]]) -> None:
-        for model, lane, size, count, tokens in said:
-            waiting = self._elsewhere[model, Lane(lane), size]
+    def _add_elsewhere(self, said: Iterable[Sequence[Any]]) -> None:
+        # What a later version adds to a row is not for this one, nor is a lane that it does not know.
+        rows = [
+            (model, Lane(lane), size, count, tokens)
+            for model, lane, size, count, tokens, *_ in said
+            if lane in list(Lane)
+        ]
+        for model, lane, size, count, tokens in rows:
+            waiting = self._elsewhere[model, lane, size]
             waiting.count += count
             waiting.tokens += tokens

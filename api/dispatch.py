@@ -22,8 +22,8 @@ from api.replies import Outcome, PendingTask, Replies
 from api.stages import Stage, Stages, Trip, parted
 from api.turns import Turns
 from shared import deadline as deadlines
-from shared.celery_message import encode_task
-from shared.errors import DeadlineExceeded, MillraceError, Unavailable
+from shared.celery_message import MESSAGE_LIMIT_BYTES, encode_task
+from shared.errors import BatchTooLarge, DeadlineExceeded, MillraceError, Unavailable
 from shared.jobs import (
     ClassifyRequest,
     DecodeRequest,
@@ -49,10 +49,21 @@ GRACE_S = 0.25
 
 
 @dataclass(slots=True)
+class Published:
+    """What workers were given to do for somebody, and have not refused: it may be computed, whoever still waits for it."""
+
+    #: Roughly, as `estimated_tokens` has them.
+    tokens: int = 0
+
+
+@dataclass(slots=True)
 class _Waiting:
     request: Request
     reply: asyncio.Future[Reply]
     tokens: int
+    #: Where it is added up.
+    published: Published = field(default_factory=Published)
+    is_published: bool = False
     #: Monotonic time at which it began to wait.
     since: float = field(default_factory=time.monotonic)
     #: Its trace, see `shared.jobs.Task`.
@@ -65,6 +76,17 @@ class _Waiting:
     def is_given_up(self) -> bool:
         """Whether nobody waits for it any more."""
         return self.reply.done()
+
+    def publish(self) -> None:
+        """It has been given to the workers."""
+        self.is_published = True
+        self.published.tokens += self.tokens
+
+    def refuse(self) -> None:
+        """They will not have computed it."""
+        if self.is_published:
+            self.is_published = False
+            self.published.tokens -= self.tokens
 
 
 @dataclass(slots=True)
@@ -117,8 +139,14 @@ class Dispatcher:
         self._streams: dict[tuple[str, Lane, Operation], _Stream] = {}
         self._numbers = count()
 
-    async def run(self, model: str, lane: Lane, request: Request) -> Output:
+    async def run(self, model: str, lane: Lane, request: Request, published: Published | None = None) -> Output:
         """Send a request to the workers of `model` and wait for its result.
+
+        Args:
+            model: Own name of the model.
+            lane: Its priority.
+            request: What is asked.
+            published: Where it is added up what the workers are given to do, for those who want to know.
 
         Raises:
             Overloaded: It would not be answered in time.
@@ -131,19 +159,20 @@ class Dispatcher:
             request = shortened(request, card.max_tokens)
         tokens = _estimate_tokens(request) if card is None else read_tokens(request, card.max_tokens)
         with self._admission.admitted(model, lane, request, tokens):
-            parts = await self._answered_parts(model, lane, request)
+            parts = await self._answered_parts(model, lane, request, published or Published())
         replies = [part.reply.result() for part in parts]
         output = await aside(_merge, replies) if len(replies) > _PARTS_AT_ONCE else _merge(replies)
         return replace(output, timings=_timings(parts))
 
-    async def _answered_parts(self, model: str, lane: Lane, request: Request) -> list[_Waiting]:
+    async def _answered_parts(self, model: str, lane: Lane, request: Request, published: Published) -> list[_Waiting]:
         """A request's parts with their replies."""
         loop = asyncio.get_running_loop()
         stream = self._stream(model, lane, operation_of(request))
         parts: list[_Waiting] = []
         traceparent = self._traceparent()
         for piece in _split(request, self._task_tokens(stream, _estimate_tokens(request))):
-            waiting = _Waiting(piece, loop.create_future(), _estimate_tokens(piece), traceparent=traceparent)
+            tokens = _estimate_tokens(piece)
+            waiting = _Waiting(piece, loop.create_future(), tokens, published, traceparent=traceparent)
             parts.append(waiting)
             if len(parts) % _PARTS_AT_ONCE == 0:
                 await asyncio.sleep(0)  # thousands would hold others up for a tenth of a second
@@ -158,9 +187,13 @@ class Dispatcher:
                     await part.reply
                 return parts
         except TimeoutError:
+            is_served = self._fleet.reachable and self._fleet.workers_of(model) > 0
+            if not is_served:
+                for part in parts:
+                    part.refuse()  # it has expired by the time that a worker is there
             if not self._fleet.reachable:
                 raise Unavailable from None
-            if self._fleet.workers_of(model) == 0:
+            if not is_served:
                 raise DeadlineExceeded(f"no worker of model {model} answered before the deadline") from None
             raise DeadlineExceeded from None
         finally:
@@ -206,6 +239,14 @@ class Dispatcher:
             traceparents=traceparents if any(traceparents) else (),
             published_at=published_at_unix,
         )
+        message = encode_task(task_id, task, origin=self._gateway_id)
+        if len(message) > MESSAGE_LIMIT_BYTES:
+            # What can be divided has been: this is one document of chunks, or one input.
+            reason = (
+                f"the inputs make a message of {len(message)} bytes, more than the {MESSAGE_LIMIT_BYTES} of a worker"
+            )
+            _resolve(together, BatchTooLarge(f"{reason}; send less at a time"))
+            return
 
         def on_outcome(outcome: Outcome | None) -> None:
             stream.tasks_in_flight -= 1
@@ -224,13 +265,15 @@ class Dispatcher:
             task_id=task_id,
             model=stream.model,
             lane=stream.lane,
-            message=encode_task(task_id, task, origin=self._gateway_id),
+            message=message,
             deadline=max(waiting.request.deadline for waiting in together),
             on_outcome=on_outcome,
             published_at=published_at,
         )
         stream.tasks_in_flight += 1
         self._replies.publish(pending)
+        for waiting in together:
+            waiting.publish()
         labels = {"model": stream.model, "lane": str(stream.lane)}
         self._metrics.counter("millrace_tasks_published_total", **labels).inc()
         self._metrics.histogram("millrace_task_requests", **labels).observe(len(together))
@@ -252,6 +295,8 @@ def _resolve(together: Sequence[_Waiting], outcome: Outcome | None) -> None:
         outcome = DeadlineExceeded()
     replies: Sequence[Reply] = [outcome] * len(together) if isinstance(outcome, MillraceError) else outcome
     for waiting, reply in zip(together, replies, strict=True):
+        if isinstance(reply, MillraceError):
+            waiting.refuse()
         if not waiting.reply.done():
             waiting.reply.set_result(reply)
 

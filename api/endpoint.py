@@ -22,9 +22,10 @@ from api.callers_words import in_callers_words
 from api.catalog import Catalog
 from api.departure import CLIENT_GONE, LEFT, ClientLeft, given_up_when_left, refused_when_leaving
 from api.dialect import Answer, Context, Dialect, Job, Route
-from api.dispatch import Dispatcher
+from api.dispatch import Dispatcher, Published
 from api.images import ImageFetcher
 from api.places import Place, field_of
+from api.request_timeout import request_timeout_s
 from api.settings import ApiSettings
 from api.stages import Stages
 from shared import deadline as deadlines
@@ -52,9 +53,6 @@ _AT_ONCE_BYTES = 256 * 1024
 
 #: Requests of one body that are begun in one turn of the event loop.
 _BEGUN_AT_ONCE = 128
-
-#: The longest that a caller may wait: a day.
-_MOST_TIMEOUT_S = 86_400
 
 #: TEI's `err` label by error code.
 _TE_ERR = {
@@ -238,29 +236,24 @@ class Endpoint:
     async def _charged(
         self, charge: Charge, exchange: Exchange, job: Job, lane: Lane, context: Context
     ) -> tuple[list[str], list[Output]]:
-        """The same as `_run`, for a tenant with limits: what fails costs no tokens."""
+        """The same as `_run`, for a tenant with limits: nothing is given back of what the workers may have computed."""
         await charge.take_tokens(sum(estimated_tokens(request.characters, request.items) for request in job.requests))
-        real = 0
+        published = Published()
+        real: int | None = None
         try:
-            models, outputs = await self._run(exchange, job, lane, context)
+            models, outputs = await self._run(exchange, job, lane, context, published)
             real = sum(output.tokens for output in outputs)
         finally:
-            charge.correct_tokens(real)
+            charge.settle(real, published.tokens)
         return models, outputs
 
     def _context(self, request: HttpRequest, headers: Mapping[bytes, bytes], caller: Caller) -> Context:
-        timeout_s = self._settings.request_timeout_s
         given = headers.get(b"x-request-timeout")
-        if given is not None:
-            try:
-                timeout_s = float(given)
-            except ValueError:
-                timeout_s = 0.0
-            if not 0 < timeout_s <= _MOST_TIMEOUT_S:
-                shown = given.decode("latin-1")
-                raise InvalidRequest(
-                    f"header x-request-timeout must be seconds, more than 0 and at most {_MOST_TIMEOUT_S}, not {shown!r}"
-                )
+        timeout_s = request_timeout_s(given, self._settings.request_timeout_s)
+        charge: Charge | None = request.scope["state"].get("charge")
+        if charge is not None:
+            timeout_s -= charge.waited_s
+            charge.deadline = time.monotonic() + timeout_s
         return Context(
             request.state.request_id,
             deadlines.after(timeout_s),
@@ -270,7 +263,9 @@ class Endpoint:
             is_patient=given is None,
         )
 
-    async def _run(self, exchange: Exchange, job: Job, lane: Lane, context: Context) -> tuple[list[str], list[Output]]:
+    async def _run(
+        self, exchange: Exchange, job: Job, lane: Lane, context: Context, published: Published | None = None
+    ) -> tuple[list[str], list[Output]]:
         """The own names of the models that answered the requests, and their outputs."""
         operation = operation_of(job.requests[0])
         items, most = sum(request.items for request in job.requests), self._settings.max_client_batch_size
@@ -292,7 +287,7 @@ class Endpoint:
             job = self._with_time_to_start(job, models, lane, context.catalog)
         requests = await self._with_images(exchange, job)
         dispatched = time.perf_counter()
-        outputs = await self._dispatch(exchange, models, lane, requests, job.place)
+        outputs = await self._dispatch(exchange, models, lane, requests, job.place, published)
         exchange.dispatched_s = time.perf_counter() - dispatched
         if counted is not None:
             self._metrics.gauge(f"{counted}_success").inc(items)
@@ -318,11 +313,17 @@ class Endpoint:
         return replace(job, requests=requests)
 
     async def _dispatch(
-        self, exchange: Exchange, models: Sequence[str], lane: Lane, requests: Sequence[Request], place: Place
+        self,
+        exchange: Exchange,
+        models: Sequence[str],
+        lane: Lane,
+        requests: Sequence[Request],
+        place: Place,
+        published: Published | None,
     ) -> list[Output]:
         async def run(number: int, model: str, request: Request) -> Output:
             with _named(exchange, place, number):
-                return await self._dispatcher.run(model, lane, request)
+                return await self._dispatcher.run(model, lane, request, published)
 
         if len(requests) == 1:
             return [await run(0, models[0], requests[0])]

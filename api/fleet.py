@@ -8,6 +8,7 @@ from redis.asyncio import Redis
 from redis.exceptions import RedisError
 
 from api.backlog import Backlog
+from api.cards import Cards
 from shared import keys, leases, lua
 from shared.celery_message import encode_failure
 from shared.errors import WorkerLost
@@ -30,6 +31,7 @@ class Fleet:
         self._metrics = metrics
         self._result_ttl_s = result_ttl_s
         self._watch = leases.LeaseWatch()
+        self._cards = Cards()
         self._recover = redis.register_script(lua.script("recover"))
         self.workers: dict[str, WorkerCard] = {}
         #: Live callback workers, which have no cards.
@@ -114,7 +116,7 @@ class Fleet:
             pipe.mget(keys.LOST_WORKERS, keys.DEAD_LETTERS_EVER)
             pipe.hgetall(keys.MODEL_CARDS)
             (seconds, microseconds), entries, said, counts, shown = await pipe.execute()
-        self.known = {model.decode(): ModelCard.model_validate_json(card) for model, card in shown.items()}
+        self.known = self._cards.models(shown)
         lost_workers, self.dead_letters = (int(count or 0) for count in counts)
         if lost_workers != self.lost_workers:
             self.lost_workers, self.troubled_at = lost_workers, time.monotonic()
@@ -144,11 +146,7 @@ class Fleet:
 
     async def _read_cards(self, live: list[str]) -> None:
         values = await self._redis.mget([keys.worker_card(worker) for worker in live]) if live else []
-        self.workers = {
-            worker: WorkerCard.model_validate_json(value)
-            for worker, value in zip(live, values, strict=True)
-            if value is not None
-        }
+        self.workers = self._cards.workers(zip(live, values, strict=True))
 
     async def _take_back(self, worker: str) -> None:
         script_keys, arguments = leases.recover_call(worker)

@@ -4,6 +4,7 @@ What needs no key is listed here, and everything else needs one; what belongs to
 route that is added later is closed until somebody opens it.
 """
 
+import time
 from collections.abc import Sequence
 
 from starlette.responses import Response
@@ -17,9 +18,10 @@ from api.access.limits import Charge, TenantLimits
 from api.access.register import KeyRegister
 from api.bulk.paths import is_bulk
 from api.dialect_paths import DialectPaths
+from api.request_timeout import request_timeout_s
 from api.usage_route import USAGE_PATH
 from shared.access import RouteGroup
-from shared.errors import MillraceError, RateLimited, Unauthenticated
+from shared.errors import DeadlineExceeded, InvalidRequest, MillraceError, RateLimited, Unauthenticated
 from shared.logging import get_logger
 from shared.metrics import Metrics
 from shared.queues import Lane
@@ -47,6 +49,7 @@ class Gate:
         dialects: DialectPaths,
         routes: Sequence[BaseRoute],
         metrics: Metrics,
+        usual_timeout_s: float,
     ) -> None:
         """Build it.
 
@@ -58,6 +61,7 @@ class Gate:
             dialects: In which a path's errors are told; those of other paths are told in OpenAI's words.
             routes: All that is served; may grow.
             metrics: Counts refusals.
+            usual_timeout_s: How long a request has that does not say it.
         """
         self._app = app
         self._register = register
@@ -66,6 +70,7 @@ class Gate:
         self._dialects = dialects
         self._routes = routes
         self._metrics = metrics
+        self._usual_timeout_s = usual_timeout_s
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:  # noqa: D102 - ASGI
         if scope["type"] == "lifespan" or self._is_public(scope):
@@ -92,13 +97,22 @@ class Gate:
             await send(message)
 
         try:
+            charge.deadline = time.monotonic() + self._timeout_s(scope)
             await self._limits.admit(charge)
             scope["state"]["charge"] = charge
             await self._app(scope, receive, send_with_limits)
-        except RateLimited as error:
+        except (RateLimited, DeadlineExceeded) as error:
             await self._refuse(scope, receive, send_with_limits, error)
         finally:
             self._limits.release(charge)
+
+    def _timeout_s(self, scope: Scope) -> float:
+        """How long the request has; what is no time is refused where it is understood, in the words of its dialect."""
+        given = next((value for name, value in scope["headers"] if name == b"x-request-timeout"), None)
+        try:
+            return request_timeout_s(given, self._usual_timeout_s)
+        except InvalidRequest:
+            return self._usual_timeout_s
 
     def _is_public(self, scope: Scope) -> bool:
         if scope.get("method") not in ("GET", "HEAD"):

@@ -21,6 +21,8 @@ _STEPS = round(WINDOW_S / _STEP_S)
 _FIRST_S, _FACTOR = 0.001, 1.2
 
 _Key = tuple[str, Lane]
+#: What a process says of one of its lanes: model, lane, requests that wait, the oldest one's age in seconds, buckets.
+LaneSaid = tuple[str, Lane, int, float, Counter[int]]
 
 
 @dataclass(frozen=True, slots=True)
@@ -119,11 +121,11 @@ class Waits:
                 said.append([model, str(lane), waiting, oldest_s, sorted(times.items())])
         return said
 
-    def hear(self, said: Iterable[Sequence[Any]]) -> None:
+    def hear(self, said: Iterable[LaneSaid]) -> None:
         """Take in what all other processes have said."""
         self._elsewhere = defaultdict(list)
         for model, lane, waiting, oldest_s, buckets in said:
-            self._elsewhere[model, Lane(lane)].append((waiting, oldest_s, Counter(dict(buckets))))
+            self._elsewhere[model, lane].append((waiting, oldest_s, buckets))
 
     def oldest_here_s(self, model: str, lane: Lane) -> float:
         """Age of the oldest request of this process in seconds; called on any thread."""
@@ -137,6 +139,15 @@ class Waits:
     def _of_late(self, key: _Key, now: float) -> Counter[int]:
         answered = self._answered.get(key)
         return Counter() if answered is None else answered.of_late(now)
+
+
+def lanes_of(said: Iterable[Sequence[Any]]) -> list[LaneSaid]:
+    """What `Waits.mine` of another process said, without lanes and fields that only a later version knows."""
+    return [
+        (model, Lane(lane), waiting, oldest_s, Counter(dict(buckets)))
+        for model, lane, waiting, oldest_s, buckets, *_ in said
+        if lane in list(Lane)
+    ]
 
 
 def _bucket(seconds: float) -> int:

@@ -18,6 +18,10 @@ from shared.jobs import Task
 from shared.queues import CALLBACK_QUEUE, CALLBACK_TASK, queue_name, task_name
 from shared.results import Reply, replies_from_wire, replies_to_wire
 
+#: Largest message of a queue in bytes: gateways send none that is larger, and workers drop those that come all the same.
+#: The largest body of a request (64 MiB) that cannot be divided fits, which base64 makes a third longer.
+MESSAGE_LIMIT_BYTES = 96 * 1024 * 1024
+
 
 def encode_task(task_id: str, task: Task, *, origin: str) -> bytes:
     """The message that asks for `task`, ready for LPUSH onto its queue.

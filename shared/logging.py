@@ -7,7 +7,8 @@ even so, and was a sixth with it.
 
 import logging
 import sys
-from typing import Any
+from io import StringIO
+from typing import Any, TextIO
 
 import structlog
 
@@ -17,6 +18,9 @@ _SHARED_PROCESSORS: list[Any] = [
     structlog.processors.TimeStamper(fmt="iso", utc=True),
     structlog.processors.StackInfoRenderer(),
 ]
+
+#: Fields that are rendered by themselves, in lines of their own.
+_TRACEBACKS = frozenset({"exc_info", "exception", "stack"})
 
 #: Loggers that are chatty at INFO about what our own events already say.
 _QUIET = (
@@ -48,9 +52,9 @@ def configure_logging(level: str, log_format: str) -> None:
             colors=sys.stderr.isatty(),
             pad_event_to=24,
             # The default prints local variables, and with them users' texts.
-            exception_formatter=structlog.dev.plain_traceback,
+            exception_formatter=_traceback,
         )
-        tail = [renderer]
+        tail = [_escape, renderer]
     formatter = structlog.stdlib.ProcessorFormatter(
         foreign_pre_chain=[*_SHARED_PROCESSORS, structlog.stdlib.add_logger_name],
         processors=[structlog.stdlib.ProcessorFormatter.remove_processors_meta, *tail],
@@ -68,6 +72,40 @@ def configure_logging(level: str, log_format: str) -> None:
         wrapper_class=structlog.make_filtering_bound_logger(level),
         cache_logger_on_first_use=True,
     )
+
+
+class _Escaped:
+    """A value that would do something to the terminal that shows it; the renderer asks for either form."""
+
+    def __init__(self, value: str) -> None:
+        self._value = value
+
+    def __str__(self) -> str:
+        return _escaped(self._value)
+
+    def __repr__(self) -> str:
+        return repr(self._value)
+
+
+def _escape(_logger: Any, _method: str, event: structlog.typing.EventDict) -> structlog.typing.EventDict:
+    """Let no value reach a terminal that it does not print: callers choose some of them, paths before all."""
+    for name, value in event.items():
+        if name not in _TRACEBACKS and not (isinstance(value, str) and value.isprintable()):
+            shown = value if isinstance(value, str) else repr(value)
+            if not shown.isprintable():
+                event[name] = _Escaped(shown)
+    return event
+
+
+def _traceback(out: TextIO, exc_info: structlog.typing.ExcInfo) -> None:
+    whole = StringIO()
+    structlog.dev.plain_traceback(whole, exc_info)
+    out.write(_escaped(whole.getvalue()))
+
+
+def _escaped(text: str) -> str:
+    """The text with its own line ends and tabs, and nothing else that is not printable."""
+    return "".join(char if char.isprintable() or char in "\n\t" else repr(char)[1:-1] for char in text)
 
 
 def _name_logger(_logger: Any, _method: str, event: structlog.typing.EventDict) -> structlog.typing.EventDict:

@@ -1,8 +1,9 @@
 """What a worker says about itself in each heartbeat: configuration names what should exist, cards say what does."""
 
-from typing import Literal
+from enum import StrEnum
+from typing import Annotated, Any, Literal
 
-from pydantic import BaseModel
+from pydantic import BaseModel, BeforeValidator
 
 from shared import __version__
 from shared.queues import Operation
@@ -15,16 +16,25 @@ CARD_TTL_S = 10
 State = Literal["ready", "restarting", "draining", "wedged"]
 
 
+def _known(values: type[StrEnum]) -> BeforeValidator:
+    """Leaves out what only another version knows: while a deployment is upgraded, cards of both are read by both."""
+
+    def keep_known(given: Any) -> Any:
+        return [value for value in given if value in list(values)] if isinstance(given, list) else given
+
+    return BeforeValidator(keep_known)
+
+
 class ModelCard(BaseModel):
     """One model on one worker, after it has run once."""
 
     name: str
     #: What it can do here; an embedding model also reranks, by the similarity of its vectors.
-    operations: list[Operation]
+    operations: Annotated[list[Operation], _known(Operation)]
     #: `embedding`, `reranker` (a sequence classifier with one label) or `classifier`, in TEI's words.
     model_type: Literal["embedding", "reranker", "classifier"]
     #: The kinds of vectors that it makes; none for rerankers and classifiers.
-    kinds: list[Kind] = []
+    kinds: Annotated[list[Kind], _known(Kind)] = []
     #: What it reads: `text`, and perhaps `image`.
     modalities: list[str] = ["text"]
     #: How it scores a document: by its own logit, by the cosine of two dense vectors, by the dot product of two sparse

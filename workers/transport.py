@@ -1,4 +1,4 @@
-"""The stock Redis transport of kombu 5.7 with nine changes; keys and messages stay kombu's own.
+"""The stock Redis transport of kombu 5.7 with ten changes; keys and messages stay kombu's own.
 
 1. *Lanes can be closed.* A lane that holds its share is left out of the next BRPOP, so bulk work never fills the worker's
    buffer (kombu has one prefetch per channel; with 512 bulk messages prefetched an interactive request waited 251 ms).
@@ -12,17 +12,20 @@
    and at idle the wait was a tenth of the time that the queue adds to a request.
 5. *Commands reuse one client.* kombu builds a new `redis.Redis` for every append and acknowledgement, 17 % of a worker's
    time per message.
-6. *What is no message is dropped.* Stock kombu raises out of the event loop what it cannot read, and the worker ends.
+6. *What is no message is dropped.* What cannot be read, stock kombu raises out of the event loop, and the worker ends.
 7. *A dead connection is not dead alone.* When BRPOP gets no reply, kombu drops its connection only; the channel's others,
    which went dead with it, would each cost a socket timeout when they are next used.
 8. *A server that refuses is asked again.* A full disk, too little memory or missing replicas make Redis refuse to write, and
    BRPOP writes. Stock kombu raises that out of the event loop too, and the worker ends.
 9. *An acknowledgement that comes after its connection has closed is dropped.* Stock kombu asks the channel for a connection
    that it has no more ('NoneType' object has no attribute 'client'), and the worker ends.
+10. *Messages have bounds.* None is read that is larger than a gateway's can be, and none is decompressed: one of 778 kB took
+    a worker 1.2 GB.
 """
 
-from collections.abc import Callable
-from json import JSONDecodeError
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from queue import Empty
 from time import monotonic
 from typing import Any
 
@@ -34,6 +37,7 @@ from kombu.utils.json import dumps
 from kombu.utils.scheduling import priority_cycle
 from redis.exceptions import ResponseError
 
+from shared.celery_message import MESSAGE_LIMIT_BYTES
 from shared.logging import get_logger
 
 log = get_logger("millrace.transport")
@@ -121,11 +125,20 @@ class Unreadable(Exception):
     """What was taken from a queue is no message."""
 
 
+class TooLarge(Unreadable):
+    """Nor is what is larger than any of ours."""
+
+
+class Compressed(Exception):
+    """None of ours is, and it may be of any size."""
+
+
 class Message(virtual.Message):
     """A message that says of another that it is none."""
 
     def __init__(self, payload: Any, channel: Any = None, **kwargs: Any) -> None:
         try:
+            _refuse_compressed(payload)
             super().__init__(payload, channel=channel, accept=_ACCEPTED, **kwargs)
             # Wanted when it is recorded.
             _ = self.delivery_info["exchange"], self.delivery_info["routing_key"]
@@ -136,6 +149,12 @@ class Message(virtual.Message):
                 _ = self.headers["id"].encode(), arguments.keys()
         except Exception as err:
             raise Unreadable from err
+
+
+def _refuse_compressed(payload: Any) -> None:
+    # Stock kombu decompresses when a message is made, before anybody has asked for its body.
+    if (payload.get("headers") or {}).get("compression"):
+        raise Compressed
 
 
 class Channel(stock.Channel):
@@ -190,7 +209,9 @@ class Channel(stock.Channel):
 
     def _create_client(self, asynchronous: bool = False) -> Any:
         if asynchronous:
-            return super()._create_client(asynchronous=True)
+            client = super()._create_client(asynchronous=True)
+            client.parse_response = _bounded(client.parse_response)
+            return client
         if self._command_client is None or self._command_client.connection_pool is not self.pool:
             self._command_client = super()._create_client()
         return self._command_client
@@ -202,15 +223,44 @@ class Channel(stock.Channel):
 
     def _brpop_read(self, **options: Any) -> Any:
         try:
-            return super()._brpop_read(**options)
-        except (JSONDecodeError, UnicodeDecodeError, Unreadable) as err:
-            # It has left the queue already, and nobody waits for it. What it holds is not ours to repeat.
-            log.warning("message_unreadable", error=type(err.__cause__ or err).__name__)
+            with self._dropping_what_is_no_message():
+                return super()._brpop_read(**options)
         except ResponseError as err:
             if monotonic() > self._refused_until + 1:  # once for all that follow each other
                 log.warning("server_refuses", error=str(err))
             self._refused_until = monotonic() + _REFUSED_S
         return None
+
+    def _receive_one(self, client: Any) -> Any:
+        with self._dropping_what_is_no_message():
+            return super()._receive_one(client)
+        return None
+
+    @contextmanager
+    def _dropping_what_is_no_message(self) -> Iterator[None]:
+        handed_on = self.connection.handed_on
+        try:
+            yield
+        except (Empty, *self.connection_errors):
+            raise
+        except Exception as err:
+            # What those raise who take a message is their fault and not the message's.
+            if self.connection.handed_on != handed_on and not isinstance(err, Unreadable):
+                raise
+            # It has left the queue already, and nobody waits for it. What it holds is not ours to repeat.
+            log.warning("message_unreadable", error=type(err.__cause__ or err).__name__)
+
+
+def _bounded(parse: Callable[..., Any]) -> Callable[..., Any]:
+    """The same reader of replies, which hands on no message that is too large to be one of ours."""
+
+    def parse_bounded(connection: Any, command: str, **options: Any) -> Any:
+        reply = parse(connection, command, **options)
+        if command == "BRPOP" and reply and len(reply[1]) > MESSAGE_LIMIT_BYTES:
+            raise TooLarge
+        return reply
+
+    return parse_bounded
 
 
 class Poller(stock.MultiChannelPoller):
@@ -233,10 +283,16 @@ class _Lasting:
     """What both transports change, whichever of kombu's they are."""
 
     connection_errors = (*stock.Transport.connection_errors, ResponseError)
+    #: Messages that were what JSON has for one.
+    handed_on = 0
 
     def __init__(self, *args: Any, **kwargs: Any) -> None:
         super().__init__(*args, **kwargs)
         self.cycle = Poller()
+
+    def _deliver(self, message: Any, queue: str) -> None:
+        self.handed_on += 1
+        super()._deliver(message, queue)  # type: ignore[misc]  # it is mixed into transports
 
 
 class Transport(_Lasting, stock.Transport):

@@ -2,10 +2,11 @@
 
 An interval is a sliding window of the library `limits`, whose scripts decide in Redis and by its clock. A place of those at
 a time is a lease (`shared/take_place.lua`), so that a gateway that dies takes none along. While Redis does not answer,
-nothing is held back here: without it no request is answered anyway.
+nothing is held back here: without it no request is answered anyway. No request waits for that longer than its deadline.
 """
 
 import asyncio
+import math
 import time
 from collections.abc import Awaitable, Callable
 from dataclasses import dataclass, field
@@ -20,7 +21,7 @@ from redis.exceptions import RedisError
 from api.access.caller import Caller
 from api.access.windows import Window
 from shared import keys, lua
-from shared.errors import RateLimited
+from shared.errors import DeadlineExceeded, RateLimited
 from shared.logging import get_logger
 
 log = get_logger("millrace.access")
@@ -28,6 +29,7 @@ log = get_logger("millrace.access")
 #: How long a gateway may be silent before its places are free, and how often it speaks, in seconds.
 LEASE_S, _RENEW_S = 15.0, 5.0
 #: Longest that a request waits for Redis to say whether it may pass, in seconds: while Redis answers, and once it has not.
+#: The first is cut short by the request's deadline, if not to less than the second: a busy server needs a moment.
 _PATIENCE_S, _BLIND_PATIENCE_S = 5.0, 0.5
 #: Connections of a gateway. Whoever finds none free waits for one: redis-py's own pool would refuse the hundred and first.
 CONNECTIONS = 16
@@ -52,17 +54,22 @@ class Charge:
     #: Tokens that were taken before the real number was known, and when, by the monotonic clock.
     estimate: int = 0
     taken_at: float = 0.0
+    #: The request's deadline, by the monotonic clock.
+    deadline: float = math.inf
+    #: How long it waited to be let in, in seconds.
+    waited_s: float = 0.0
 
     async def take_tokens(self, estimate: int) -> None:
         """Take about as many tokens as the request will cost; one that costs more than a whole window takes that.
 
         Raises:
             RateLimited: There are not so many left.
+            DeadlineExceeded: Redis had not said so by the request's deadline.
         """
         if (item := self.caller.limits.tokens) is None:
             return
         estimate = max(1, min(estimate, item.amount))
-        is_let_in, self.tokens = await self.limits.hit(self.caller, "tokens", item, estimate)
+        is_let_in, self.tokens = await self.limits.hit(self, "tokens", item, estimate)
         if not is_let_in and self.tokens is not None:
             raise _exceeded(self.tokens, "tokens", item, estimate)
         self.estimate, self.taken_at = estimate, time.monotonic()
@@ -76,6 +83,15 @@ class Charge:
         # What was taken in a window that is over is not given back in another.
         if correction > 0 or time.monotonic() < self.taken_at + item.get_expiry():
             self.limits.in_background(self.limits.spend(self.caller, "tokens", item, correction))
+
+    def settle(self, real: int | None, published: int) -> None:
+        """The request has ended: it has cost this.
+
+        Args:
+            real: Tokens that the model read for it; None if it failed.
+            published: About how many workers were given to read and have not refused; they may have read them.
+        """
+        self.correct_tokens(min(self.estimate, published) if real is None else real)
 
     def headers(self) -> list[tuple[bytes, bytes]]:
         """What the answer says of limits: OpenAI's names, and those of the IETF's draft for requests."""
@@ -127,14 +143,17 @@ class TenantLimits:
 
         Raises:
             RateLimited: The tenant has as many as it may.
+            DeadlineExceeded: Redis had not said whether by the request's deadline.
         """
-        caller, limits = charge.caller, charge.caller.limits
+        limits, began = charge.caller.limits, time.monotonic()
         if limits.concurrency is not None:
-            charge.place = await self._place(caller, limits.concurrency)
+            charge.place = await self._place(charge, limits.concurrency)
         if limits.requests is not None:
-            is_let_in, charge.requests = await self.hit(caller, "requests", limits.requests, 1)
+            is_let_in, charge.requests = await self.hit(charge, "requests", limits.requests, 1)
             if not is_let_in and charge.requests is not None:
                 raise _exceeded(charge.requests, "requests", limits.requests, 1)
+        # Who goes on with the request says how long it has from there on, if it has a deadline.
+        charge.waited_s, charge.deadline = time.monotonic() - began, math.inf
 
     def release(self, charge: Charge) -> None:
         """A request has ended: its place is free."""
@@ -143,19 +162,22 @@ class TenantLimits:
             self._state.places[tenant].discard(charge.place)
             self.in_background(self._free(tenant, charge.place))
 
-    async def hit(self, caller: Caller, kind: str, item: RateLimitItem, cost: int) -> tuple[bool, Window | None]:
+    async def hit(self, charge: Charge, kind: str, item: RateLimitItem, cost: int) -> tuple[bool, Window | None]:
         """Take something of a window.
 
         Returns:
             Whether it was there, and the window afterwards; None while Redis does not answer.
+
+        Raises:
+            DeadlineExceeded: It had not by the request's deadline.
         """
-        key, length_s = item.key_for(kind, caller.tenant or ""), item.get_expiry()
+        key, length_s = item.key_for(kind, charge.caller.tenant or ""), item.get_expiry()
 
         async def ask() -> tuple[bool, Window]:
             was_there = await self._storage.acquire_sliding_window_entry(key, item.amount, length_s, cost)
             return was_there, Window(item.amount, length_s, *await self._storage.get_sliding_window(key, length_s))
 
-        return await self._asked(ask, (True, None))
+        return await self._asked(ask, (True, None), charge.deadline)
 
     async def spend(self, caller: Caller, kind: str, item: RateLimitItem, amount: int) -> None:
         """Take from a window what has been used, though it be more than is there; or give back, if it is negative."""
@@ -182,19 +204,20 @@ class TenantLimits:
         self._state.background.add(task)
         task.add_done_callback(self._state.background.discard)
 
-    async def _place(self, caller: Caller, most: int) -> str:
+    async def _place(self, charge: Charge, most: int) -> str:
         """A place among those at a time; empty while Redis does not answer.
 
         Raises:
             RateLimited: All are taken.
+            DeadlineExceeded: Redis had not answered by the request's deadline.
         """
-        tenant, place = caller.tenant or "", uuid4().hex
+        tenant, place = charge.caller.tenant or "", uuid4().hex
         args: list[str | int] = [most, place, int(LEASE_S * 1000)]
 
         async def ask() -> int | None:
             return cast("int", await self._take_place(keys=[keys.places(tenant)], args=args))
 
-        taken = await self._asked(ask, None)
+        taken = await self._asked(ask, None, charge.deadline)
         if taken is None:
             return ""
         if not taken:
@@ -217,12 +240,24 @@ class TenantLimits:
 
         await self._asked(ask, 0)
 
-    async def _asked(self, ask: Callable[[], Awaitable[ValueT]], otherwise: ValueT) -> ValueT:
-        """What Redis says, or something else while it says nothing."""
+    async def _asked(
+        self, ask: Callable[[], Awaitable[ValueT]], otherwise: ValueT, deadline: float = math.inf
+    ) -> ValueT:
+        """What Redis says, or something else while it says nothing.
+
+        Raises:
+            DeadlineExceeded: It had not by then, which alone does not mean that it never will: nobody is let in so.
+        """
+        left_s = deadline - time.monotonic()
+        patience_s = _BLIND_PATIENCE_S if self._state.is_blind else min(_PATIENCE_S, max(_BLIND_PATIENCE_S, left_s))
         try:
-            async with asyncio.timeout(_BLIND_PATIENCE_S if self._state.is_blind else _PATIENCE_S):
+            async with asyncio.timeout(patience_s):
                 answer = await ask()
         except (RedisError, OSError) as err:  # TimeoutError is one
+            if isinstance(err, TimeoutError) and left_s <= patience_s:
+                raise DeadlineExceeded(
+                    "Redis did not say before the deadline whether the tenant's limits let the request in"
+                ) from None
             if not self._state.is_blind:
                 log.warning("limits_unreachable", error=type(err).__name__)
             self._state.is_blind = True

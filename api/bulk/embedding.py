@@ -7,7 +7,7 @@ from api.access.usage import Usage
 from api.bulk import bisect
 from api.bulk.bisect import Embedded
 from api.bulk.documents import Document, embed_request
-from api.dispatch import Dispatcher
+from api.dispatch import Dispatcher, Published
 from shared import deadline as deadlines
 from shared.bulk.jobs import EmbedOptions
 from shared.bulk.results import SegmentResults
@@ -35,6 +35,7 @@ class Embedding:
         request_id: str,
         timeout_s: float,
         tenant: str | None,
+        published: Published | None = None,
     ) -> SegmentResults:
         """Embed documents; one that cannot be fails alone.
 
@@ -46,6 +47,7 @@ class Embedding:
             request_id: What this is called in logs.
             timeout_s: How long the workers have, in seconds.
             tenant: Whose they are; None where no keys are asked for.
+            published: Where it is added up what the workers are given to do, for those who want to know.
 
         Raises:
             MillraceError: A retryable one: it could not be done now.
@@ -58,7 +60,8 @@ class Embedding:
         def build(some: Sequence[str]) -> EmbedRequest:
             return embed_request(some, options, request_id=request_id, deadline=deadlines.after(timeout_s))
 
-        embedded = await bisect.embed(places, texts, build, partial(self._dispatcher.run, model, Lane.BULK))
+        send = partial(self._dispatcher.run, model, Lane.BULK, published=published)
+        embedded = await bisect.embed(places, texts, build, send)
         results = _gathered(documents, first, embedded, options)
         self._metrics.counter("millrace_tokens_total", model=model, operation=str(Operation.EMBED)).inc(results.tokens)
         self._usage.count(tenant, model, requests=0, items=len(results) - len(results.errors), tokens=results.tokens)

@@ -13,6 +13,7 @@ from starlette.responses import Response, StreamingResponse
 
 from api import schemas, wire
 from api.access.caller import caller_of
+from api.access.limits import Charge
 from api.bodies import read_json_object
 from api.bulk import ingest_options, job_events
 from api.bulk.answers import Respond, add_route, json_answer
@@ -167,7 +168,12 @@ class JobRoutes:
                 raise InvalidRequest("results on the same connection are NDJSON, and end with the body")
             card, wanted = self._catalog.card(model), ingest_options.embed_options(options)
             wish = Wish(model, card, wanted, options.encoding, request.state.request_id, caller_of(request).tenant)
-            return StreamedResults(upload, wish, self._embedding, self._settings)
+            charge: Charge | None = request.scope["state"].get("charge")
+            if charge is not None:
+                # Who has used all up is refused with a status of its own, while there is one to give.
+                await charge.take_tokens(1)
+                charge.correct_tokens(0)
+            return StreamedResults(upload, wish, self._embedding, self._settings, charge)
         if not self._settings.jobs:
             raise jobs_off()
         payload = [options.model_dump(mode="json"), more]

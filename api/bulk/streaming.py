@@ -1,11 +1,13 @@
 """Ingest without a job: vectors flow back on the connection on which the documents come, in their order.
 
 Documents are gathered to groups of about one batch, a bounded number of which is under way. Who does not read results is
-not read from either.
+not read from either, nor for a while is who has used up the tokens of an interval.
 """
 
 import asyncio
-from collections.abc import Awaitable
+import time
+from collections.abc import AsyncGenerator, Awaitable
+from contextlib import aclosing
 from dataclasses import dataclass, field
 from typing import Any, TypeVar
 
@@ -14,15 +16,17 @@ from starlette.responses import Response
 from starlette.types import Receive, Scope, Send
 
 from api import wire
+from api.access.limits import Charge
 from api.bulk import documents
 from api.bulk.documents import Document
 from api.bulk.embedding import Embedding, all_failed
 from api.bulk.uploads import Upload, with_pauses
+from api.dispatch import Published
 from api.fleet import DEFAULT_BATCH_TOKENS
 from api.settings import ApiSettings
 from shared.bulk.jobs import EmbedOptions, VectorEncoding
 from shared.bulk.results import SegmentResults
-from shared.errors import MillraceError
+from shared.errors import MillraceError, RateLimited
 from shared.jobs import estimated_tokens
 from shared.logging import get_logger
 from shared.model_card import ModelCard
@@ -42,6 +46,8 @@ _HEARTBEAT_S = 10.0
 #: Deadline of a group's requests, and pauses before what could not be answered in time is sent again, in seconds.
 _TIMEOUT_S = 120.0
 _PAUSES_S = (0.2, 1.0, 3.0, 10.0)
+#: The longest that documents wait for tokens of their tenant's limit before the answer ends with an error, in seconds.
+_TOKENS_WAIT_S = 60.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -67,6 +73,12 @@ class _Group:
     first: int
     documents: list[Document] = field(default_factory=list)
     tokens: int = 0
+    #: What it costs its tenant; None where nothing is counted.
+    charge: Charge | None = None
+
+    def next(self) -> "_Group":
+        """The one behind it, which is empty."""
+        return _Group(self.first + len(self.documents))
 
 
 @dataclass(frozen=True, slots=True)
@@ -92,7 +104,9 @@ class StreamedResults(Response):
 
     media_type = "application/x-ndjson"
 
-    def __init__(self, upload: Upload, wish: Wish, embedding: Embedding, settings: ApiSettings) -> None:
+    def __init__(
+        self, upload: Upload, wish: Wish, embedding: Embedding, settings: ApiSettings, charge: Charge | None
+    ) -> None:
         self.status_code = 200
         self.background = None
         self.init_headers({"cache-control": "no-store", "x-accel-buffering": "no"})
@@ -102,6 +116,7 @@ class StreamedResults(Response):
         self._wish = wish
         self._embedding = embedding
         self._settings = settings
+        self._charge = charge
         self._budget = wish.card.max_batch_tokens if wish.card else DEFAULT_BATCH_TOKENS
         self._under_way: asyncio.Queue[asyncio.Task[_Done] | _End] = asyncio.Queue()
         self._slots = asyncio.Semaphore(_GROUPS)
@@ -137,7 +152,17 @@ class StreamedResults(Response):
         await self._upload.sender.left()
 
     async def _read_documents(self) -> _End:
-        group, end = _Group(0), _End()
+        try:
+            async with aclosing(self._gathered()) as groups:
+                async for group in groups:
+                    await self._submit(group)
+        except MillraceError as error:
+            return _End(error)
+        return _End()
+
+    async def _gathered(self) -> AsyncGenerator[_Group, None]:
+        """Groups of what is sent, as soon as they are full or the sender pauses; of a broken body all that it had."""
+        group = _Group(0)
         try:
             async for lines in with_pauses(self._upload.batches(self._settings.job_document_bytes), _PAUSE_S):
                 for line in lines:
@@ -145,30 +170,59 @@ class StreamedResults(Response):
                     group.documents.append(document)
                     group.tokens += estimated_tokens(len(document.text), 1)
                     if group.tokens >= self._budget or len(group.documents) >= _GROUP_DOCUMENTS:
-                        group = await self._submit(group)
+                        yield group
+                        group = group.next()
                 # When nothing is under way there is nothing to wait for.
-                if not lines or self._groups == 0:
-                    group = await self._submit(group)
-        except MillraceError as error:
-            end = _End(error)
-        await self._submit(group)
-        return end
+                if group.documents and (not lines or self._groups == 0):
+                    yield group
+                    group = group.next()
+        except MillraceError:
+            if group.documents:
+                yield group
+            raise
+        if group.documents:
+            yield group
 
-    async def _submit(self, group: _Group) -> _Group:
-        """Have a group run as soon as there is a slot; returns the next one."""
-        if not group.documents:
-            return group
+    async def _submit(self, group: _Group) -> None:
+        """Have a group run as soon as there are a slot and its tenant's tokens for it."""
         await self._slots.acquire()
+        if self._charge is not None:
+            group.charge = await self._paid(self._charge, group.tokens)
         self._groups += 1
         self._under_way.put_nowait(self._started(self._run(group)))
-        return _Group(group.first + len(group.documents))
+
+    async def _paid(self, charge: Charge, tokens: int) -> Charge:
+        """Take a group's tokens of its tenant's limit, as soon as they are there.
+
+        Raises:
+            RateLimited: That would take too long.
+        """
+        waited_until = time.monotonic() + _TOKENS_WAIT_S
+        group_charge = Charge(charge.caller, charge.limits)
+        while True:
+            try:
+                await group_charge.take_tokens(tokens)
+            except RateLimited as error:
+                pause_s = error.retry_after_s or 0.0
+                if time.monotonic() + pause_s > waited_until:
+                    raise
+                await asyncio.sleep(pause_s)
+            else:
+                return group_charge
 
     async def _run(self, group: _Group) -> _Done:
-        results = await self._results(group)
+        published = Published()
+        real: int | None = None
+        try:
+            results = await self._results(group, published)
+            real = results.tokens or None
+        finally:
+            if group.charge is not None:
+                group.charge.settle(real, published.tokens)
         lines = b"".join(wire.dumps(entry) + b"\n" for entry in results.entries(self._wish.encoding))
         return _Done(lines, len(results), len(results.errors), results.tokens)
 
-    async def _results(self, group: _Group) -> SegmentResults:
+    async def _results(self, group: _Group, published: Published) -> SegmentResults:
         """What became of documents; what cannot be had after some attempts is their error."""
         wish = self._wish
         pauses_s = iter(_PAUSES_S)
@@ -182,6 +236,7 @@ class StreamedResults(Response):
                     request_id=wish.request_id,
                     timeout_s=_TIMEOUT_S,
                     tenant=wish.tenant,
+                    published=published,
                 )
             except MillraceError as error:
                 pause_s = next(pauses_s, None)

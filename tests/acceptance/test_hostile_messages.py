@@ -3,6 +3,7 @@
 import base64
 import json
 import pickle
+import zlib
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -46,6 +47,14 @@ def _message(**changes: Any) -> dict[str, Any]:
     return {**message, **changes}
 
 
+def _compressed() -> dict[str, Any]:
+    """A message that is right but for being compressed, which kombu would undo."""
+    message = _message()
+    message["body"] = base64.b64encode(zlib.compress(base64.b64decode(message["body"]))).decode()
+    message["headers"]["compression"] = "application/x-gzip"
+    return message
+
+
 def _with_arguments(**changes: Any) -> dict[str, Any]:
     """The same with other arguments of the task."""
     message = _message()
@@ -67,7 +76,12 @@ def _messages(trace: Path) -> list[bytes]:
     return [
         b"no json",
         b"{}",
+        b"[]",
         b"\xff\xfe",
+        b"[" * 100_000,
+        b'{"__type__": "decimal", "__value__": "none"}',
+        b'{"__type__": "anything", "__value__": 1}',
+        b'{"__type__": [], "__value__": 1}',
         *(
             json.dumps(message).encode()
             for message in (
@@ -75,6 +89,8 @@ def _messages(trace: Path) -> list[bytes]:
                 _message(body="!"),
                 _message(body=base64.b64encode(b"\xc1").decode()),
                 _message(headers={}),
+                _message(headers=7),
+                _compressed(),
                 _message(properties={}),
                 _with_arguments(v=99),
                 _with_arguments(requests=7),

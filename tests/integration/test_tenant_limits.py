@@ -5,6 +5,7 @@ import time
 from collections import Counter
 from collections.abc import Awaitable, Callable, Iterator, Sequence
 from contextlib import ExitStack
+from pathlib import Path
 from typing import Any
 
 import httpx
@@ -22,13 +23,14 @@ from shared.errors import RateLimited
 from shared.jobs import estimated_tokens
 from tests.helpers.gateway_process import GatewayProcess, gateway_process
 from tests.helpers.keys_files import tenant, write_keys_file
+from tests.helpers.tcp_proxy import running_proxy
 from tests.helpers.valkey import ValkeyServer
 from tests.helpers.waiting import wait_until
 
 GATEWAYS = 4
 LIMIT = 500
 PER_WINDOW = 40
-#: There are no workers: what is let in is given up soon, with 504.
+#: There are no workers: what is let in is given up soon, with 504. So is what waits half a second to be let in.
 LET_IN, REFUSED = 504, 429
 TIMEOUT = {"x-request-timeout": "0.05"}
 BODY = {"inputs": "a mill"}
@@ -90,7 +92,7 @@ def test_a_crowd_at_one_gateway_lets_no_more_in(redis_url: str, gateways: Sequen
 
     async def ask() -> list[int]:
         connections = httpx.Limits(max_connections=400)
-        headers = {"authorization": "Bearer crowded-key", **TIMEOUT}
+        headers = {"authorization": "Bearer crowded-key", "x-request-timeout": "5"}
         async with httpx.AsyncClient(headers=headers, trust_env=False, timeout=60, limits=connections) as client:
             asked = (client.post(f"{gateways[0].url}/embed", json=BODY) for _ in range(400))
             return [answer.status_code for answer in await asyncio.gather(*asked)]
@@ -306,3 +308,31 @@ def test_nothing_is_held_back_while_redis_is_away(own_valkey: ValkeyServer) -> N
             await limits.admit(Charge(caller, limits))
 
     _with_limits(own_valkey.url(), use)
+
+
+def test_a_request_of_a_tenant_with_limits_outlives_its_deadline_no_more_than_others_while_redis_is_silent(
+    own_valkey: ValkeyServer, tmp_path: Path
+) -> None:
+    everything = {"requests": "1000/hour", "tokens": "100000/hour", "concurrency": 10}
+    path = write_keys_file(
+        tmp_path / "keys.yaml", tenant("held", "held-key", limits=everything), tenant("free", "free-key")
+    )
+
+    def took_s(gateway: GatewayProcess, key: str) -> float:
+        with gateway.client(key) as client:
+            began = time.monotonic()
+            answer = client.post("/embed", json=BODY, headers={"x-request-timeout": "1"})
+            assert answer.status_code in (503, 504)
+            return time.monotonic() - began
+
+    with (
+        running_proxy(own_valkey.port) as proxy,
+        gateway_process(f"redis://127.0.0.1:{proxy.port}/0", tmp_path, {"MILLRACE_KEYS_FILE": str(path)}) as gateway,
+    ):
+        took_s(gateway, "held-key")
+        proxy.silence()
+
+        times_s = [took_s(gateway, key) for key in ("free-key", "held-key", "held-key", "held-key")]
+
+        proxy.mend()
+        assert max(times_s) < 2, times_s

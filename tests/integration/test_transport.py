@@ -1,12 +1,18 @@
 """The transport: closed lanes are left alone, and a connection that breaks takes nothing with it."""
 
+import base64
 import json
+import resource
+import zlib
+from collections.abc import Callable
+from typing import Any
 
 import pytest
 from redis import Redis
+from structlog.testing import capture_logs
 
 from shared import keys
-from shared.celery_message import encode_task
+from shared.celery_message import MESSAGE_LIMIT_BYTES, encode_task
 from shared.jobs import EmbedRequest, Task
 from shared.queues import Lane, Operation, queue_name
 from tests.helpers.consumers import Taker
@@ -210,3 +216,64 @@ def test_a_consumer_outlives_a_restart_of_redis_with_messages_in_hand(own_valkey
         assert [message.delivery_tag for message in again.take()] == ["gw-new"]
         assert set(redis.hkeys(keys.unacked("w1"))) == {b"gw-held", b"gw-new"}
         assert redis.llen(QUEUE) == 0
+
+
+def _of_gigabytes() -> bytes:
+    """A small message that kombu would unpack."""
+    message = json.loads(_message("gw-packed"))
+    packer = zlib.compressobj(9)
+    packed = b"".join(packer.compress(bytes(1_000_000)) for _ in range(300)) + packer.flush()
+    message["body"] = base64.b64encode(packed).decode()
+    message["headers"]["compression"] = "application/x-gzip"
+    return json.dumps(message).encode()
+
+
+def _large() -> bytes:
+    message = json.loads(_message("gw-large"))
+    message["padding"] = "a" * MESSAGE_LIMIT_BYTES
+    return json.dumps(message).encode()
+
+
+@pytest.mark.parametrize(
+    ("hostile", "most_bytes", "reason"),
+    [(_of_gigabytes, 50_000_000, "Compressed"), (_large, 3 * MESSAGE_LIMIT_BYTES, "TooLarge")],
+)
+def test_a_message_of_more_bytes_than_ours_have_is_dropped_before_it_is_unpacked(
+    redis_url: str, redis: Redis, hostile: Callable[[], bytes], most_bytes: int, reason: str
+) -> None:
+    # Given one, and one of ours behind it
+    redis.lpush(QUEUE, hostile())
+    redis.lpush(QUEUE, _message("gw-ours"))
+    before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+
+    # When
+    with Taker(redis_url, "w1", [QUEUE]) as taker, capture_logs() as logs:
+        tags = [message.delivery_tag for message in taker.take()]
+
+    # Then
+    assert tags == ["gw-ours"]
+    assert [(entry["event"], entry["error"]) for entry in logs] == [("message_unreadable", reason)]
+    assert (resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before) * 1024 < most_bytes
+
+
+@pytest.mark.parametrize(
+    "broken", [b"[" * 100_000, b'{"__type__": "anything", "__value__": 1}', b'{"__type__": [], "__value__": 1}', b"[]"]
+)
+def test_what_json_or_kombu_cannot_read_ends_no_consumer(redis_url: str, redis: Redis, broken: bytes) -> None:
+    redis.lpush(QUEUE, broken)
+    redis.lpush(QUEUE, _message("gw-ours"))
+
+    with Taker(redis_url, "w1", [QUEUE]) as taker:
+        assert [message.delivery_tag for message in taker.take()] == ["gw-ours"]
+
+
+def test_an_error_of_who_takes_a_message_is_not_called_the_messages(redis_url: str, redis: Redis) -> None:
+    def fail(_: Any) -> None:
+        raise ZeroDivisionError
+
+    redis.lpush(QUEUE, _message("gw-1"))
+    with Taker(redis_url, "w1", [QUEUE]) as taker:
+        taker.consumer.on_message = fail
+
+        with pytest.raises(ZeroDivisionError):
+            taker.take()

@@ -16,12 +16,13 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from api import dispatch
 from api.admission import Admission
 from api.backlog import Backlog
-from api.dispatch import Dispatcher, _chunks, _estimate_tokens, _merge, _resolve, _split, _Waiting, share
+from api.dispatch import Dispatcher, Published, _chunks, _estimate_tokens, _merge, _resolve, _split, _Waiting, share
 from api.replies import PendingTask
 from api.stages import Stages
-from shared.errors import DeadlineExceeded, InferenceFailed, WorkerLost
+from shared.errors import BatchTooLarge, DeadlineExceeded, InferenceFailed, WorkerLost
 from shared.jobs import (
     ClassifyRequest,
     DecodeRequest,
@@ -40,6 +41,8 @@ from tests.helpers.outputs import output
 
 TEXTS = st.lists(st.integers(0, 300).map(lambda length: "x" * length), min_size=1, max_size=20)
 BUDGETS = st.integers(1, 300)
+#: Of a text of 400 characters.
+PART_TOKENS = estimated_tokens(400, 1)
 
 
 def _embed(texts: list[str]) -> EmbedRequest:
@@ -299,7 +302,9 @@ def _texts_of(pending: PendingTask) -> list[list[str]]:
     return [request.texts for request in Task.from_wire(arguments).requests if isinstance(request, EmbedRequest)]
 
 
-def _idle_workers(workers: int, publish: Callable[[PendingTask], None], *, batch_tokens: int) -> Dispatcher:
+def _idle_workers(
+    workers: int, publish: Callable[[PendingTask], None], *, batch_tokens: int, tasks_in_flight: int = 4
+) -> Dispatcher:
     """A dispatcher for so many workers that have nothing to do."""
     fleet, metrics = fleet_of(*[card("m", max_batch_tokens=batch_tokens)] * workers), Metrics(Owner.GATEWAY)
     return Dispatcher(
@@ -309,7 +314,7 @@ def _idle_workers(workers: int, publish: Callable[[PendingTask], None], *, batch
         metrics,
         Stages(metrics),
         gateway_id="gw",
-        tasks_in_flight_per_worker=4,
+        tasks_in_flight_per_worker=tasks_in_flight,
     )
 
 
@@ -426,3 +431,49 @@ def test_inputs_count_for_their_model_until_they_are_answered() -> None:
         return [while_waiting, backlog.items["m"], backlog.items["other"]]
 
     assert asyncio.run(counts()) == [3, 0, 0]
+
+
+def test_what_makes_a_message_that_no_worker_takes_is_refused_and_not_sent(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(dispatch, "MESSAGE_LIMIT_BYTES", 10_000)
+    published: list[PendingTask] = []
+
+    async def ask() -> None:
+        dispatcher = _idle_workers(1, published.append, batch_tokens=100)
+        chunks = replace(_embed(["a" * 100] * 100), deadline=time.time() + 60, late_chunking=True)
+        await dispatcher.run("m", Lane.INTERACTIVE, chunks)
+
+    with pytest.raises(BatchTooLarge, match=r"a message of 1[0-9]{4} bytes, more than the 10000"):
+        asyncio.run(ask())
+    assert published == []
+
+
+@pytest.mark.parametrize(
+    ("workers", "replies", "tokens"),
+    [
+        (1, [output([[1.0]])], 3 * PART_TOKENS),
+        (1, [], 2 * PART_TOKENS),
+        (1, [InferenceFailed()], 2 * PART_TOKENS),
+        (0, [], 0),
+    ],
+    ids=["one is answered", "none is answered", "one is refused", "there is no worker"],
+)
+def test_it_is_known_what_the_workers_may_have_computed(
+    workers: int, replies: list[Output | InferenceFailed], tokens: int
+) -> None:
+    """Of a request of three parts, of which two are under way at a time, and which is not answered in time."""
+    published = Published()
+
+    async def ask() -> None:
+        left = iter(replies)
+
+        def publish(pending: PendingTask) -> None:
+            if (reply := next(left, None)) is not None:
+                asyncio.get_running_loop().call_soon(pending.on_outcome, [reply])
+
+        dispatcher = _idle_workers(workers, publish, batch_tokens=PART_TOKENS, tasks_in_flight=2)
+        request = replace(_embed(["a" * 400] * 3), deadline=time.time() + 0.1)
+        with pytest.raises(DeadlineExceeded):
+            await dispatcher.run("m", Lane.BULK, request, published)
+
+    asyncio.run(ask())
+    assert published.tokens == tokens
