@@ -22,7 +22,7 @@ def _refusal(served: ServedModel, path: str, body: dict[str, Any], monkeypatch: 
     """The error of the real gateway, whose worker makes its checks and nothing else."""
 
     class Checking(Dispatcher):
-        async def run(self, _model: object, _lane: object, request: Request) -> Output:
+        async def run(self, _model: object, _lane: object, request: Request, _: object = None) -> Output:
             served.sequences_of(work_of(request))
             return output([[0.5]])
 

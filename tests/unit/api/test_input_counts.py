@@ -66,7 +66,7 @@ def test_others_have_their_turns_while_many_entries_are_read(
     turns = 0
 
     class Counting(Dispatcher):
-        async def run(self, _model: object, _lane: object, request: object) -> Output:
+        async def run(self, _model: object, _lane: object, request: object, _: object = None) -> Output:
             # Answered when all has been read: only what came before counts.
             counted.cancel()
             return output([[0.5]] if isinstance(request, EmbedRequest) else [0.5])
