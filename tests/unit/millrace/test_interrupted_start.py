@@ -24,21 +24,23 @@ def test_ctrl_c_at_the_start_ends_quietly(tmp_path: Path, pause_s: float) -> Non
         "import sys, millrace.cli; print('begun', flush=True);"
         f"sys.exit(millrace.cli.main(['ingest', 'in.jsonl', '--url', '{url}']))"
     )
-    process = subprocess.Popen(
+    with subprocess.Popen(
         [sys.executable, "-c", code],
         cwd=tmp_path,
         env={**os.environ, "PYTHONPATH": str(ROOT)},
         stdout=subprocess.PIPE,
         stderr=subprocess.PIPE,
         text=True,
-    )
-    assert process.stdout is not None
-    assert process.stdout.readline() == "begun\n"
+        # As in a terminal: what a shell starts in the background is deaf to it.
+        preexec_fn=lambda: signal.signal(signal.SIGINT, signal.SIG_DFL),
+    ) as process:
+        assert process.stdout is not None
+        assert process.stdout.readline() == "begun\n"
 
-    # When
-    time.sleep(pause_s)
-    process.send_signal(signal.SIGINT)
-    _, said = process.communicate(timeout=60)
+        # When
+        time.sleep(pause_s)
+        process.send_signal(signal.SIGINT)
+        _, said = process.communicate(timeout=60)
     silent.close()
 
     # Then
