@@ -47,7 +47,12 @@ def fragile(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Service]:
     """A service whose engine fails on planted words, and in which few may wait."""
     service = Service(
         tmp_path_factory.mktemp("fragile"),
-        {"MILLRACE_ENGINE": "tests.helpers.faulty_engine", "MILLRACE_MAX_PENDING_ITEMS": str(MOST_PENDING)},
+        {
+            "MILLRACE_ENGINE": "tests.helpers.faulty_engine",
+            "MILLRACE_MAX_PENDING_ITEMS": str(MOST_PENDING),
+            # An engine that stands still is not replaced while the test looks.
+            "MILLRACE_ENGINE_PATIENCE_S": "60",
+        },
     )
     service.start()
     yield service
