@@ -118,11 +118,13 @@ class Catalog:
         config = self.find(name)
         if config is None:
             self.refuse_foreign(name)
-            served = ", ".join(config.name for config in self.models)
-            raise ModelNotFound(
-                f"model {name[:_MOST_SHOWN]!r} is not served here; served models: {served}", param="model"
-            )
+            raise self.not_served(name)
         return config
+
+    def not_served(self, name: str) -> ModelNotFound:
+        """The error of a name that no model has."""
+        served = ", ".join(config.name for config in self.models)
+        return ModelNotFound(f"model {name[:_MOST_SHOWN]!r} is not served here; served models: {served}", param="model")
 
     def main(self, name: str | None) -> ModelCard | None:
         """The card of the model that a request means which does not say what to do.

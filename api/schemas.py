@@ -61,6 +61,12 @@ def given(*fields: str) -> dict[str, Any]:
     return {"required": list(fields), "properties": {name: {"not": _NULL} for name in fields}}
 
 
+def with_file(schema: Mapping[str, Any], description: str) -> dict[str, Any]:
+    """A form's schema for a form with a `file` besides."""
+    file = {"type": "string", "format": "binary", "description": description}
+    return with_field({**schema, "properties": {**schema["properties"], "file": file}}, "file")
+
+
 def with_field(schema: Mapping[str, Any], field: str) -> dict[str, Any]:
     """A body's schema for a body that has this field."""
     return {**schema, "required": sorted({*schema.get("required", ()), field})}

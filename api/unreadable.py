@@ -31,12 +31,8 @@ class Unreadable:
         """Do the block as far as it can be done with what stands in the entry of this name."""
         try:
             yield
-        except (
-            ValueError,
-            TypeError,
-            LookupError,
-            AttributeError,
-        ) as err:  # pydantic's and orjson's errors are ValueErrors
+        # pydantic's and orjson's errors are ValueErrors.
+        except (ValueError, TypeError, LookupError, AttributeError) as err:
             if name not in self._told and name not in self._found:
                 log.warning(self._event, name=name, error=_reason(err))
             self._found.add(name)

@@ -7,8 +7,6 @@ for valid work that came before it, so that a hostile request has to be held aga
 """
 
 import argparse
-import http.client
-import json
 import signal
 import statistics
 import sys
@@ -22,8 +20,9 @@ from typing import Any
 
 from bench import machine, saved
 from bench.child import Child
+from bench.load import EMBEDDINGS_PATH
 from bench.measurement import percentile
-from bench.services import BenchFailed, Stack, running_stack
+from bench.services import BenchFailed, Stack, post, running_stack
 from bench.texts import short_texts
 from tests.fuzz.models import models
 
@@ -93,7 +92,7 @@ class _Searching:
     def __init__(self, port: int) -> None:
         self.latencies_ms: list[float] = []
         self._port = port
-        self._failed: list[int] = []
+        self._failed: list[BenchFailed] = []
         self._stop = threading.Event()
         self._thread = threading.Thread(target=self._run)
 
@@ -105,7 +104,7 @@ class _Searching:
         self._stop.set()
         self._thread.join()
         if self._failed:
-            raise BenchFailed(f"{len(self._failed)} searches were answered with {set(self._failed)}")
+            raise self._failed[0]
 
     def _run(self) -> None:
         texts = short_texts()
@@ -119,15 +118,12 @@ class _Searching:
             thread.join()
 
     def _search(self, text: str, due: float) -> None:
-        connection = http.client.HTTPConnection("127.0.0.1", self._port, timeout=120)
-        connection.request("POST", "/v1/embeddings", json.dumps({"input": text}), {"content-type": "application/json"})
-        response = connection.getresponse()
-        response.read()
-        connection.close()
-        if response.status == 200:
-            self.latencies_ms.append((time.monotonic() - due) * 1000)
+        try:
+            post(self._port, EMBEDDINGS_PATH, {"input": text})
+        except BenchFailed as err:
+            self._failed.append(err)
         else:
-            self._failed.append(response.status)
+            self.latencies_ms.append((time.monotonic() - due) * 1000)
 
 
 def _of(latencies_ms: Sequence[float]) -> dict[str, float]:

@@ -4,8 +4,8 @@ import re
 from typing import Annotated, Any, Self
 
 from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, StringConstraints, model_validator
-from pydantic.config import JsonDict
 
+from api import schemas
 from api.bulk.file_routes import ExpiresAfter
 from api.bulk.ingest_options import Webhook
 from api.fields import Documented, Integer
@@ -30,11 +30,6 @@ def _or(default: Any) -> BeforeValidator:
     return BeforeValidator(lambda value: default if value is None else value)
 
 
-_NULL: JsonDict = {"type": "null"}
-_SOME_STRING: JsonDict = {"type": "string"}
-_SOME_LIST: JsonDict = {"type": "array"}
-
-
 MetadataKey = Annotated[str, StringConstraints(max_length=64)]
 MetadataValue = Annotated[str, StringConstraints(max_length=512)]
 
@@ -45,8 +40,8 @@ class BatchBody(BaseModel):
     model_config = ConfigDict(
         json_schema_extra={
             "oneOf": [
-                {"required": ["input_file_id"], "properties": {"input_file_id": _SOME_STRING, "requests": _NULL}},
-                {"required": ["requests"], "properties": {"requests": _SOME_LIST, "input_file_id": _NULL}},
+                schemas.without(schemas.given("input_file_id"), "requests"),
+                schemas.without(schemas.given("requests"), "input_file_id"),
             ],
             "example": {"input_file_id": "file-abc", "endpoint": "/v1/embeddings", "completion_window": "24h"},
         }

@@ -130,9 +130,7 @@ class FileRoutes:
         paths = [f"{prefix}/files" for prefix in PREFIXES]
         each = [f"{path}/{{file_id}}" for path in paths]
         contents = [f"{path}/content" for path in each]
-        form = schemas.form(FileForm)
-        form["properties"]["file"] = {"type": "string", "format": "binary", "description": "The requests, as JSONL."}
-        form["required"] = [*form["required"], "file"]
+        form = schemas.with_file(schemas.form(FileForm), "The requests, as JSONL.")
         form["example"] = {"purpose": "batch", "file": _ONE_REQUEST}
         body = {"multipart/form-data": form}
         add_route(

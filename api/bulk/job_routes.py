@@ -335,10 +335,11 @@ class JobRoutes:
 
 def _documents(fields: type[BaseModel]) -> dict[str, Any]:
     """Schemas of a body that brings documents, by media type; a form has the query's fields too, before its file."""
-    form = schemas.form(fields)
-    form["properties"]["file"] = {"type": "string", "format": "binary", "description": "The documents, as NDJSON."}
-    form |= {"required": ["file"], "example": {"file": _TWO_DOCUMENTS}}
-    return {_NDJSON: {"type": "string", "example": _TWO_DOCUMENTS}, "multipart/form-data": form}
+    form = schemas.with_file(schemas.form(fields), "The documents, as NDJSON.")
+    return {
+        _NDJSON: {"type": "string", "example": _TWO_DOCUMENTS},
+        "multipart/form-data": {**form, "example": {"file": _TWO_DOCUMENTS}},
+    }
 
 
 def add_job_routes(

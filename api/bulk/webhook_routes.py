@@ -177,14 +177,14 @@ class WebhookRoutes:
             ("GET", types, self.event_types, "List types of events", None, EventTypes),
         ]
         for method, paths, respond, summary, model, shown in routes:
-            body = None if model is None else {"application/json": schemas.standalone(model)}
+            schema = None if model is None else schemas.standalone(model)
             headers = [REPLAYED_HEADER] if model is CreateEndpoint else []
             add_route(
                 *(app, method, paths, respond),
                 summary=summary,
                 tag=_TAG,
-                body=body,
-                is_body_optional=model is not None and not schemas.standalone(model).get("required"),
+                body=None if schema is None else {"application/json": schema},
+                is_body_optional=schema is not None and "required" not in schema,
                 shown=shown,
                 headers=headers,
             )

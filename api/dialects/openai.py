@@ -89,8 +89,7 @@ def _show_model(catalog: Catalog, settings: ApiSettings, parameters: Mapping[str
     name = parameters["id"].removesuffix("/")
     config = catalog.find(name)
     if config is None:
-        served = ", ".join(config.name for config in catalog.models)
-        raise ModelNotFound(f"model {name[:80]!r} is not served here; served models: {served}", param="model")
+        raise catalog.not_served(name)
     return _model(config, catalog, settings).model_dump()
 
 
