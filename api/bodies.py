@@ -5,7 +5,7 @@ a few milliseconds each, as it arrives, and other requests have their turns in b
 """
 
 import asyncio
-from collections.abc import AsyncIterator, Mapping
+from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
 from dataclasses import dataclass
 from typing import Any
 
@@ -14,12 +14,14 @@ import orjson
 from api.json_pieces import JsonPieces
 from api.nesting import DEEPEST, is_too_deep
 from api.unpacking import GZIP_MAGIC, gunzipped, is_packed
-from shared.errors import BatchTooLarge, BodyTooLarge, InvalidJson, InvalidRequest
+from shared.errors import BatchTooLarge, BodyTooLarge, BodyTooSlow, InvalidJson, InvalidRequest
 
 #: Bodies up to this size are parsed at once, in under a millisecond or two.
 _AT_ONCE_BYTES = 256 * 1024
 #: Most token ids of one input: more than any model reads.
 _MOST_TOKEN_IDS = 1 << 18
+#: How long a body of options may take to arrive, in seconds.
+_SMALL_BODY_S = 60.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -34,12 +36,51 @@ class JsonBody:
 async def read_json_object(
     stream: AsyncIterator[bytes], headers: Mapping[bytes, bytes], *, limit_bytes: int, most_inputs: int
 ) -> dict[str, Any]:
-    """The JSON object alone (see `read_body`)."""
-    return (await read_body(stream, headers, limit_bytes=limit_bytes, most_inputs=most_inputs)).value
+    """The JSON object alone (see `read_body`), of a body that is small and there at once.
+
+    Raises:
+        BodyTooSlow: It is not.
+    """
+    try:
+        async with asyncio.timeout(_SMALL_BODY_S):
+            return (await read_body(stream, headers, limit_bytes=limit_bytes, most_inputs=most_inputs)).value
+    except TimeoutError:
+        raise BodyTooSlow(f"the body did not arrive within {_SMALL_BODY_S:.0f} s") from None
+
+
+async def not_idle(stream: AsyncIterator[bytes], idle_s: float) -> AsyncIterator[bytes]:
+    """The same chunks, as long as they come.
+
+    Args:
+        stream: A body that may take any time to arrive.
+        idle_s: How long its sender may be silent, in seconds.
+
+    Raises:
+        BodyTooSlow: They are there and send nothing.
+    """
+    while True:
+        try:
+            async with asyncio.timeout(idle_s):
+                chunk = await anext(stream, None)
+        except TimeoutError:
+            raise idle(idle_s) from None
+        if chunk is None:
+            return
+        yield chunk
+
+
+def idle(idle_s: float) -> BodyTooSlow:
+    """The error of a sender that has been silent for so many seconds."""
+    return BodyTooSlow(f"nothing more of the body has come for {idle_s:g} s")
 
 
 async def read_body(
-    stream: AsyncIterator[bytes], headers: Mapping[bytes, bytes], *, limit_bytes: int, most_inputs: int
+    stream: AsyncIterator[bytes],
+    headers: Mapping[bytes, bytes],
+    *,
+    limit_bytes: int,
+    most_inputs: int,
+    make_room: Callable[[int], Awaitable[None]] | None = None,
 ) -> JsonBody:
     """Read a JSON object, which may be compressed with gzip.
 
@@ -48,6 +89,7 @@ async def read_body(
         headers: Of the request, names in lower case.
         limit_bytes: Size of the largest body, as it comes and as it is when it is unpacked.
         most_inputs: Entries of the longest list in it that is worth validating.
+        make_room: Waits until there is room for so many bytes. A large body is read no further before, and its sender waits.
 
     Raises:
         BodyTooLarge: It is larger; told by its length before anything is read, where the caller states one.
@@ -55,11 +97,13 @@ async def read_body(
         UnsupportedMediaType: It is compressed in another way.
         InvalidRequest: It is no JSON object.
     """
-    stated = headers.get(b"content-length", b"0")
-    if stated.isdigit() and int(stated) > limit_bytes:
+    stated = headers.get(b"content-length", b"")
+    size = int(stated) if stated.isdigit() else limit_bytes
+    if size > limit_bytes:
         raise _too_large(limit_bytes)
     arriving = _within(stream, limit_bytes)
     if is_packed(headers.get(b"content-encoding", b"").decode("latin-1")):
+        size = limit_bytes  # how much there is in it nobody knows before
         arriving = _within(gunzipped(arriving, _turn), limit_bytes)
     beginning = bytearray()
     pieces: JsonPieces | None = None
@@ -69,6 +113,8 @@ async def read_body(
             if len(beginning) <= _AT_ONCE_BYTES:
                 continue
             _refuse_other_encodings(beginning)
+            if make_room is not None:
+                await make_room(size)
             pieces, chunk = JsonPieces(most_inputs), bytes(beginning)
         await pieces.take(chunk)
     data = _at_once(bytes(beginning)) if pieces is None else pieces.value()

@@ -19,8 +19,9 @@ log = get_logger("millrace.connections")
 
 #: Headers of one hop, which offer another protocol or belong to the offer.
 _OFFERS = frozenset({b"upgrade", b"http2-settings"})
-#: How long a refused client may go on sending, so that it reads the refusal, in seconds.
-_LINGER_S = 1.0
+#: A client that is refused while it sends may go on, since most read nothing before all is sent: until nothing has come for
+#: so long, and so long at most, in seconds.
+_LINGER_S, _LINGER_MOST_S = 1.0, 30.0
 
 
 class _Outlet:
@@ -38,14 +39,16 @@ class _Outlet:
         """
         self._transport = transport
         self._is_in_body = is_in_body
-        self._ended = False
+        #: Whether the last bytes have been sent.
+        self.has_ended = False
+        self._has_heard = False
 
     def __getattr__(self, name: str) -> Any:
         return getattr(self._transport, name)
 
     def is_closing(self) -> bool:
         """Whether nothing more will be sent."""
-        return self._ended or self._transport.is_closing()
+        return self.has_ended or self._transport.is_closing()
 
     def write(self, data: bytes) -> None:
         """Send bytes, if there is still somebody to send them to."""
@@ -60,8 +63,24 @@ class _Outlet:
         if not self.is_closing():
             self._transport.write(data)
             self._transport.write_eof()
-            asyncio.get_running_loop().call_later(_LINGER_S, self._transport.close)
-        self._ended = True
+            self._transport.resume_reading()
+            self._linger(asyncio.get_running_loop().time() + _LINGER_MOST_S)
+        self.has_ended = True
+
+    def drop(self) -> None:
+        """Something came after the end."""
+        self._has_heard = True
+
+    def _linger(self, until: float) -> None:
+        def look() -> None:
+            if self._has_heard and loop.time() < until:
+                self._linger(until)
+            else:
+                self._transport.close()
+
+        self._has_heard = False
+        loop = asyncio.get_running_loop()
+        loop.call_later(_LINGER_S, look)
 
     def close(self) -> None:
         """Close: at once where all that the client sends has been read."""
@@ -83,6 +102,8 @@ class Connection(HttpToolsProtocol):
     head_limit_bytes: ClassVar[int] = 64 * 1024
     #: A connection whose first request, or any that has begun, has not got so far in this time is closed, in seconds.
     head_timeout_s: ClassVar[float] = 20.0
+    #: A client that takes nothing of its answer for so long is cut off, in seconds.
+    write_timeout_s: ClassVar[float] = 120.0
     #: How long a server that leaves waits for a connection's last request, in seconds: it may be on its way.
     last_request_s: ClassVar[float] = 1.0
 
@@ -92,7 +113,7 @@ class Connection(HttpToolsProtocol):
         self._in_head = False
         self._head_bytes = 0
         self._head_timer: asyncio.TimerHandle | None = None
-        self._refused = False
+        self._write_timer: asyncio.TimerHandle | None = None
         self._leaving = False
 
     def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]  # noqa: D102 - asyncio's
@@ -102,10 +123,20 @@ class Connection(HttpToolsProtocol):
 
     def connection_lost(self, exc: Exception | None) -> None:  # noqa: D102 - asyncio's
         self._forget_head()
+        self._stop_write_timer()
         super().connection_lost(exc)
 
+    def pause_writing(self) -> None:  # noqa: D102 - asyncio's
+        super().pause_writing()
+        self._watch_writing()
+
+    def resume_writing(self) -> None:  # noqa: D102 - asyncio's
+        super().resume_writing()
+        self._stop_write_timer()
+
     def data_received(self, data: bytes) -> None:  # noqa: D102 - asyncio's
-        if self._refused:
+        if self._outlet.has_ended:
+            self._outlet.drop()
             return
         self._unset_keepalive_if_required()
         try:
@@ -148,6 +179,23 @@ class Connection(HttpToolsProtocol):
         # A request whose headers have begun is waited for by the head's own timer.
         if self._is_idle() and not self._in_head:
             self.transport.close()
+
+    def _watch_writing(self) -> None:
+        """Nothing more is written until the client has taken most of what is: see that it does."""
+        unread = self.transport.get_write_buffer_size()
+        self._write_timer = self.loop.call_later(self.write_timeout_s, self._cut_off_if_still, unread)
+
+    def _cut_off_if_still(self, unread: int) -> None:
+        if self.transport.get_write_buffer_size() < unread:
+            self._watch_writing()
+            return
+        log.info("client_cut_off", unread_bytes=unread, seconds=self.write_timeout_s)
+        self.transport.abort()
+
+    def _stop_write_timer(self) -> None:
+        if self._write_timer is not None:
+            self._write_timer.cancel()
+            self._write_timer = None
 
     def _is_in_body(self) -> bool:
         return self.cycle is not None and self.cycle.more_body and not self.cycle.disconnected
@@ -195,7 +243,6 @@ class Connection(HttpToolsProtocol):
 
     def _refuse(self, error: MillraceError) -> None:
         """Answer what is no request that anybody could be given, and close: where the next one begins is not known."""
-        self._refused = True
         self._forget_head()
         log.info("connection_refused", code=error.code, reason=error.message)
         self.pipeline.clear()

@@ -5,6 +5,7 @@ import time
 from collections.abc import Coroutine, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
+from functools import partial
 from typing import Any, TypeVar
 
 import orjson
@@ -16,6 +17,7 @@ from api import input_counts, json_answer, wire
 from api.access.caller import Caller, caller_of
 from api.access.limits import Charge
 from api.access.usage import Usage
+from api.answer_sizes import expected_bytes
 from api.aside import aside
 from api.bodies import JsonBody, read_body
 from api.callers_words import in_callers_words
@@ -26,6 +28,7 @@ from api.dispatch import Dispatcher, Published
 from api.images import ImageFetcher
 from api.places import Place, field_of
 from api.request_timeout import request_timeout_s
+from api.room import Room
 from api.settings import ApiSettings
 from api.stages import Stages
 from shared import deadline as deadlines
@@ -50,6 +53,8 @@ ResultT = TypeVar("ResultT")
 
 #: Outputs up to this size are written at once, in a millisecond or two.
 _AT_ONCE_BYTES = 256 * 1024
+#: How much longer numbers are as decimals, at most.
+_WRITTEN = 3
 
 #: Requests of one body that are begun in one turn of the event loop.
 _BEGUN_AT_ONCE = 128
@@ -80,6 +85,9 @@ class Exchange:
     dispatched_s: float = 0.0
     #: The body, as it was sent.
     data: Mapping[str, Any] = field(default_factory=dict)
+    #: Room that the body and the answer take where they are large, in bytes.
+    body_room: int = 0
+    answer_room: int = 0
 
 
 class Endpoint:
@@ -102,11 +110,16 @@ class Endpoint:
         self._metrics = metrics
         self._stages = stages
         self._settings = settings
+        self._bodies = Room(settings.large_bodies_bytes, "large bodies")
+        self._answers = Room(settings.large_answers_bytes, "large answers")
+        metrics.gauge("millrace_large_bodies_bytes").set_function(lambda: self._bodies.taken)
+        metrics.gauge("millrace_large_answers_bytes").set_function(lambda: self._answers.taken)
 
     async def __call__(self, request: HttpRequest, contenders: Sequence[tuple[Dialect, Route]]) -> Response:
         """Answer a request on a path that these dialects serve."""
         started = time.perf_counter()
         exchange = _exchange(contenders)
+        content: Sequence[bytes] = []
         headers: dict[str, str] = {}
         code = "ok"
         try:
@@ -116,7 +129,7 @@ class Endpoint:
             lane = _lane(given)
             caller.require_lane(lane)
             with refused_when_leaving():
-                read = await self._read(request, given)
+                read = await self._read(request, given, exchange)
                 context = self._context(request, given, caller)
                 charge: Charge | None = request.scope["state"].get("charge")
                 with given_up_when_left(request.receive):
@@ -131,9 +144,7 @@ class Endpoint:
             code = error.code
             status, problem = exchange.dialect.render_error(error)
             content = [orjson.dumps(problem)]
-            headers = wire.retry_headers(error)
-            if isinstance(error, BodyTooSlow):
-                headers["connection"] = "close"  # where the next request would begin nobody knows
+            headers = wire.error_headers(error)
             if error.status >= 500:
                 log.warning("request_failed", dialect=exchange.dialect.name, code=error.code, reason=error.message)
         except Exception:
@@ -141,18 +152,31 @@ class Endpoint:
             log.exception("request_crashed", dialect=exchange.dialect.name, path=exchange.route.paths[0])
             status, problem = exchange.dialect.render_error(MillraceError(wire.CRASHED))
             content = [orjson.dumps(problem)]
+        finally:
+            self._bodies.give_back(exchange.body_room)
+            if not content:
+                self._answers.give_back(exchange.answer_room)
         self._count(exchange, code, time.perf_counter() - started)
-        return json_answer.response(content, status, headers)
+        sent = partial(self._answers.give_back, exchange.answer_room) if exchange.answer_room else None
+        return json_answer.response(content, status, headers, sent)
 
-    async def _read(self, request: HttpRequest, headers: Mapping[bytes, bytes]) -> JsonBody:
+    async def _read(self, request: HttpRequest, headers: Mapping[bytes, bytes], exchange: Exchange) -> JsonBody:
         """The request's body, within its limits of size and time."""
         try:
-            async with asyncio.timeout(self._settings.body_timeout_s):
+            async with asyncio.timeout(self._settings.body_timeout_s) as timeout:
+
+                async def make_room(size: int) -> None:
+                    began = time.monotonic()
+                    exchange.body_room = await self._bodies.take(size, self._settings.request_timeout_s)
+                    # Its sender was kept waiting meanwhile.
+                    timeout.reschedule((timeout.when() or 0) + time.monotonic() - began)
+
                 return await read_body(
                     request.stream(),
                     headers,
                     limit_bytes=self._settings.body_limit_bytes,
                     most_inputs=4 * self._settings.max_client_batch_size,
+                    make_room=make_room,
                 )
         except TimeoutError:
             raise BodyTooSlow(
@@ -193,6 +217,7 @@ class Endpoint:
             status, problem = exchange.dialect.render_error(MillraceError(wire.CRASHED))
             return status, orjson.dumps(problem), 0
         finally:
+            self._answers.give_back(exchange.answer_room)
             self._count(exchange, code, time.perf_counter() - started)
         return 200, b"".join(content), exchange.answer.tokens if exchange.answer else 0
 
@@ -285,6 +310,7 @@ class Endpoint:
         ]
         if context.is_patient:
             job = self._with_time_to_start(job, models, lane, context.catalog)
+        await self._make_answer_room(exchange, models, job, context.catalog)
         requests = await self._with_images(exchange, job)
         dispatched = time.perf_counter()
         outputs = await self._dispatch(exchange, models, lane, requests, job.place, published)
@@ -300,6 +326,21 @@ class Endpoint:
                 context.caller.tenant, model, requests=int(number == 0), items=request.items, tokens=output.tokens
             )
         return models, outputs
+
+    async def _make_answer_room(self, exchange: Exchange, models: Sequence[str], job: Job, catalog: Catalog) -> None:
+        """Wait until there is room for the answer, if it will be large: before it is computed, since it is kept after that.
+
+        Raises:
+            Overloaded: There is none before the deadline.
+        """
+        size = sum(
+            expected_bytes(request, card)
+            for model, request in zip(models, job.requests, strict=True)
+            if (card := catalog.card(model)) is not None
+        )
+        if size > _AT_ONCE_BYTES:
+            patience_s = max(0.0, deadlines.remaining_s(job.requests[0].deadline))
+            exchange.answer_room = await self._answers.take(_WRITTEN * size, patience_s)
 
     def _with_time_to_start(self, job: Job, models: Sequence[str], lane: Lane, catalog: Catalog) -> Job:
         """The job with later deadlines where what it waits for is that a worker is started, the first one or another."""

@@ -138,7 +138,7 @@ class Gate:
     async def _refuse(self, scope: Scope, receive: Receive, send: Send, error: MillraceError) -> None:
         dialect = self._dialects.find(scope["path"].rstrip("/") or "/")
         status, body = (error.status, wire.nested_error(error)) if dialect is None else dialect.render_error(error)
-        headers = wire.retry_headers(error)
+        headers = wire.error_headers(error)
         if isinstance(error, Unauthenticated):
             headers |= _CHALLENGE
         self._metrics.counter("millrace_refused_requests_total", code=error.code).inc()

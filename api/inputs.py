@@ -41,6 +41,15 @@ class MixedInput(RequestFields):
     url: ImageReference | None = Field(None, description="The same.")
     image_url: ImageReference | ImageUrl | None = Field(None, description='The same, also as `{"url": ...}`.')
 
+    def texts(self) -> list[str]:
+        """Its text, under whatever name; several where it has several names."""
+        return [given for given in (self.text, self.value) if given is not None]
+
+    def images(self) -> list[str]:
+        """The same of its image."""
+        image_url = self.image_url.url if isinstance(self.image_url, ImageUrl) else self.image_url
+        return [given for given in (self.image, self.url, image_url) if given is not None]
+
     def text_and_image(self, param: str = "input") -> TextAndImage:
         """What it holds.
 
@@ -78,20 +87,11 @@ def together(parts: Sequence[MixedInput], param: str) -> TextAndImage:
     """One input of all the parts.
 
     Raises:
-        InvalidRequest: They have neither a text nor an image, or several of a kind.
+        InvalidRequest: One of them has neither a text nor an image, or they have several of a kind.
     """
-    texts = [given for part in parts for given in (part.text, part.value) if given is not None]
-    images = [
-        given
-        for part in parts
-        for given in (
-            part.image,
-            part.url,
-            part.image_url.url if isinstance(part.image_url, ImageUrl) else part.image_url,
-        )
-        if given is not None
-    ]
-    if not texts and not images:
+    texts = [text for part in parts for text in part.texts()]
+    images = [image for part in parts for image in part.images()]
+    if not parts or not all(part.texts() or part.images() for part in parts):
         wanted = '"text" nor an "image" (a URL, a data URI or base64)'
         raise InvalidRequest(f"an object in `{param}` has neither a {wanted}", param=param)
     if len(texts) > 1 or len(images) > 1:

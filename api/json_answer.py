@@ -1,11 +1,13 @@
 """Answers as JSON. A large one is written in pieces, each of a few milliseconds."""
 
-from collections.abc import AsyncIterator, Iterator, Mapping, Sequence
+from collections import deque
+from collections.abc import AsyncIterator, Callable, Iterator, Mapping, Sequence
 from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 from starlette.responses import Response, StreamingResponse
+from starlette.types import Receive, Scope, Send
 
 from api import wire
 
@@ -23,17 +25,41 @@ def pieces(value: Any) -> list[bytes]:
     return written
 
 
-def response(content: Sequence[bytes], status: int, headers: Mapping[str, str]) -> Response:
-    """The answer of some pieces of JSON; several leave one after the other, as fast as the caller takes them."""
-    if len(content) == 1:
+def response(
+    content: Sequence[bytes], status: int, headers: Mapping[str, str], sent: Callable[[], None] | None = None
+) -> Response:
+    """The answer of some pieces of JSON; several leave one after the other, as fast as the caller takes them.
+
+    Args:
+        content: The pieces.
+        status: Of the answer.
+        headers: Of the answer.
+        sent: Called when all has left, or nobody takes the rest.
+    """
+    if len(content) == 1 and sent is None:
         return Response(content[0], status_code=status, headers=headers, media_type=JSON)
     size = {"content-length": str(sum(map(len, content)))}
-    return StreamingResponse(_each(content), status_code=status, headers={**headers, **size}, media_type=JSON)
+    return _Pieces(deque(content), sent, status_code=status, headers={**headers, **size}, media_type=JSON)
 
 
-async def _each(content: Sequence[bytes]) -> AsyncIterator[bytes]:
-    for piece in content:
-        yield piece
+class _Pieces(StreamingResponse):
+    """An answer of which nothing is kept that has left."""
+
+    def __init__(self, content: deque[bytes], sent: Callable[[], None] | None, **named: Any) -> None:
+        super().__init__(_each(content), **named)
+        self._sent = sent
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        try:
+            await super().__call__(scope, receive, send)
+        finally:
+            if self._sent is not None:
+                self._sent()
+
+
+async def _each(content: deque[bytes]) -> AsyncIterator[bytes]:
+    while content:
+        yield content.popleft()
 
 
 def _write(value: Any, written: list[bytes]) -> None:

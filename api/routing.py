@@ -197,7 +197,7 @@ def _add_view(
             visible.refuse_none()
             status, shown, headers = 200, view.render(visible, settings, request.path_params), {}
         except MillraceError as error:
-            (status, shown), headers = dialect.render_error(error), wire.retry_headers(error)
+            (status, shown), headers = dialect.render_error(error), wire.error_headers(error)
         return Response(wire.dumps(shown), status_code=status, headers=headers, media_type="application/json")
 
     for path in paths:

@@ -71,6 +71,18 @@ class ApiSettings(WebhookSettings):
         description="How long the body of a request may take to arrive, in seconds; uploads may take longer.",
     )
     body_limit_bytes: int = Field(64 * 1024 * 1024, ge=1024, description="Largest request body, in bytes.")
+    large_bodies_bytes: int = Field(
+        256 * 1024 * 1024,
+        ge=1024,
+        description="Request bodies of more than 256 KiB that one gateway holds at a time, in bytes; further ones are read "
+        "when there is room. The gateway's memory is about four times as much.",
+    )
+    large_answers_bytes: int = Field(
+        256 * 1024 * 1024,
+        ge=1024,
+        description="Large answers that one gateway holds at a time until they are sent, in bytes; further ones are written "
+        "when there is room.",
+    )
     max_pending_items: int = Field(
         100_000, ge=1, description="Texts and documents that one gateway holds unanswered; more are refused with 429."
     )
@@ -134,7 +146,9 @@ class ApiSettings(WebhookSettings):
         7 * 86_400, gt=0, description="How long a finished job and its results are kept, in seconds."
     )
     job_upload_idle_s: float = Field(
-        3_600, gt=0, description="How long an unfinished upload may be silent before its job fails, in seconds."
+        3_600,
+        gt=0,
+        description="How long an unfinished upload may be silent before it is closed and its job fails, in seconds.",
     )
     access_log: bool = Field(True, description="Log each answered request.")
 

@@ -39,6 +39,8 @@ SingleOrPair = Annotated[Listed[str], Field(min_length=1, max_length=2), Documen
 
 #: Longest text of which the tokens are told, in characters.
 _MOST_TOKENIZED = 1 << 17
+#: Most characters of all texts of a request: each token is a line of the answer, and some are one character.
+_MOST_TOKENIZED_TOGETHER = 1 << 20
 
 
 class TruncationBody(RequestFields):
@@ -449,6 +451,7 @@ def parse_tokenize(body: TokenizeBody, context: Context) -> Job:
     Raises:
         EmptyInput: There are no texts.
         InputTooLong: One is longer than a book's chapter: its tokens would be an answer of many megabytes.
+        BatchTooLarge: All of them together are.
     """
     wire.refuse_none(_list(body.inputs), "inputs")
     for index, text in enumerate(_list(body.inputs)):
@@ -457,6 +460,12 @@ def parse_tokenize(body: TokenizeBody, context: Context) -> Job:
             raise InputTooLong(
                 f"{where}; at most {_MOST_TOKENIZED} are tokenised in one text: send parts", param="inputs"
             )
+    characters = sum(map(len, _list(body.inputs)))
+    if characters > _MOST_TOKENIZED_TOGETHER:
+        raise BatchTooLarge(
+            f"`inputs` has {characters} characters; at most {_MOST_TOKENIZED_TOGETHER} are tokenised at a time",
+            param="inputs",
+        )
     request = TokenizeRequest(
         request_id=context.request_id,
         deadline=context.deadline,

@@ -15,6 +15,7 @@ from api.faults import first_fault
 from api.places import field_of
 from shared import arrays
 from shared.errors import (
+    BodyTooSlow,
     EmptyInput,
     InferenceFailed,
     InvalidRequest,
@@ -183,9 +184,11 @@ def nested_error(error: MillraceError) -> dict[str, Any]:
     }
 
 
-def retry_headers(error: MillraceError) -> dict[str, str]:
-    """Headers that tell a client whether and when trying again makes sense."""
+def error_headers(error: MillraceError) -> dict[str, str]:
+    """Headers that tell a client whether and when trying again makes sense, and that the connection ends where it does."""
     headers: dict[str, str] = {}
+    if isinstance(error, BodyTooSlow):
+        headers["connection"] = "close"  # where the next request would begin nobody knows
     if error.status in _RETRIED or error.status >= 500:
         headers["x-should-retry"] = str(error.retryable).lower()
     if error.retry_after_s is not None:

@@ -76,6 +76,8 @@ METRICS: tuple[Metric, ...] = (
     Metric("millrace_truncated_inputs_total", _C, _GW, "Inputs cut to the model's maximum length.", ("model",)),
     Metric("millrace_pending_requests", _G, _GW, "Requests accepted and not yet answered."),
     Metric("millrace_pending_items", _G, _GW, "Texts and documents accepted and not yet answered."),
+    Metric("millrace_large_bodies_bytes", _G, _GW, "Room that large request bodies take, of `large_bodies_bytes`."),
+    Metric("millrace_large_answers_bytes", _G, _GW, "Room that large answers take, of `large_answers_bytes`."),
     Metric("millrace_oldest_request_seconds", _G, _GW, "Age of the oldest request accepted and not yet answered.", _ML),
     Metric("millrace_tasks_published_total", _C, _GW, "Celery tasks published.", _ML),
     Metric("millrace_tasks_republished_total", _C, _GW, "Tasks published again because they were lost.", _ML),

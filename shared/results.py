@@ -59,7 +59,7 @@ class Ragged:
 
 
 #: What writing down a token costs, beside numbers of four bytes.
-_BYTES_PER_TOKEN = 64
+BYTES_PER_TOKEN = 64
 
 
 @dataclass(frozen=True, slots=True)
@@ -121,9 +121,9 @@ class Output:
 
     @property
     def size(self) -> int:
-        """Bytes of its numbers and texts; a token counts as `_BYTES_PER_TOKEN`."""
+        """Bytes of its numbers and texts; a token counts as `BYTES_PER_TOKEN`."""
         ragged = sum(len(rows.values) + len(rows.indices or b"") for rows in (self.sparse, self.multivector) if rows)
-        tokens = _BYTES_PER_TOKEN * sum(map(len, self.token_lists))
+        tokens = BYTES_PER_TOKEN * sum(map(len, self.token_lists))
         return len(self.data) + sum(map(len, self.quantized.values())) + ragged + tokens + sum(map(len, self.texts))
 
 

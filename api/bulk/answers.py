@@ -34,7 +34,7 @@ def json_answer(value: Any, *, status: int = 200, headers: Mapping[str, str] | N
 
 def error_answer(error: MillraceError) -> Response:
     """An error's answer."""
-    return json_answer(wire.nested_error(error), status=error.status, headers=wire.retry_headers(error))
+    return json_answer(wire.nested_error(error), status=error.status, headers=wire.error_headers(error))
 
 
 async def optional_body(request: Request, *, limit_bytes: int, most_inputs: int) -> dict[str, Any]:

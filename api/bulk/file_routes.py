@@ -18,6 +18,7 @@ from starlette.responses import Response, StreamingResponse
 
 from api import schemas, wire
 from api.access.caller import caller_of
+from api.bodies import not_idle
 from api.bulk.answers import add_route, json_answer
 from api.bulk.file_writer import FileWriter, file_writer
 from api.bulk.files import FileTable, content, new_file_id, parts
@@ -161,7 +162,7 @@ class FileRoutes:
                 room_bytes=room,
                 is_kept=not attempt.is_repetition,
             ) as writer:
-                await _receive(request, received, writer)
+                await _receive(request, received, writer, settings.job_upload_idle_s)
                 form = _form(received)
             payload = [received.fields, received.filename, received.digest.hexdigest()]
             if attempt.is_repetition:
@@ -233,12 +234,12 @@ def file_object(record: FileRecord) -> FileObject:
     )
 
 
-async def _receive(request: Request, received: _Received, writer: FileWriter) -> None:
+async def _receive(request: Request, received: _Received, writer: FileWriter, idle_s: float) -> None:
     """Read the form: its file, which may come before or after its fields, into the writer."""
     in_file = False
     name = ""
     fields: dict[str, bytearray] = {}
-    async for event in read_form(request.stream(), request.headers.get("content-type", "")):
+    async for event in read_form(not_idle(request.stream(), idle_s), request.headers.get("content-type", "")):
         if isinstance(event, Part):
             in_file, name = event.name == "file", event.name
             if in_file:

@@ -157,7 +157,7 @@ class JobRoutes:
 
     async def ingest(self, request: Request) -> Response:
         """Take documents: as a job, or with their vectors on the same connection."""
-        upload = await open_upload(request.headers, Sender(request.receive))
+        upload = await open_upload(request.headers, self._sender(request))
         given = {**_query(request), **upload.fields}
         more = wire.validated(DocumentsFields, {"more": given.pop("more", False)}).more
         options = ingest_options.read_options(given, is_text=True)
@@ -208,7 +208,7 @@ class JobRoutes:
     async def append(self, request: Request) -> Response:
         """Add documents."""
         job = await self._get(request)
-        upload = await open_upload(request.headers, Sender(request.receive))
+        upload = await open_upload(request.headers, self._sender(request))
         query = wire.validated(DocumentsFields, {**request.query_params, **upload.fields})
         try:
             job = await self._intake.receive(job, upload, offset=query.offset, more=query.more)
@@ -305,6 +305,9 @@ class JobRoutes:
             if await self._table.find(job_id) is None:
                 raise Conflict(f"{job_id}, which this {HEADER} made, has been deleted; send another key")
         return answer
+
+    def _sender(self, request: Request) -> Sender:
+        return Sender(request.receive, self._settings.job_upload_idle_s)
 
     async def _get(self, request: Request) -> Job:
         return await self._table.get(request.path_params["job_id"], tenant=caller_of(request).tenant)

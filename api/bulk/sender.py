@@ -7,6 +7,7 @@ from collections.abc import AsyncIterator
 from starlette.requests import ClientDisconnect
 from starlette.types import Message, Receive
 
+from api.bodies import idle
 from api.unpacking import TURN_BYTES
 
 #: Bytes that are read ahead. A sender is seen to leave when there is nothing before the end of what has arrived.
@@ -16,13 +17,15 @@ _AHEAD_BYTES = 1024 * 1024
 class Sender:
     """The sender of one request's body."""
 
-    def __init__(self, receive: Receive) -> None:
+    def __init__(self, receive: Receive, idle_s: float) -> None:
         """Nothing is read yet.
 
         Args:
             receive: ASGI's, of the request.
+            idle_s: How long the sender may be silent, in seconds.
         """
         self._receive = receive
+        self._idle_s = idle_s
         self._ahead: deque[bytes] = deque()
         self._ahead_bytes = 0
         self._all_here = False
@@ -35,11 +38,14 @@ class Sender:
 
         Raises:
             ClientDisconnect: The sender has left.
+            BodyTooSlow: They are there and send nothing.
         """
         while True:
             self._look()
             while not self._ahead and not self._all_here and self._next is not None:
-                await asyncio.wait({self._next})
+                came, _ = await asyncio.wait({self._next}, timeout=self._idle_s)
+                if not came:
+                    raise idle(self._idle_s)
                 self._look()
             if not self._ahead:
                 return

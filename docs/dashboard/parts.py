@@ -180,6 +180,15 @@ REDIS = Row(
                 (f"sum(millrace_pending_items{{{JOB}}})", "texts and documents"),
             ),
         ),
+        Panel(
+            "Room for large bodies and answers",
+            "Bytes that are taken, by gateway. At the limit (256 MiB each, unless set) further ones wait.",
+            "bytes",
+            (
+                (f"millrace_large_bodies_bytes{{{JOB}}}", "bodies {{instance}}"),
+                (f"millrace_large_answers_bytes{{{JOB}}}", "answers {{instance}}"),
+            ),
+        ),
     ),
 )
 

@@ -20,9 +20,14 @@ from tests.helpers.waiting import wait_until
 
 
 class Hasty(Connection):
-    """Waits for a request's headers a short while only."""
+    """Waits for a request's headers, and for a reader, a short while only."""
 
     head_timeout_s = 0.3
+    write_timeout_s = 0.5
+
+
+#: More than the kernel takes on both sides of a connection.
+LARGE = 32 << 20
 
 
 async def echo(scope: Any, receive: Any, send: Any) -> None:
@@ -30,6 +35,9 @@ async def echo(scope: Any, receive: Any, send: Any) -> None:
     request = Request(scope, receive)
     if request.url.path == "/slow":
         await asyncio.sleep(0.3)
+    if request.url.path == "/large":
+        await Response(b" " * LARGE)(scope, receive, send)
+        return
     if request.url.path == "/unread":
         await JSONResponse({"path": "/unread"}, status_code=404)(scope, receive, send)
         return
@@ -171,3 +179,54 @@ def test_an_answer_that_comes_before_the_body_is_not_lost(port: int) -> None:
     # Then it is read every time, and the connection is closed
     assert [each.statuses for each in found] == [[404]] * 20
     assert all(each.closed for each in found)
+
+
+def test_who_takes_nothing_of_an_answer_is_cut_off(port: int) -> None:
+    async def stare() -> int:
+        reader, writer = await asyncio.open_connection("127.0.0.1", port)
+        writer.write(head(start=b"GET /large HTTP/1.1"))
+        writer.transport.pause_reading()  # type: ignore[attr-defined]  # it is a socket's
+        await asyncio.sleep(4 * Hasty.write_timeout_s)
+        writer.transport.resume_reading()  # type: ignore[attr-defined]
+        received = 0
+        try:
+            async with asyncio.timeout(10):
+                while chunk := await reader.read(1 << 20):
+                    received += len(chunk)
+        except ConnectionError:
+            pass  # cut off, as it should be
+        finally:
+            writer.transport.abort()
+        return received
+
+    assert asyncio.run(stare()) < LARGE
+
+
+def test_who_takes_an_answer_slowly_gets_all_of_it(port: int) -> None:
+    async def sip() -> tuple[int, float]:
+        reader, writer = await asyncio.open_connection("127.0.0.1", port, limit=1 << 16)
+        writer.write(head(start=b"GET /large HTTP/1.1"))
+        started, received = time.monotonic(), 0
+        async with asyncio.timeout(30):
+            await reader.readuntil(b"\r\n\r\n")
+            while received < LARGE:
+                received += len(await reader.readexactly(LARGE // 32))
+                await asyncio.sleep(Hasty.write_timeout_s / 8)
+        writer.transport.abort()
+        return received, time.monotonic() - started
+
+    received, took_s = asyncio.run(sip())
+
+    assert received == LARGE
+    assert took_s > 2 * Hasty.write_timeout_s
+
+
+def test_who_is_refused_in_the_middle_of_a_large_body_may_send_it_to_its_end_and_reads_the_refusal(port: int) -> None:
+    # As most clients do, which read nothing before all is sent
+    size, pieces = LARGE, 8
+    request = head(b"connection: close", b"content-length: %d" % size, start=b"POST /unread HTTP/1.1")
+
+    found = sent(port, request, *[b" " * (size // pieces)] * pieces)
+
+    assert found.statuses == [404]
+    assert found.closed

@@ -766,6 +766,40 @@ def test_results_of_a_body_that_is_not_whole_end_in_an_error_and_not_in_a_summar
     }
 
 
+def _silent(gateway: BulkGateway, path: str, *headers: str) -> tuple[str, float]:
+    """Begin an upload and say no more; all that comes back until the server closes, and how long that took."""
+    line = b'{"id": "a"}\n'  # without a text, so that no worker is wanted
+    head = "\r\n".join([f"POST {path} HTTP/1.1", "host: x", "transfer-encoding: chunked", *headers, "", ""])
+    with socket.create_connection(("127.0.0.1", gateway.port), timeout=10) as connection:
+        connection.sendall(head.encode() + b"%x\r\n%b\r\n" % (len(line), line))
+        started, received = time.monotonic(), b""
+        while chunk := connection.recv(1 << 16):
+            received += chunk
+        return received.decode(), time.monotonic() - started
+
+
+def test_an_upload_that_falls_silent_is_not_kept_open_for_ever(make: Make) -> None:
+    gateway = make(job_upload_idle_s=0.5, jobs=True)
+
+    answer, took_s = _silent(gateway, "/v1/ingest")
+
+    assert answer.startswith("HTTP/1.1 408 ")
+    assert '"code":"body_too_slow"' in answer
+    assert "nothing more of the body has come for 0.5 s" in answer
+    assert took_s < 20
+
+
+def test_on_the_same_connection_that_is_the_last_line(make: Make) -> None:
+    gateway = make(job_upload_idle_s=0.5)
+
+    answer, took_s = _silent(gateway, "/v1/ingest", "accept: application/x-ndjson")
+
+    assert answer.startswith("HTTP/1.1 200 ")
+    assert '"code":"body_too_slow"' in answer
+    assert "summary" not in answer
+    assert took_s < 20
+
+
 @pytest.mark.parametrize("params", [{"webhook": "https://a"}, {"more": "true"}, {"encoding": "binary"}])
 def test_what_only_jobs_have_is_refused_on_the_same_connection(client: httpx.Client, params: dict[str, str]) -> None:
     answer = client.post("/v1/ingest", content=docs(1), params=params, headers={"accept": "application/x-ndjson"})

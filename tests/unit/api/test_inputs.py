@@ -42,6 +42,11 @@ def test_neither_a_text_nor_an_image_is_refused(given: dict[str, Any]) -> None:
         MixedInput.model_validate(given).text_and_image()
 
 
+def test_so_is_a_part_that_is_empty_beside_one_that_is_not() -> None:
+    with pytest.raises(InvalidRequest, match='a "text" nor an "image"'):
+        ContentInput.model_validate({"content": [{"text": "a"}, {"txt": "b"}]}).text_and_image()
+
+
 @pytest.mark.parametrize("parts", [[{"text": "a"}, {"text": "b"}], [{"image": "a", "url": "b"}], [{"image": "a"}] * 2])
 def test_several_of_a_kind_are_refused(parts: list[dict[str, Any]]) -> None:
     with pytest.raises(InvalidRequest, match="more than one text or one image"):

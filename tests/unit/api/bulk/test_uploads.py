@@ -33,7 +33,7 @@ def sender(body: bytes, size: int, *, leaves: bool = False) -> Sender:
             await asyncio.Event().wait()
         return {"type": "http.disconnect"} if body else {"type": "http.request"}
 
-    return Sender(receive)
+    return Sender(receive, 60)
 
 
 def upload(

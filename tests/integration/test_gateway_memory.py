@@ -1,0 +1,116 @@
+"""Large bodies and answers, many at a time: the gateway's memory has a bound, and what is small goes on beside them."""
+
+import socket
+import subprocess
+import sys
+import time
+from collections.abc import Iterator
+from contextlib import ExitStack, suppress
+from dataclasses import dataclass
+from pathlib import Path
+
+import httpx
+import psutil
+import pytest
+
+from tests.helpers.valkey import free_port
+from tests.helpers.waiting import wait_until
+
+MIB = 1 << 20
+ROOM = 32 * MIB
+#: Of one sender, of whom two have room.
+BODY = 12 * MIB
+SENDERS = 12
+PATIENCE_S = 1.0
+
+
+@dataclass(frozen=True)
+class Gateway:
+    """A process of its own, so that its memory can be seen."""
+
+    process: psutil.Process
+    port: int
+
+    @property
+    def url(self) -> str:
+        """Where it is."""
+        return f"http://127.0.0.1:{self.port}"
+
+    def memory(self) -> int:
+        """Bytes that it has."""
+        return int(self.process.memory_info().rss)
+
+    def taken(self) -> float:
+        """Bytes of the room for large bodies that are taken, as its metrics tell."""
+        metrics = httpx.get(f"{self.url}/metrics", trust_env=False).text
+        (line,) = [line for line in metrics.splitlines() if line.startswith("millrace_large_bodies_bytes ")]
+        return float(line.split()[1])
+
+    def is_up(self) -> bool:
+        """Whether it answers."""
+        try:
+            return httpx.get(f"{self.url}/livez", trust_env=False).status_code == 200
+        except httpx.HTTPError:
+            return False
+
+
+@pytest.fixture
+def gateway(redis_url: str, tmp_path: Path) -> Iterator[Gateway]:
+    """The real gateway with little room, without workers."""
+    port = free_port()
+    settings = {
+        "MILLRACE_REDIS_URL": redis_url,
+        "MILLRACE_PORT": str(port),
+        "MILLRACE_STORE": str(tmp_path),
+        "MILLRACE_LARGE_BODIES_BYTES": str(ROOM),
+        "MILLRACE_REQUEST_TIMEOUT_S": str(PATIENCE_S),
+    }
+    with subprocess.Popen([sys.executable, "-m", "api"], env={**psutil.Process().environ(), **settings}) as process:
+        found = Gateway(psutil.Process(process.pid), port)
+        try:
+            wait_until(found.is_up, timeout_s=30, what="the gateway")
+            yield found
+        finally:
+            process.terminate()
+
+
+def _begun(gateway: Gateway, stack: ExitStack) -> socket.socket:
+    """A request of which all but the end is sent, as far as it is taken."""
+    connection = stack.enter_context(socket.create_connection(("127.0.0.1", gateway.port), timeout=PATIENCE_S / 4))
+    connection.sendall(f"POST /v1/embeddings HTTP/1.1\r\nhost: mill\r\ncontent-length: {BODY}\r\n\r\n".encode())
+    with suppress(TimeoutError):  # nobody reads it, which is what keeps it out of the gateway's memory
+        connection.sendall(b'{"input": "' + b"a" * (BODY - 100))
+    return connection
+
+
+def test_no_more_large_bodies_are_read_than_there_is_room_for(gateway: Gateway) -> None:
+    # Given
+    with httpx.Client(base_url=gateway.url, trust_env=False) as client, ExitStack() as stack:
+        client.post("/v1/embeddings", json={"input": "a"})
+        before = gateway.memory()
+
+        # When far more are sent than there is room for, and not ended
+        waiting = [_begun(gateway, stack) for _ in range(SENDERS)]
+        most = gateway.memory()
+
+        # Then
+        assert gateway.taken() == 2 * BODY
+        assert most - before < 2.5 * ROOM
+
+        # And what is small goes on beside them
+        started = time.monotonic()
+        answer = client.post("/v1/embeddings", json={"input": "a" * 1000, "model": "none"})
+        assert answer.status_code == 404
+        assert time.monotonic() - started < PATIENCE_S
+
+        # And who waited in vain is told so, and when to come back
+        waiting[-1].settimeout(10)
+        refusal = waiting[-1].recv(1 << 16).decode()
+        assert refusal.startswith("HTTP/1.1 429 ")
+        assert "overloaded" in refusal
+        assert "retry-after" in refusal
+
+    # And all room is there again when they have left
+    wait_until(lambda: gateway.taken() == 0, what="the room that was taken")
+    whole = b'{"model": "none", "input": "' + b"a" * BODY + b'"}'
+    assert httpx.post(f"{gateway.url}/v1/embeddings", content=whole, trust_env=False).status_code == 404
