@@ -15,6 +15,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 
 from api.backlog import Backlog
+from api.comebacks import Comebacks
 from api.fleet import Fleet
 from shared import deadline as deadlines
 from shared.errors import DeadlineExceeded, Overloaded
@@ -28,8 +29,8 @@ _LEAST, _MOST = 0.25, 8.0
 _TELLING_S = 0.25
 #: Share of the time until its deadline that a request's estimate may take; speeds vary, and what waits in vain is lost.
 SHARE = 0.8
-#: Most that a client is told to stay away, in seconds.
-_LONGEST_RETRY_S = 60.0
+#: Least that a client is told to stay away, in seconds.
+_SHORTEST_RETRY_S = 1.0
 
 
 def wait_s(ahead_tokens: float, own_tokens: float, tokens_per_s: float) -> float:
@@ -59,6 +60,7 @@ class Admission:
         self._backlog = backlog
         self._max_pending_items = max_pending_items
         self._corrections: dict[str, float] = {}
+        self._comebacks = Comebacks()
         self.pending_requests = 0
         self.pending_items = 0
 
@@ -108,7 +110,7 @@ class Admission:
         if self.pending_items + request.items > self._max_pending_items:
             raise Overloaded(
                 f"{self.pending_items} inputs are waiting already and {self._max_pending_items} is the most",
-                retry_after_s=max(1.0, min(_LONGEST_RETRY_S, self.backlog_s(model, lane))),
+                retry_after_s=self._comeback_s(model, lane, self.backlog_s(model, lane), tokens),
             )
         ahead = self._backlog.ahead(model, lane, max(tokens, self._fleet.batch_tokens(model)))
         formula_s = self._formula_s(model, ahead, tokens)
@@ -116,13 +118,18 @@ class Admission:
         remaining_s = max(0.0, deadlines.remaining_s(request.deadline))
         # With nothing ahead of it, a request that looks too large harms nobody by trying.
         if ahead and estimate_s > SHARE * remaining_s:
-            excess_s = min(_LONGEST_RETRY_S, max(1.0, estimate_s - SHARE * remaining_s))
+            excess_s = self._comeback_s(model, lane, estimate_s - SHARE * remaining_s, tokens)
             raise Overloaded(
                 f"an answer would take about {estimate_s:.0f} s, with what {model} has to do already, and is wanted within "
                 f"{remaining_s:.1f} s; try again in {excess_s:.0f} s, or allow more time with x-request-timeout",
                 retry_after_s=excess_s,
             )
         return formula_s
+
+    def _comeback_s(self, model: str, lane: Lane, least_s: float, tokens: int) -> float:
+        """When to come back who is refused; each gateway gives away its part of the time."""
+        own_s = self._correction(model) * self._formula_s(model, 0, tokens) * self._backlog.gateways
+        return self._comebacks.wait_s((model, lane), max(_SHORTEST_RETRY_S, least_s), own_s)
 
     def _learn(self, model: str, formula_s: float, started: float) -> None:
         # One that waited while Redis was away or a worker died would make the next ones be refused for no reason.

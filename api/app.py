@@ -9,6 +9,7 @@ from fastapi import FastAPI
 from fastapi_offline import FastAPIOffline
 from starlette.middleware.cors import CORSMiddleware
 
+from api.backlog import GATEWAY
 from api.bulk.batch_routes import add_batch_routes
 from api.bulk.embedding import Embedding
 from api.bulk.job_routes import add_job_routes
@@ -42,7 +43,7 @@ def create_app(settings: ApiSettings) -> FastAPI:
     """
     metrics = Metrics(Owner.GATEWAY)
     tracing, traceparent = _tracing(settings)
-    core = Core(settings, metrics, name="gw", max_pending_items=settings.max_pending_items, traceparent=traceparent)
+    core = Core(settings, metrics, name=GATEWAY, max_pending_items=settings.max_pending_items, traceparent=traceparent)
 
     @asynccontextmanager
     async def lifespan(_: FastAPI) -> AsyncIterator[None]:

@@ -15,6 +15,8 @@ from api.unreadable import Unreadable
 from api.waits import LaneSaid, Waits, lanes_of
 from shared.queues import Lane
 
+#: What the ids of gateways and job runners begin with.
+GATEWAY, RUNNER = "gw", "jr"
 #: What a process has said is believed for so long, in seconds of the server's clock.
 TTL_S = 5.0
 
@@ -46,6 +48,11 @@ class Backlog:
         self.processes: list[str] = []
         self._asked: set[str] = set()
         self._unreadable = Unreadable("backlog_unreadable")
+
+    @property
+    def gateways(self) -> int:
+        """Gateways that have said something of late, at least this one."""
+        return max(1, sum(process.startswith(GATEWAY) for process in self.processes))
 
     def enter(self, model: str, lane: Lane, *, items: int, tokens: int) -> None:
         """Count a request that begins to wait."""

@@ -7,6 +7,7 @@ import sys
 
 import uvloop
 
+from api.backlog import RUNNER
 from api.bulk.embedding import Embedding
 from api.bulk.files import FileTable
 from api.bulk.finishing import Finishing
@@ -46,7 +47,7 @@ async def _run(settings: RunnerSettings) -> None:
     loop = LoopWatch(settings.wedged_after_s)
     if settings.runner_metrics_port:
         serve_operations(settings.runner_metrics_host, settings.runner_metrics_port, metrics.registry, loop.trouble)
-    core = Core(settings, metrics, name="jr", max_pending_items=_MAX_PENDING_ITEMS)
+    core = Core(settings, metrics, name=RUNNER, max_pending_items=_MAX_PENDING_ITEMS)
     table, store = JobTable(core.redis), Store(settings.store_url())
     embedding = Embedding(core.dispatcher, metrics, core.usage)
     runs = SegmentRuns(embedding, core.endpoint, core.catalog, core.contenders, core.register)

@@ -53,6 +53,31 @@ def test_a_request_that_would_be_late_is_refused_with_the_time_to_come_back(
     assert "x-request-timeout" in refused.value.message
 
 
+def test_each_one_that_is_refused_is_told_to_come_behind_the_one_before(admission: Admission, backlog: Backlog) -> None:
+    _wait(backlog, 20)
+    told = []
+    for _ in range(3):
+        with pytest.raises(Overloaded) as refused, admission.admitted("m", Lane.INTERACTIVE, _request(seconds=5), 2000):
+            pass
+        told.append(refused.value.retry_after_s)
+
+    # One second of work each
+    assert told == pytest.approx([17, 18, 19], abs=0.1)
+
+
+def test_each_of_several_gateways_gives_away_its_part_of_the_time(admission: Admission, backlog: Backlog) -> None:
+    said = dict(Backlog(f"gw-{number}").mine(1000.0) for number in range(2))
+    backlog.hear({name.encode(): value for name, value in said.items()}, 1000.0)
+    _wait(backlog, 20)
+    told = []
+    for _ in range(2):
+        with pytest.raises(Overloaded) as refused, admission.admitted("m", Lane.INTERACTIVE, _request(seconds=5), 2000):
+            pass
+        told.append(refused.value.retry_after_s)
+
+    assert told == pytest.approx([17, 19], abs=0.1)
+
+
 def test_who_has_the_time_waits(admission: Admission, backlog: Backlog) -> None:
     _wait(backlog, 20)
 
