@@ -83,8 +83,8 @@ class _Outlet:
         loop.call_later(_LINGER_S, look)
 
     def close(self) -> None:
-        """Close: at once where all that the client sends has been read."""
-        if self._is_in_body():
+        """Close: at once where all that the client sends has been read, or when told again, as by a server that leaves."""
+        if self._is_in_body() and not self.has_ended:
             self.end()
         else:
             self._transport.close()

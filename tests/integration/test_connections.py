@@ -2,9 +2,11 @@
 
 import asyncio
 import json
+import socket
 import threading
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager, suppress
 from typing import Any
 
 import pytest
@@ -45,19 +47,32 @@ async def echo(scope: Any, receive: Any, send: Any) -> None:
     await response(scope, receive, send)
 
 
-@pytest.fixture(scope="module")
-def port() -> Iterator[int]:
-    """Where it is served."""
+@contextmanager
+def serving() -> Iterator[tuple[int, Callable[[], float]]]:
+    """A server of it; its port, and what ends it and tells how long that took, in seconds."""
     config = uvicorn.Config(
         echo, port=free_port(), log_config=None, http=Hasty, ws="none", loop="uvloop", lifespan="off"
     )
     server = uvicorn.Server(config)
     thread = threading.Thread(target=server.run, daemon=True)
+
+    def end() -> float:
+        started = time.monotonic()
+        server.should_exit = True
+        thread.join(10)
+        return time.monotonic() - started
+
     thread.start()
     wait_until(lambda: server.started, what="the server to listen")
-    yield config.port
-    server.should_exit = True
-    thread.join(10)
+    yield config.port, end
+    end()
+
+
+@pytest.fixture(scope="module")
+def port() -> Iterator[int]:
+    """Where it is served."""
+    with serving() as (port, _):
+        yield port
 
 
 def sent(port: int, *pieces: bytes, patience_s: float = 10.0) -> Exchange:
@@ -230,3 +245,27 @@ def test_who_is_refused_in_the_middle_of_a_large_body_may_send_it_to_its_end_and
 
     assert found.statuses == [404]
     assert found.closed
+
+
+def test_who_goes_on_sending_to_a_server_that_leaves_does_not_keep_it() -> None:
+    # Given a client that has been refused and sends without an end
+    with serving() as (port, end), socket.create_connection(("127.0.0.1", port), timeout=5) as client:
+        client.sendall(head(b"connection: close", b"content-length: %d" % (1 << 40), start=b"POST /unread HTTP/1.1"))
+        gone = threading.Event()
+
+        def go_on() -> None:
+            with suppress(OSError):
+                while not gone.wait(0.01):
+                    client.sendall(b" " * 1000)
+
+        thread = threading.Thread(target=go_on)
+        thread.start()
+        time.sleep(0.5)
+
+        # When the server is told to leave
+        took_s = end()
+
+        # Then
+        gone.set()
+        thread.join()
+        assert took_s < 5
