@@ -45,6 +45,21 @@ def encode_task(task_id: str, task: Task, *, origin: str) -> bytes:
     )
 
 
+def decode_task(message: bytes) -> Task:
+    """What a message asks for that `encode_task` wrote.
+
+    Raises:
+        Exception: It is none of these: there are many ways not to be one.
+    """
+    _, arguments, _ = msgpack.unpackb(base64.b64decode(orjson.loads(message)["body"]), raw=False)
+    return Task.from_wire(arguments)
+
+
+def as_suspect(message: bytes) -> bytes:
+    """A task's message as `recover.lua` marks it: a worker has died with it."""
+    return b'{"suspect":true,' + message[1:]
+
+
 def encode_callback(task_id: str, event_id: str, token: int, *, origin: str) -> bytes:
     """The message that asks for an event's delivery, ready for LPUSH onto the callback workers' queue.
 

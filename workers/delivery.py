@@ -8,8 +8,9 @@ from dataclasses import dataclass
 from redis import Redis
 from redis.exceptions import RedisError
 
-from shared import keys
+from shared import dead_letters, keys
 from shared.celery_message import encode_result
+from shared.dead_letters import DeadLetter
 from shared.logging import get_logger
 from shared.metrics import Metrics
 from shared.results import Reply
@@ -27,6 +28,8 @@ class Finished:
     task_id: str
     delivery_tag: str
     replies: list[Reply]
+    #: Those of its inputs that an engine process died of.
+    letters: Sequence[DeadLetter] = ()
 
 
 class Delivery:
@@ -34,6 +37,8 @@ class Delivery:
 
     def __init__(self, redis: Redis, worker: str, metrics: Metrics, *, result_ttl_s: int) -> None:
         self._redis = redis
+        #: This worker's id.
+        self.worker = worker
         self._duration = metrics.histogram("millrace_delivery_duration_seconds")
         self._unacked = keys.unacked(worker)
         self._result_ttl_s = result_ttl_s
@@ -43,11 +48,14 @@ class Delivery:
     def deliver(self, finished: Sequence[Finished]) -> bool:
         """Store, publish, and only then acknowledge, in this order within one pipeline; retried until it worked.
 
+        Dead letters are kept with the results: after a lost connection perhaps twice.
+
         Returns:
             False if it was given up: the messages then stay unacknowledged and are recovered.
         """
         entries = [(keys.result(task.task_id), encode_result(task.task_id, task.replies)) for task in finished]
         tags = [task.delivery_tag for task in finished]
+        letters = [letter for task in finished for letter in task.letters]
         started = time.perf_counter()
         warned = False
         while True:
@@ -57,6 +65,7 @@ class Delivery:
                     for key, value in entries:
                         pipe.set(key, value, ex=self._result_ttl_s)
                         pipe.publish(key, value)
+                    dead_letters.write(pipe, letters)
                     pipe.hdel(self._unacked, *tags)
                     pipe.execute()
             except (RedisError, OSError) as err:

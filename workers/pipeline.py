@@ -20,6 +20,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import numpy.typing as npt
 
+from shared.dead_letters import DeadLetter, inputs_of
 from shared.errors import DeadlineExceeded, InferenceFailed, MillraceError, ModelNotFound, OutOfMemory
 from shared.jobs import EmbedRequest
 from shared.logging import get_logger
@@ -151,10 +152,18 @@ class Pipeline:
 
     def accept(self, task: TaskWork, estimated_tokens: int) -> None:
         """Take a task; never blocks. The estimate counts against its lane until the tokens are known."""
+        self.keep(task, estimated_tokens)
+        self.begin(task, estimated_tokens)
+
+    def keep(self, task: TaskWork, estimated_tokens: int) -> None:
+        """Count a task as held and unfinished; `begin` must follow, sooner or later."""
         with self._delivered:
             self.unfinished += 1
             self.moves += 1
         self._hold(task.task.model, task.lane, estimated_tokens)
+
+    def begin(self, task: TaskWork, estimated_tokens: int) -> None:
+        """Begin with a task that is kept; never blocks."""
         if any(_has_images(work) for work in task.requests):
             self._pixels.submit(self._read_images, task, estimated_tokens)
         else:
@@ -399,13 +408,31 @@ class Pipeline:
         middle = len(items) // 2
         self._again.extend([_Planned(model, items[:middle]), _Planned(model, items[middle:])])
 
-    def _isolate(self, model: ServedModel, items: list[Item]) -> None:
+    def _isolate(self, model: ServedModel, items: list[Item], reason: str) -> None:
         """Run what was in a lost batch again, so that the one that the engine dies on is found in few more deaths."""
         if len(items) == 1:
+            (item,) = items
+            if item.work.error is None:
+                item.work.task.letters.append(self._letter(item, reason))
             self._split(model, items, "the engine process died on it")
             return
         size = 1 if len(items) <= _ALONE else _ALONE
         self._again.extend(_Planned(model, items[start : start + size]) for start in range(0, len(items), size))
+
+    def _letter(self, item: Item, reason: str) -> DeadLetter:
+        work, task = item.work, item.work.task
+        _, index = _blamed(item)
+        return DeadLetter(
+            task=task.task_id,
+            queue=queue_name(task.task.model, task.lane),
+            worker=self._delivery.worker,
+            deaths=item.failures,
+            at=time.time(),
+            reason=f"the engine process died on it: {reason}",
+            model=task.task.model,
+            lane=str(task.lane),
+            requests=[inputs_of(work.request, index)],
+        )
 
     def _replace_engine(self, reason: str) -> None:
         """Start a new engine process, and run what the lost one had again in smaller groups."""
@@ -421,7 +448,7 @@ class Pipeline:
             if len(batch.items) == 1 and batch.items[0].failures < _FATAL_FAILURES:
                 self._again.append(batch)  # it may have been bad luck: once more, alone
             else:
-                self._isolate(batch.model, batch.items)
+                self._isolate(batch.model, batch.items, reason)
         for attempt in count():
             if self._stopping.wait(_RESTART_PAUSES_S[min(attempt, len(_RESTART_PAUSES_S) - 1)]):
                 return
@@ -490,7 +517,7 @@ class Pipeline:
     def _finished(self, task: TaskWork) -> Finished:
         model = self._by_name.get(task.task.model)
         replies = [_reply(work, model) for work in task.requests]
-        return Finished(task.task_id, task.delivery_tag, replies)
+        return Finished(task.task_id, task.delivery_tag, replies, task.letters)
 
 
 def _reply(work: RequestWork, model: ServedModel | None) -> Reply:

@@ -7,6 +7,7 @@ from dataclasses import dataclass, field, replace
 import numpy as np
 import numpy.typing as npt
 
+from shared.dead_letters import DeadLetter
 from shared.errors import InferenceFailed, MillraceError, UnsupportedByModel
 from shared.jobs import ClassifyRequest, EmbedRequest, Request, RerankRequest, Task
 from shared.model_card import ModelCard
@@ -143,6 +144,8 @@ class TaskWork:
     task: Task
     requests: list[RequestWork] = field(default_factory=list)
     started: bool = False
+    #: Of its inputs that an engine process died of.
+    letters: list[DeadLetter] = field(default_factory=list)
     #: When it came, by the clock on the wall (Unix seconds) and by the monotonic one.
     received_at: float = field(default_factory=time.time)
     accepted_at: float = field(default_factory=time.monotonic)

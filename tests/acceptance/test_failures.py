@@ -6,12 +6,17 @@ import signal
 import time
 from collections import Counter
 from collections.abc import Iterator
+from hashlib import sha256
 from pathlib import Path
 
 import httpx
 import numpy as np
 import pytest
+from redis import Redis
 
+from shared import keys
+from shared.dead_letters import DeadLetter
+from shared.model_config import DEFAULT_MODEL
 from tests.helpers.load import Answer, embed_all
 from tests.helpers.service import Service
 from tests.helpers.valkey import ValkeyServer, running_valkey
@@ -188,17 +193,22 @@ def poisoned(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Service]:
     service.stop()
 
 
-@pytest.mark.parametrize("word", ["explosion", "murder", "sleep", "infinity"])
-def test_one_bad_input_fails_alone(poisoned: Service, word: str) -> None:
+@pytest.mark.parametrize(("word", "kills"), [("explosion", 0), ("murder", 1), ("sleep", 1), ("infinity", 0)])
+def test_one_bad_input_fails_alone(poisoned: Service, word: str, kills: int) -> None:
     """It raises, kills its process, wedges the device, or gives NaN: the neighbours in its batch are answered."""
+    before = _dead_letters(poisoned)
 
     async def send() -> list[httpx.Response]:
         async with httpx.AsyncClient(base_url=poisoned.url, timeout=130, trust_env=False) as client:
             texts = [f"an innocent sentence, number {n}" for n in range(40)]
             texts.insert(20, f"a text with {word} in it")
             # With all settings as they are by default, but for a deadline that a slow machine keeps too.
-            headers = {"x-request-timeout": "90"}
-            requests = [client.post("/embed", json={"inputs": text}, headers=headers) for text in texts]
+            requests = [
+                client.post(
+                    "/embed", json={"inputs": text}, headers={"x-request-timeout": "90", "x-request-id": f"{word}-{n}"}
+                )
+                for n, text in enumerate(texts)
+            ]
             return list(await asyncio.gather(*requests))
 
     responses = asyncio.run(send())
@@ -206,6 +216,24 @@ def test_one_bad_input_fails_alone(poisoned: Service, word: str) -> None:
     statuses = [response.status_code for response in responses]
     assert statuses == [200] * 20 + [424] + [200] * 20, Counter(statuses)
     assert responses[20].json()["error_type"] == "Backend"
+
+    # And what the engine process died of, or hung on, is kept with its hash; what only failed is not.
+    letters = _dead_letters(poisoned)[len(before) :]
+    assert len(letters) == kills
+    for letter in letters:
+        (inputs,) = letter.requests
+        assert inputs.sha256 == [sha256(f"a text with {word} in it".encode()).hexdigest()]
+        assert (inputs.request_id, inputs.inputs, inputs.input) == (f"{word}-20", 1, 0)
+        assert (letter.model, letter.lane) == (DEFAULT_MODEL.name, "interactive")
+        assert letter.reason.startswith("the engine process died on it: ")
+
+
+def _dead_letters(service: Service) -> list[DeadLetter]:
+    """Those that are kept, the oldest first."""
+    with Redis.from_url(service.part("api").environ()["MILLRACE_REDIS_URL"]) as redis:
+        kept = redis.lrange(keys.DEAD_LETTERS, 0, -1)
+        assert len(kept) == int(redis.get(keys.DEAD_LETTERS_EVER) or 0)
+    return [DeadLetter.model_validate_json(entry) for entry in reversed(kept)]
 
 
 def test_a_batch_that_does_not_fit_into_memory_is_run_in_parts_and_later_ones_are_smaller(poisoned: Service) -> None:
