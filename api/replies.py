@@ -4,12 +4,14 @@ Pub/sub forgets: killing the subscription for 50 ms under load left 100 of 600 r
 them all. So tasks older than half a second are looked up each second and after each (re)subscription; what is then
 neither answered, nor queued, nor held by a worker, twice in a row, is published again. Inference is deterministic and
 task ids are idempotent, so a second run is harmless and the first reply wins.
+
+Of a task whose batch failed, workers tell what is done before the rest (`Progress`): the task is pending until its outcome.
 """
 
 import asyncio
 import time
 from collections import defaultdict
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from contextlib import suppress
 from dataclasses import dataclass
 from typing import cast
@@ -20,7 +22,7 @@ from redis.exceptions import RedisError
 
 from api.aside import aside
 from shared import dead_letters, keys, leases, lua
-from shared.celery_message import as_suspect, decode_result
+from shared.celery_message import Progress, as_suspect, decode_result
 from shared.errors import MillraceError, WorkerLost
 from shared.logging import get_logger
 from shared.metrics import Metrics
@@ -52,6 +54,8 @@ class PendingTask:
     #: Latest deadline of its requests, Unix seconds.
     deadline: float
     on_outcome: Callable[[Outcome | None], None]
+    #: Told of replies that come before the outcome, by the request's position in the task; of the same perhaps again.
+    on_progress: Callable[[Mapping[int, Reply]], None]
     #: Monotonic time of publication.
     published_at: float
     #: Sweeps in a row in which it was nowhere to be found.
@@ -171,6 +175,9 @@ class Replies:
             return
         outcome = decode_result(value)
         if outcome is None:
+            return
+        if isinstance(outcome, Progress):
+            task.on_progress(outcome.replies)
             return
         del self._pending[task_id]
         self._received.append(keys.result(task_id))

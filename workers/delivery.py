@@ -9,7 +9,7 @@ from redis import Redis
 from redis.exceptions import RedisError
 
 from shared import dead_letters, keys
-from shared.celery_message import encode_result
+from shared.celery_message import encode_progress, encode_result
 from shared.dead_letters import DeadLetter
 from shared.logging import get_logger
 from shared.metrics import Metrics
@@ -32,6 +32,15 @@ class Finished:
     letters: Sequence[DeadLetter] = ()
 
 
+@dataclass(frozen=True, slots=True)
+class Advanced:
+    """A task of which some requests can be answered, and the rest may take long."""
+
+    task_id: str
+    #: By position: all that are done.
+    replies: dict[int, Reply]
+
+
 class Delivery:
     """Writes results. Its client outlives the consumer's connection."""
 
@@ -45,15 +54,17 @@ class Delivery:
         #: Ends the wait for a Redis that does not come back.
         self.give_up = threading.Event()
 
-    def deliver(self, finished: Sequence[Finished]) -> bool:
+    def deliver(self, finished: Sequence[Finished], advanced: Sequence[Advanced] = ()) -> bool:
         """Store, publish, and only then acknowledge, in this order within one pipeline; retried until it worked.
 
-        Dead letters are kept with the results: after a lost connection perhaps twice.
+        What has only advanced is stored and published too, and not acknowledged. Dead letters are kept with the results:
+        after a lost connection perhaps twice.
 
         Returns:
             False if it was given up: the messages then stay unacknowledged and are recovered.
         """
         entries = [(keys.result(task.task_id), encode_result(task.task_id, task.replies)) for task in finished]
+        entries += [(keys.result(task.task_id), encode_progress(task.task_id, task.replies)) for task in advanced]
         tags = [task.delivery_tag for task in finished]
         letters = [letter for task in finished for letter in task.letters]
         started = time.perf_counter()
@@ -66,7 +77,8 @@ class Delivery:
                         pipe.set(key, value, ex=self._result_ttl_s)
                         pipe.publish(key, value)
                     dead_letters.write(pipe, letters)
-                    pipe.hdel(self._unacked, *tags)
+                    if tags:
+                        pipe.hdel(self._unacked, *tags)
                     pipe.execute()
             except (RedisError, OSError) as err:
                 if not warned:

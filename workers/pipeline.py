@@ -28,7 +28,7 @@ from shared.metrics import Metrics
 from shared.places import called
 from shared.queues import Lane, queue_name
 from shared.results import Reply
-from workers.delivery import Delivery, Finished
+from workers.delivery import Advanced, Delivery, Finished
 from workers.engine_process import EngineLost, EngineProcess, EngineStartError
 from workers.engine_protocol import Batch, BatchResult
 from workers.memory import show
@@ -60,6 +60,14 @@ class _Planned:
     model: ServedModel
     items: list[Item]
     submitted_at: float = 0.0
+
+
+@dataclass(slots=True)
+class _Advanced:
+    """A task on the way out of which only some requests are done."""
+
+    task: TaskWork
+    done: list[int]
 
 
 class Pipeline:
@@ -107,7 +115,7 @@ class Pipeline:
         metrics.gauge("millrace_parallel_batches").set(self._parallel)
         self._on_started, self._on_finished, self._on_flow = on_started, on_finished, on_flow
         self._inbox: deque[tuple[TaskWork, int]] = deque()
-        self._outbox: queue.SimpleQueue[TaskWork | None] = queue.SimpleQueue()
+        self._outbox: queue.SimpleQueue[TaskWork | _Advanced | None] = queue.SimpleQueue()
         self._pixels = ThreadPoolExecutor(len(os.sched_getaffinity(0)), thread_name_prefix="pixels")
         #: Readable while the inference thread has been called.
         self._bell = os.eventfd(0, os.EFD_NONBLOCK | os.EFD_CLOEXEC)
@@ -392,6 +400,7 @@ class Pipeline:
 
     def _split(self, model: ServedModel, items: list[Item], reason: str, *, out_of_memory: bool = False) -> None:
         """Run the halves of a failed batch on their own; an input that fails alone is answered with the error."""
+        self._hurry(items)
         if len(items) == 1:
             (item,) = items
             blamed, index = _blamed(item)
@@ -407,6 +416,14 @@ class Pipeline:
             return
         middle = len(items) // 2
         self._again.extend([_Planned(model, items[:middle]), _Planned(model, items[middle:])])
+
+    def _hurry(self, items: Sequence[Item]) -> None:
+        """Answer what is done of some tasks, and whatever will be, ahead of the rest: finding a culprit may take long."""
+        for task in {item.work.task: None for item in items}:
+            if not task.is_troubled:
+                task.is_troubled = True
+                if done := task.done:
+                    self._outbox.put(_Advanced(task, done))
 
     def _isolate(self, model: ServedModel, items: list[Item], reason: str) -> None:
         """Run what was in a lost batch again, so that the one that the engine dies on is found in few more deaths."""
@@ -443,6 +460,7 @@ class Pipeline:
         for batch in lost:
             if self._spans is not None:
                 self._spans.ran(batch.model.card.name, batch.items, batch.submitted_at, reason)
+            self._hurry(batch.items)
             for item in batch.items:
                 item.failures += 1
             if len(batch.items) == 1 and batch.items[0].failures < _FATAL_FAILURES:
@@ -475,8 +493,12 @@ class Pipeline:
         work = item.work
         work.remaining -= 1
         self._hold(work.task.task.model, work.task.lane, -item.tokens)
-        if work.remaining == 0 and all(other.remaining == 0 for other in work.task.requests):
-            self._outbox.put(work.task)
+        if work.remaining == 0:
+            task = work.task
+            if all(other.remaining == 0 for other in task.requests):
+                self._outbox.put(task)
+            elif task.is_troubled:
+                self._outbox.put(_Advanced(task, task.done))
 
     def _hold(self, name: str, lane: Lane, tokens: int) -> None:
         """Count what a lane holds, and close or open its queue."""
@@ -496,16 +518,23 @@ class Pipeline:
 
     def _deliver(self) -> None:
         while (first := self._outbox.get()) is not None:
-            tasks = [first]
+            leaving = [first]
             while not self._outbox.empty():
-                task = self._outbox.get()
-                if task is None:
+                another = self._outbox.get()
+                if another is None:
                     self._outbox.put(None)
                     break
-                tasks.append(task)
+                leaving.append(another)
+            tasks = [task for task in leaving if isinstance(task, TaskWork)]
+            advanced: list[Advanced] = []
+            if len(tasks) < len(leaving):
+                last = {one.task: one.done for one in leaving if isinstance(one, _Advanced) and one.task not in tasks}
+                advanced = [self._advanced(task, done) for task, done in last.items()]
             finished = [self._finished(task) for task in tasks]
-            if not self._delivery.deliver(finished):
+            if not self._delivery.deliver(finished, advanced):
                 return
+            if not tasks:
+                continue
             self._on_finished(tasks)
             if self._spans is not None:
                 self._spans.answered(tasks)
@@ -513,6 +542,10 @@ class Pipeline:
                 self.unfinished -= len(tasks)
                 self.moves += 1
                 self._delivered.notify_all()
+
+    def _advanced(self, task: TaskWork, done: Sequence[int]) -> Advanced:
+        model = self._by_name.get(task.task.model)
+        return Advanced(task.task_id, {position: _reply(task.requests[position], model) for position in done})
 
     def _finished(self, task: TaskWork) -> Finished:
         model = self._by_name.get(task.task.model)

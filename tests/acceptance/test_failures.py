@@ -1,6 +1,7 @@
 """Things break: nothing accepted is lost, nothing hangs, nothing is answered wrongly."""
 
 import asyncio
+import itertools
 import os
 import signal
 import time
@@ -15,8 +16,13 @@ import pytest
 from redis import Redis
 
 from shared import keys
+from shared.celery_message import Progress, decode_result, encode_task
 from shared.dead_letters import DeadLetter
+from shared.errors import InferenceFailed
+from shared.jobs import EmbedRequest, Task
 from shared.model_config import DEFAULT_MODEL
+from shared.queues import Lane, Operation, queue_name
+from shared.results import Output
 from tests.helpers.load import Answer, embed_all
 from tests.helpers.service import Service
 from tests.helpers.valkey import ValkeyServer, running_valkey
@@ -226,6 +232,64 @@ def test_one_bad_input_fails_alone(poisoned: Service, word: str, kills: int) -> 
         assert (inputs.request_id, inputs.inputs, inputs.input) == (f"{word}-20", 1, 0)
         assert (letter.model, letter.lane) == (DEFAULT_MODEL.name, "interactive")
         assert letter.reason.startswith("the engine process died on it: ")
+
+
+@pytest.mark.parametrize("word", ["murder", "sleep"])
+def test_the_innocent_ones_of_a_task_do_not_wait_for_its_culprit(poisoned: Service, word: str) -> None:
+    # Given a task with four requests, of which the longest comes last where they are run one by one
+    texts = ["one", f"{word} and a good deal more", "two", "three"]
+    requests = [EmbedRequest(request_id=text[:5], deadline=time.time() + 90, texts=[text]) for text in texts]
+    task = Task(model=DEFAULT_MODEL.name, lane=Lane.INTERACTIVE, operation=Operation.EMBED, requests=requests)
+    heard: list[object] = []
+    with (
+        Redis.from_url(poisoned.part("api").environ()["MILLRACE_REDIS_URL"]) as redis,
+        redis.pubsub(ignore_subscribe_messages=True) as subscription,
+    ):
+        subscription.subscribe(keys.result("nobody-1"))
+
+        # When
+        redis.lpush(queue_name(task.model, task.lane), encode_task("nobody-1", task, origin="nobody"))
+        deadline = time.monotonic() + 90
+        while time.monotonic() < deadline and not isinstance(heard[-1] if heard else None, list):
+            message = subscription.get_message(timeout=1)
+            if message is not None:
+                heard.append(decode_result(message["data"]))
+
+    # Then what is done is told before the culprit, each time with all that was told already, and the outcome has everything
+    *progress, outcome = heard
+    assert isinstance(outcome, list)
+    told = [dict(one.replies) for one in progress if isinstance(one, Progress)]
+    assert len(told) == len(progress) > 0
+    assert 1 not in told[0]
+    for before, after in itertools.pairwise(told):
+        assert set(before) < set(after)
+    assert [isinstance(reply, InferenceFailed) for reply in outcome] == [False, True, False, False]
+    for position, reply in told[0].items():
+        assert isinstance(reply, Output)
+        assert reply.data == outcome[position].data
+
+
+def test_clients_of_a_culprits_neighbours_have_their_answers_while_it_hangs(poisoned: Service) -> None:
+    # Given forty requests at a time, which share tasks, and the last and longest one, which hangs
+    texts = [f"an innocent sentence, number {n}" for n in range(40)]
+    culprit = "a text with sleep in it, and with so much more that it is the longest of all, by far"
+
+    async def send(client: httpx.AsyncClient, text: str) -> tuple[int, float]:
+        response = await client.post("/embed", json={"inputs": text}, headers={"x-request-timeout": "90"})
+        return response.status_code, time.monotonic()
+
+    async def send_all() -> list[tuple[int, float]]:
+        async with httpx.AsyncClient(base_url=poisoned.url, timeout=130, trust_env=False) as client:
+            return await asyncio.gather(*[send(client, text) for text in [*texts, culprit]])
+
+    # When
+    answers = asyncio.run(send_all())
+
+    # Then the culprit was given its second chance when they, but for a few that came after it, had long been answered
+    *innocent, (status, culprit_at) = answers
+    assert status == 424
+    assert {status for status, _ in innocent} == {200}
+    assert sum(at < culprit_at - 3 for _, at in innocent) > 30
 
 
 def _dead_letters(service: Service) -> list[DeadLetter]:

@@ -38,6 +38,7 @@ def _swept(redis_url: str, redis: Redis) -> list[Outcome | None]:
                 message=MESSAGE,
                 deadline=time.time() + 60,
                 on_outcome=outcomes.append,
+                on_progress=lambda _: None,
                 published_at=time.monotonic(),
             )
             replies.publish(pending)
