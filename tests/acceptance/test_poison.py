@@ -53,6 +53,7 @@ def service(tmp_path: Path, valkey: ValkeyServer) -> Iterator[Service]:
             "MILLRACE_BATCHES_IN_FLIGHT": "1",
             "MILLRACE_ENGINE_PATIENCE_S": "100",
             "MILLRACE_WEDGED_AFTER_S": "100",
+            "MILLRACE_DRAIN_S": "3",
         },
     )
     service.start()
@@ -128,6 +129,47 @@ def test_three_workers_die_of_a_poison_and_its_neighbours_are_answered(service: 
         assert (letter.task, letter.deaths) == (tag.decode(), DEATHS)
         assert [request.sha256 for request in letter.requests] == [[sha256(POISON.encode()).hexdigest()]]
         assert redis.get(keys.DEAD_LETTERS_EVER) == b"1"
+
+
+def test_a_worker_that_is_stopped_gives_its_suspects_back_as_what_they_are(service: Service, redis: Redis) -> None:
+    with service.client(timeout_s=200) as client, ThreadPoolExecutor(len(INNOCENTS) + 1) as pool:
+
+        def embed(text: str, timeout_s: int = 150) -> httpx.Response:
+            headers = {"x-request-timeout": str(timeout_s)}
+            return client.post("/v1/embeddings", json={"input": text}, headers=headers)
+
+        # Given a worker that died with many, and one that is at the poison among them
+        poisoned = pool.submit(embed, POISON, 60)
+        wait_until(lambda: len(_held(redis)) == 1, what="the poison to be taken")
+        (tag,) = _held(redis)
+        answers = [pool.submit(embed, text) for text in INNOCENTS]
+        wait_until(lambda: len(_held(redis)) == 1 + len(INNOCENTS), what="the others to be taken")
+        os.kill(service.part("workers").pid, signal.SIGKILL)
+        wait_until(lambda: _runs(redis, tag), timeout_s=60, what="the poison to run again")
+        waiting = set(_held(redis))
+
+        # When it is told to stop
+        stopped = service.part("workers")
+        stopped.terminate()
+        psutil.wait_procs([stopped], timeout=30)
+
+        # Then it has given them back, and none has counted again
+        assert not stopped.is_running()
+        wait_until(lambda: _runs(redis, tag), timeout_s=60, what="the poison to run in its successor")
+        assert redis.get(keys.LOST_WORKERS) == b"1"
+        assert {redis.get(keys.deliveries(one.decode())) for one in waiting} == {b"1"}
+
+        # And the next has them all, when the poison has expired: it is killed once more, as others do it by themselves
+        assert poisoned.result().status_code == 504
+        os.kill(service.part("workers").pid, signal.SIGKILL)
+        assert [answer.result().status_code for answer in answers] == [200] * len(INNOCENTS)
+        assert redis.llen(keys.DEAD_LETTERS) == 0
+
+
+def _runs(redis: Redis, tag: bytes) -> bool:
+    """Whether a worker that holds a task says that it runs it."""
+    holders = [key.decode().removeprefix(keys.UNACKED_PREFIX) for key in redis.keys(f"{keys.UNACKED_PREFIX}*")]
+    return any(redis.get(keys.running(worker)) == tag for worker in holders)
 
 
 def _held(redis: Redis) -> dict[bytes, bytes]:
