@@ -10,7 +10,7 @@ What waits is shared out: a GPU's batch may hold more than a whole request, and 
 
 import asyncio
 import time
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from itertools import chain, count
 
@@ -248,14 +248,23 @@ class Dispatcher:
             _resolve(together, BatchTooLarge(f"{reason}; send less at a time"))
             return
 
+        def note_times(answered: Iterable[tuple[_Waiting, Reply]]) -> None:
+            now = time.monotonic()
+            for waiting, reply in answered:
+                if isinstance(reply, Output) and not waiting.answered_at:
+                    trip = Trip(published_at - waiting.since, published_at_unix, now - published_at)
+                    waiting.answered_at, waiting.stages = now, parted(trip, reply.timings)
+
+        def on_progress(replies: Mapping[int, Reply]) -> None:
+            answered = [(together[position], reply) for position, reply in replies.items()]
+            note_times(answered)
+            for waiting, reply in answered:
+                _answer(waiting, reply)
+
         def on_outcome(outcome: Outcome | None) -> None:
             stream.tasks_in_flight -= 1
             if isinstance(outcome, list):
-                now = time.monotonic()
-                for waiting, reply in zip(together, outcome, strict=True):
-                    if isinstance(reply, Output):
-                        trip = Trip(published_at - waiting.since, published_at_unix, now - published_at)
-                        waiting.answered_at, waiting.stages = now, parted(trip, reply.timings)
+                note_times(zip(together, outcome, strict=True))
             _resolve(together, outcome)
             self._pump(stream)
             for waiting in together:
@@ -268,6 +277,7 @@ class Dispatcher:
             message=message,
             deadline=max(waiting.request.deadline for waiting in together),
             on_outcome=on_outcome,
+            on_progress=on_progress,
             published_at=published_at,
         )
         stream.tasks_in_flight += 1
@@ -295,10 +305,14 @@ def _resolve(together: Sequence[_Waiting], outcome: Outcome | None) -> None:
         outcome = DeadlineExceeded()
     replies: Sequence[Reply] = [outcome] * len(together) if isinstance(outcome, MillraceError) else outcome
     for waiting, reply in zip(together, replies, strict=True):
-        if isinstance(reply, MillraceError):
-            waiting.refuse()
-        if not waiting.reply.done():
-            waiting.reply.set_result(reply)
+        _answer(waiting, reply)
+
+
+def _answer(waiting: _Waiting, reply: Reply) -> None:
+    if isinstance(reply, MillraceError) and not waiting.answered_at:
+        waiting.refuse()
+    if not waiting.reply.done():
+        waiting.reply.set_result(reply)
 
 
 def _estimate_tokens(request: Request) -> int:

@@ -7,11 +7,10 @@ from collections.abc import Mapping
 from redis.asyncio import Redis
 from redis.exceptions import RedisError
 
+from api.aside import aside
 from api.backlog import Backlog
 from api.cards import Cards
-from shared import keys, leases, lua
-from shared.celery_message import encode_failure
-from shared.errors import WorkerLost
+from shared import dead_letters, keys, leases, lua
 from shared.logging import get_logger
 from shared.metrics import Metrics
 from shared.model_card import ModelCard, WorkerCard
@@ -150,15 +149,13 @@ class Fleet:
 
     async def _take_back(self, worker: str) -> None:
         script_keys, arguments = leases.recover_call(worker)
-        restored, dead = await self._recover(keys=script_keys, args=arguments)
-        if restored or dead:
-            log.warning("worker_lost", worker=worker, tasks_requeued=restored, tasks_given_up=len(dead))
+        restored, given_up = await self._recover(keys=script_keys, args=arguments)
+        if restored or given_up:
+            log.warning("worker_lost", worker=worker, tasks_requeued=restored, tasks_given_up=len(given_up))
             self._metrics.counter("millrace_recovered_tasks_total").inc(restored)
-        for tag in dead:
-            task_id = tag.decode()
-            value = encode_failure(task_id, WorkerLost())
-            key = keys.result(task_id)
+        if given_up:
+            letters = await aside(dead_letters.of_recovered, worker, given_up)
             async with self._redis.pipeline(transaction=False) as pipe:
-                pipe.set(key, value, ex=self._result_ttl_s)
-                pipe.publish(key, value)
+                dead_letters.write(pipe, letters)
+                dead_letters.answer(pipe, letters, result_ttl_s=self._result_ttl_s)
                 await pipe.execute()

@@ -4,12 +4,14 @@ Pub/sub forgets: killing the subscription for 50 ms under load left 100 of 600 r
 them all. So tasks older than half a second are looked up each second and after each (re)subscription; what is then
 neither answered, nor queued, nor held by a worker, twice in a row, is published again. Inference is deterministic and
 task ids are idempotent, so a second run is harmless and the first reply wins.
+
+Of a task whose batch failed, workers tell what is done before the rest (`Progress`): the task is pending until its outcome.
 """
 
 import asyncio
 import time
 from collections import defaultdict
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from contextlib import suppress
 from dataclasses import dataclass
 from typing import cast
@@ -18,9 +20,10 @@ from redis.asyncio import Redis
 from redis.asyncio.connection import AbstractConnection
 from redis.exceptions import RedisError
 
-from shared import keys, leases, lua
-from shared.celery_message import decode_result
-from shared.errors import MillraceError
+from api.aside import aside
+from shared import dead_letters, keys, leases, lua
+from shared.celery_message import Progress, as_suspect, decode_result
+from shared.errors import MillraceError, WorkerLost
 from shared.logging import get_logger
 from shared.metrics import Metrics
 from shared.queues import Lane, queue_name
@@ -51,6 +54,8 @@ class PendingTask:
     #: Latest deadline of its requests, Unix seconds.
     deadline: float
     on_outcome: Callable[[Outcome | None], None]
+    #: Told of replies that come before the outcome, by the request's position in the task; of the same perhaps again.
+    on_progress: Callable[[Mapping[int, Reply]], None]
     #: Monotonic time of publication.
     published_at: float
     #: Sweeps in a row in which it was nowhere to be found.
@@ -171,6 +176,9 @@ class Replies:
         outcome = decode_result(value)
         if outcome is None:
             return
+        if isinstance(outcome, Progress):
+            task.on_progress(outcome.replies)
+            return
         del self._pending[task_id]
         self._received.append(keys.result(task_id))
         self._metrics.counter("millrace_replies_total", way=way).inc()
@@ -207,9 +215,28 @@ class Replies:
                 # Once may be the moment between BRPOP and kombu's record of it.
                 if task.times_missing >= 2 and task.task_id in self._pending:
                     task.times_missing = 0
-                    log.warning("task_republished", task_id=task.task_id, model=model, lane=str(lane))
-                    self._metrics.counter("millrace_tasks_republished_total", model=model, lane=str(lane)).inc()
-                    await self._redis.rpush(queue, task.message)
+                    await self._publish_again(task, queue)
+
+    async def _publish_again(self, task: PendingTask, queue: str) -> None:
+        """Put a lost task back; a suspect as one, so that what it may do is done to no others again.
+
+        A Redis that has forgotten the counter too has forgotten how often workers died of it, and the count begins anew.
+        """
+        deaths = int(await self._redis.get(keys.deliveries(task.task_id)) or 0)
+        if deaths >= leases.MAX_DELIVERIES:
+            # Who recovered it from its last worker died before it had written the letter and the answer.
+            letter = await aside(
+                dead_letters.of_task, task.task_id, queue, task.message, worker="unknown", deaths=deaths
+            )
+            async with self._redis.pipeline(transaction=False) as pipe:
+                dead_letters.write(pipe, [letter])
+                await pipe.execute()
+            if self._pending.pop(task.task_id, None) is not None:
+                task.on_outcome(WorkerLost())
+            return
+        log.warning("task_republished", task_id=task.task_id, model=task.model, lane=str(task.lane))
+        self._metrics.counter("millrace_tasks_republished_total", model=task.model, lane=str(task.lane)).inc()
+        await self._redis.rpush(queue, as_suspect(task.message) if deaths else task.message)
 
     def _abandon(self) -> None:
         now = time.time()

@@ -6,6 +6,7 @@ A contract test compares the message with Celery's own `as_task_v2` and lets Cel
 
 import base64
 from collections.abc import Mapping
+from dataclasses import dataclass
 from datetime import UTC, datetime
 from typing import Any
 
@@ -43,6 +44,21 @@ def encode_task(task_id: str, task: Task, *, origin: str) -> bytes:
         expires=expires,
         shown=task.summary(),
     )
+
+
+def decode_task(message: bytes) -> Task:
+    """What a message asks for that `encode_task` wrote.
+
+    Raises:
+        Exception: It is none of these: there are many ways not to be one.
+    """
+    _, arguments, _ = msgpack.unpackb(base64.b64decode(orjson.loads(message)["body"]), raw=False)
+    return Task.from_wire(arguments)
+
+
+def as_suspect(message: bytes) -> bytes:
+    """A task's message as `recover.lua` marks it: a worker has died with it."""
+    return b'{"suspect":true,' + message[1:]
 
 
 def encode_callback(task_id: str, event_id: str, token: int, *, origin: str) -> bytes:
@@ -132,6 +148,27 @@ def encode_result(task_id: str, replies: list[Reply]) -> bytes:
     return packed
 
 
+def encode_progress(task_id: str, replies: Mapping[int, Reply]) -> bytes:
+    """The value of the result key of a task of which some requests are done and the rest may take long.
+
+    Its state is one of Celery's custom ones, which is not final.
+
+    Args:
+        task_id: The task.
+        replies: By the request's position in the task: all that are there, since only the last such value is kept.
+    """
+    meta: dict[str, Any] = {
+        "status": "PROGRESS",
+        "result": {"positions": list(replies), **replies_to_wire(list(replies.values()))},
+        "traceback": None,
+        "children": [],
+        "date_done": None,
+        "task_id": task_id,
+    }
+    packed: bytes = msgpack.packb(meta, use_bin_type=True)
+    return packed
+
+
 def encode_failure(task_id: str, error: MillraceError) -> bytes:
     """The value of the result key of a task that will never run."""
     meta: dict[str, Any] = {
@@ -151,16 +188,27 @@ def encode_failure(task_id: str, error: MillraceError) -> bytes:
     return packed
 
 
-def decode_result(value: bytes) -> list[Reply] | MillraceError | None:
+@dataclass(frozen=True, slots=True)
+class Progress:
+    """What a result entry says of a task that is not done."""
+
+    #: By the request's position in the task.
+    replies: Mapping[int, Reply]
+
+
+def decode_result(value: bytes) -> list[Reply] | Progress | MillraceError | None:
     """What a result entry says.
 
     Returns:
-        One reply per request of the task; or one error for all of them, when the task was not run; or None while it runs.
+        One reply per request of the task; or those that are there already; or one error for all of them, when the task was
+        not run; or None while it runs.
     """
     meta: dict[str, Any] = msgpack.unpackb(value, raw=False)
     status, result = meta["status"], meta.get("result")
     if status == "SUCCESS":
         return replies_from_wire(meta["result"])
+    if status == "PROGRESS" and isinstance(result, dict) and "positions" in result:
+        return Progress(dict(zip(result["positions"], replies_from_wire(result), strict=True)))
     if status == "REVOKED":
         reason = result.get("exc_message") if isinstance(result, dict) else result
         if "expired" in str(reason):

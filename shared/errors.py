@@ -279,7 +279,7 @@ class OutOfMemory(InferenceFailed):
 
 
 class WorkerLost(InferenceFailed):
-    """Workers died repeatedly while holding this request; it is kept in the dead-letter list."""
+    """Workers died repeatedly while they ran this request; it is kept in the dead-letter list."""
 
     code = "worker_lost"
 

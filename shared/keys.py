@@ -9,11 +9,12 @@
 | `millrace:awake:<model>` | set of processes that were asked for it | 60 s after a request | gateway, runner | KEDA |
 | `millrace:backlog` | hash, process to JSON, see `api.backlog` | fields 5 s, renewed | gateway, runner | the same |
 | `millrace:unacked:<worker>` | hash, delivery tag to message | until acknowledged or recovered | worker | both |
-| `millrace:deliveries:<task>` | counter of worker deaths | 1 h | `recover.lua` | `recover.lua` |
+| `millrace:deliveries:<task>` | counter of worker deaths | 1 h | `recover.lua` | `recover.lua`, gateway |
+| `millrace:running:<worker>` | string, delivery tag of the suspect that it runs | 1 h | worker | `recover.lua` |
 | `millrace:lost` | counter of workers whose lease ended | kept | `recover.lua` | gateway |
 | `millrace:rewrite` | string | 10 s | who has Redis rewrite its append-only file | gateway, runner |
-| `millrace:dead:count` | counter of dead letters | kept | `recover.lua` | gateway |
-| `millrace:dead` | list of JSON, the newest 1,000 | kept | `recover.lua` | operator |
+| `millrace:dead:count` | counter of dead letters | kept | both, see `shared.dead_letters` | gateway |
+| `millrace:dead` | list of JSON `DeadLetter`, the newest 1,000 | kept | both | operator |
 | `millrace:job:<job>` | hash, see `shared.bulk.table` | until the job is deleted | gateway, runner | both |
 | `millrace:job:<job>:segments` | string, 16 bytes a segment | as the job | gateway, runner | both |
 | `millrace:job:<job>:done` | bitmap of segments | as the job | `complete.lua` | both |
@@ -71,6 +72,16 @@ def unacked(worker: str) -> str:
 def unacked_index(worker: str) -> str:
     """Name of kombu's index of the same messages; nothing is written there (see `workers.transport`)."""
     return f"millrace:unacked-index:{worker}"
+
+
+def deliveries(task_id: str) -> str:
+    """How often a worker died that may have died of this task."""
+    return f"{DELIVERIES_PREFIX}{task_id}"
+
+
+def running(worker: str) -> str:
+    """Which of its suspects a worker runs, or ran last (see `workers.suspects`)."""
+    return f"millrace:running:{worker}"
 
 
 def worker_card(worker: str) -> str:

@@ -1,7 +1,9 @@
 """Leases: how a dead worker's messages come back in seconds instead of after the transport's visibility timeout.
 
 A worker renews its lease in one sorted set. Whoever is alive, gateway or worker, watches the set; when a lease has ended,
-`recover.lua` moves that worker's unacknowledged messages back to the head of their queues in one atomic step.
+`recover.lua` moves that worker's unacknowledged messages back to the head of their queues in one atomic step, marked as
+suspects: one of them may have killed it. Workers run suspects one by one (`workers.suspects`), so that the next death tells
+which it was.
 """
 
 from collections.abc import Mapping
@@ -32,10 +34,10 @@ def renew_call(worker: str) -> tuple[list[str], list[str | int]]:
 
 def recover_call(worker: str) -> tuple[list[str], list[str | int]]:
     """Keys and arguments of `recover.lua`."""
-    arguments: list[str | int] = [worker, keys.UNACKED_PREFIX, keys.DELIVERIES_PREFIX]
+    isolates = int(not worker.startswith(CALLBACK_WORKERS))
     return (
-        [keys.LEASES, keys.DEAD_LETTERS, keys.LOST_WORKERS, keys.DEAD_LETTERS_EVER],
-        [*arguments, MAX_DELIVERIES, keys.DEAD_LETTERS_KEPT],
+        [keys.LEASES, keys.LOST_WORKERS, keys.running(worker)],
+        [worker, keys.UNACKED_PREFIX, keys.DELIVERIES_PREFIX, MAX_DELIVERIES, isolates],
     )
 
 

@@ -107,7 +107,7 @@ METRICS: tuple[Metric, ...] = (
         "millrace_dead_letters",
         _G,
         _GW,
-        "Tasks given up after repeated worker deaths, ever; the same number at all gateways.",
+        "Tasks given up after repeated worker deaths, and inputs that engines died of, ever; the same at all gateways.",
     ),
     Metric("millrace_redis_reachable", _G, _GW, "1 while Redis answers this process."),
     Metric("millrace_redis_persisting", _G, _GW, "1 unless Redis' last write to its disk failed."),

@@ -1,11 +1,13 @@
 -- Puts the unacknowledged messages of a worker whose lease has ended back at the head of their queues.
 -- Atomic: whoever calls it, and however often, each message is moved once.
--- KEYS[1] sorted set of leases     KEYS[2] list of dead letters (JSON, newest first)
--- KEYS[3] counter of lost workers  KEYS[4] counter of dead letters
+-- KEYS[1] sorted set of leases     KEYS[2] counter of lost workers
+-- KEYS[3] what of its suspects the worker was running (delivery tag)
 -- ARGV[1] worker id                ARGV[2] prefix of the unacked hashes (delivery tag -> kombu's entry)
 -- ARGV[3] prefix of the delivery counters
--- ARGV[4] deaths after which a message is a dead letter   ARGV[5] dead letters kept
--- Returns {messages put back, {delivery tag of each dead letter}}.
+-- ARGV[4] deaths after which a message is a dead letter
+-- ARGV[5] '1' where such workers run suspects one by one, else '0'
+-- Returns {messages put back, {{delivery tag, queue, deaths, message} of each that is given up}}: letter and answer are for
+-- the caller to write.
 local worker = ARGV[1]
 local now = redis.call('TIME')
 local ms = now[1] * 1000 + math.floor(now[2] / 1000)
@@ -15,6 +17,8 @@ if not lease or tonumber(lease) > ms then
 end
 
 local unacked = ARGV[2] .. worker
+local running = redis.call('GET', KEYS[3])
+local isolates = ARGV[5] == '1'
 local entries = redis.call('HGETALL', unacked)
 local restored, dead = 0, {}
 for i = 1, #entries, 2 do
@@ -23,24 +27,27 @@ for i = 1, #entries, 2 do
   -- as it was sent; decoding and encoding it in Lua would turn its empty lists into objects.
   local message = string.match(entry, '^%[(.*})%s*,')
   local queue = string.match(entry, '"([^"]*)"%s*%]$')
-  local deaths = redis.call('INCR', ARGV[3] .. tag)
-  redis.call('EXPIRE', ARGV[3] .. tag, 3600)
+  -- The first death counts for all that the worker held, since nobody knows which it was, and makes suspects of them. From
+  -- then on the one that was running alone counts, and not what had been taken and never begun. A worker that has named
+  -- none has run none of them alone (it is of an older version, or died before it came to that): all count, so that its
+  -- like are not killed for ever.
+  local is_suspect = string.find(message, '^{"suspect":%s*true') ~= nil
+  local deaths = 0
+  if not is_suspect or not running or running == tag then
+    deaths = redis.call('INCR', ARGV[3] .. tag)
+    redis.call('EXPIRE', ARGV[3] .. tag, 3600)
+  end
   if deaths >= tonumber(ARGV[4]) then
-    redis.call('LPUSH', KEYS[2], cjson.encode({
-      task = tag, queue = queue, worker = worker, deaths = deaths, at = ms / 1000,
-      sha1 = redis.sha1hex(message), reason = 'its workers died repeatedly',
-    }))
-    redis.call('LTRIM', KEYS[2], 0, tonumber(ARGV[5]) - 1)
-    dead[#dead + 1] = tag
+    dead[#dead + 1] = {tag, queue, deaths, message}
   else
+    if isolates and not is_suspect then
+      message = '{"suspect":true,' .. string.sub(message, 2)
+    end
     redis.call('RPUSH', queue, message)
     restored = restored + 1
   end
 end
-redis.call('INCR', KEYS[3])
-if #dead > 0 then
-  redis.call('INCRBY', KEYS[4], #dead)
-end
-redis.call('DEL', unacked)
+redis.call('INCR', KEYS[2])
+redis.call('DEL', unacked, KEYS[3])
 redis.call('ZREM', KEYS[1], worker)
 return {restored, dead}

@@ -7,9 +7,7 @@ from collections.abc import Callable
 from redis import Redis
 from redis.exceptions import RedisError
 
-from shared import keys, leases, lua
-from shared.celery_message import encode_failure
-from shared.errors import WorkerLost
+from shared import dead_letters, keys, leases, lua
 from shared.logging import get_logger
 from shared.model_card import CARD_TTL_S, WorkerCard
 
@@ -110,11 +108,11 @@ class Heartbeat:
         lease_ends = {worker.decode(): end for worker, end in entries}
         for worker in self._watch.observe(lease_ends, seconds * 1000 + microseconds / 1000, time.monotonic()):
             script_keys, arguments = leases.recover_call(worker)
-            restored, dead = self._recover(keys=script_keys, args=arguments)
-            if restored or dead:
-                log.warning("worker_lost", worker=worker, tasks_requeued=restored, tasks_given_up=len(dead))
-            for tag in dead:
-                task_id = tag.decode()
-                value = encode_failure(task_id, WorkerLost())
-                self._redis.set(keys.result(task_id), value, ex=self._result_ttl_s)
-                self._redis.publish(keys.result(task_id), value)
+            restored, given_up = self._recover(keys=script_keys, args=arguments)
+            if restored or given_up:
+                log.warning("worker_lost", worker=worker, tasks_requeued=restored, tasks_given_up=len(given_up))
+            if letters := dead_letters.of_recovered(worker, given_up):
+                with self._redis.pipeline(transaction=False) as pipe:
+                    dead_letters.write(pipe, letters)
+                    dead_letters.answer(pipe, letters, result_ttl_s=self._result_ttl_s)
+                    pipe.execute()

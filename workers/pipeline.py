@@ -20,6 +20,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import numpy.typing as npt
 
+from shared.dead_letters import DeadLetter, inputs_of
 from shared.errors import DeadlineExceeded, InferenceFailed, MillraceError, ModelNotFound, OutOfMemory
 from shared.jobs import EmbedRequest
 from shared.logging import get_logger
@@ -27,7 +28,7 @@ from shared.metrics import Metrics
 from shared.places import called
 from shared.queues import Lane, queue_name
 from shared.results import Reply
-from workers.delivery import Delivery, Finished
+from workers.delivery import Advanced, Delivery, Finished
 from workers.engine_process import EngineLost, EngineProcess, EngineStartError
 from workers.engine_protocol import Batch, BatchResult
 from workers.memory import show
@@ -59,6 +60,14 @@ class _Planned:
     model: ServedModel
     items: list[Item]
     submitted_at: float = 0.0
+
+
+@dataclass(slots=True)
+class _Advanced:
+    """A task on the way out of which only some requests are done."""
+
+    task: TaskWork
+    done: list[int]
 
 
 class Pipeline:
@@ -106,7 +115,7 @@ class Pipeline:
         metrics.gauge("millrace_parallel_batches").set(self._parallel)
         self._on_started, self._on_finished, self._on_flow = on_started, on_finished, on_flow
         self._inbox: deque[tuple[TaskWork, int]] = deque()
-        self._outbox: queue.SimpleQueue[TaskWork | None] = queue.SimpleQueue()
+        self._outbox: queue.SimpleQueue[TaskWork | _Advanced | None] = queue.SimpleQueue()
         self._pixels = ThreadPoolExecutor(len(os.sched_getaffinity(0)), thread_name_prefix="pixels")
         #: Readable while the inference thread has been called.
         self._bell = os.eventfd(0, os.EFD_NONBLOCK | os.EFD_CLOEXEC)
@@ -151,10 +160,18 @@ class Pipeline:
 
     def accept(self, task: TaskWork, estimated_tokens: int) -> None:
         """Take a task; never blocks. The estimate counts against its lane until the tokens are known."""
+        self.keep(task, estimated_tokens)
+        self.begin(task, estimated_tokens)
+
+    def keep(self, task: TaskWork, estimated_tokens: int) -> None:
+        """Count a task as held and unfinished; `begin` must follow, sooner or later."""
         with self._delivered:
             self.unfinished += 1
             self.moves += 1
         self._hold(task.task.model, task.lane, estimated_tokens)
+
+    def begin(self, task: TaskWork, estimated_tokens: int) -> None:
+        """Begin with a task that is kept; never blocks."""
         if any(_has_images(work) for work in task.requests):
             self._pixels.submit(self._read_images, task, estimated_tokens)
         else:
@@ -383,6 +400,7 @@ class Pipeline:
 
     def _split(self, model: ServedModel, items: list[Item], reason: str, *, out_of_memory: bool = False) -> None:
         """Run the halves of a failed batch on their own; an input that fails alone is answered with the error."""
+        self._hurry(items)
         if len(items) == 1:
             (item,) = items
             blamed, index = _blamed(item)
@@ -399,13 +417,39 @@ class Pipeline:
         middle = len(items) // 2
         self._again.extend([_Planned(model, items[:middle]), _Planned(model, items[middle:])])
 
-    def _isolate(self, model: ServedModel, items: list[Item]) -> None:
+    def _hurry(self, items: Sequence[Item]) -> None:
+        """Answer what is done of some tasks, and whatever will be, ahead of the rest: finding a culprit may take long."""
+        for task in {item.work.task: None for item in items}:
+            if not task.is_troubled:
+                task.is_troubled = True
+                if done := task.done:
+                    self._outbox.put(_Advanced(task, done))
+
+    def _isolate(self, model: ServedModel, items: list[Item], reason: str) -> None:
         """Run what was in a lost batch again, so that the one that the engine dies on is found in few more deaths."""
         if len(items) == 1:
+            (item,) = items
+            if item.work.error is None:
+                item.work.task.letters.append(self._letter(item, reason))
             self._split(model, items, "the engine process died on it")
             return
         size = 1 if len(items) <= _ALONE else _ALONE
         self._again.extend(_Planned(model, items[start : start + size]) for start in range(0, len(items), size))
+
+    def _letter(self, item: Item, reason: str) -> DeadLetter:
+        work, task = item.work, item.work.task
+        _, index = _blamed(item)
+        return DeadLetter(
+            task=task.task_id,
+            queue=queue_name(task.task.model, task.lane),
+            worker=self._delivery.worker,
+            deaths=item.failures,
+            at=time.time(),
+            reason=f"the engine process died on it: {reason}",
+            model=task.task.model,
+            lane=str(task.lane),
+            requests=[inputs_of(work.request, index)],
+        )
 
     def _replace_engine(self, reason: str) -> None:
         """Start a new engine process, and run what the lost one had again in smaller groups."""
@@ -416,12 +460,13 @@ class Pipeline:
         for batch in lost:
             if self._spans is not None:
                 self._spans.ran(batch.model.card.name, batch.items, batch.submitted_at, reason)
+            self._hurry(batch.items)
             for item in batch.items:
                 item.failures += 1
             if len(batch.items) == 1 and batch.items[0].failures < _FATAL_FAILURES:
                 self._again.append(batch)  # it may have been bad luck: once more, alone
             else:
-                self._isolate(batch.model, batch.items)
+                self._isolate(batch.model, batch.items, reason)
         for attempt in count():
             if self._stopping.wait(_RESTART_PAUSES_S[min(attempt, len(_RESTART_PAUSES_S) - 1)]):
                 return
@@ -448,8 +493,12 @@ class Pipeline:
         work = item.work
         work.remaining -= 1
         self._hold(work.task.task.model, work.task.lane, -item.tokens)
-        if work.remaining == 0 and all(other.remaining == 0 for other in work.task.requests):
-            self._outbox.put(work.task)
+        if work.remaining == 0:
+            task = work.task
+            if all(other.remaining == 0 for other in task.requests):
+                self._outbox.put(task)
+            elif task.is_troubled:
+                self._outbox.put(_Advanced(task, task.done))
 
     def _hold(self, name: str, lane: Lane, tokens: int) -> None:
         """Count what a lane holds, and close or open its queue."""
@@ -469,16 +518,23 @@ class Pipeline:
 
     def _deliver(self) -> None:
         while (first := self._outbox.get()) is not None:
-            tasks = [first]
+            leaving = [first]
             while not self._outbox.empty():
-                task = self._outbox.get()
-                if task is None:
+                another = self._outbox.get()
+                if another is None:
                     self._outbox.put(None)
                     break
-                tasks.append(task)
+                leaving.append(another)
+            tasks = [task for task in leaving if isinstance(task, TaskWork)]
+            advanced: list[Advanced] = []
+            if len(tasks) < len(leaving):
+                last = {one.task: one.done for one in leaving if isinstance(one, _Advanced) and one.task not in tasks}
+                advanced = [self._advanced(task, done) for task, done in last.items()]
             finished = [self._finished(task) for task in tasks]
-            if not self._delivery.deliver(finished):
+            if not self._delivery.deliver(finished, advanced):
                 return
+            if not tasks:
+                continue
             self._on_finished(tasks)
             if self._spans is not None:
                 self._spans.answered(tasks)
@@ -487,10 +543,14 @@ class Pipeline:
                 self.moves += 1
                 self._delivered.notify_all()
 
+    def _advanced(self, task: TaskWork, done: Sequence[int]) -> Advanced:
+        model = self._by_name.get(task.task.model)
+        return Advanced(task.task_id, {position: _reply(task.requests[position], model) for position in done})
+
     def _finished(self, task: TaskWork) -> Finished:
         model = self._by_name.get(task.task.model)
         replies = [_reply(work, model) for work in task.requests]
-        return Finished(task.task_id, task.delivery_tag, replies)
+        return Finished(task.task_id, task.delivery_tag, replies, task.letters)
 
 
 def _reply(work: RequestWork, model: ServedModel | None) -> Reply:

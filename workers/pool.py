@@ -50,6 +50,8 @@ class BatchPool(BasePool):
         self._pipeline = self._runtime.start(
             on_started=self._on_started, on_finished=self._on_finished, on_flow=self._on_flow
         )
+        self._suspects = self._runtime.suspects(self._pipeline)
+        self._suspects.start()
 
     def register_with_event_loop(self, loop: Any) -> None:
         """Remember the consumer's loop: Celery's callbacks must run on its thread."""
@@ -82,7 +84,12 @@ class BatchPool(BasePool):
             return
         self._held[request.id] = _Held(request, monotonic())
         work = TaskWork.of(request.id, request.message.delivery_tag, task)
-        self._pipeline.accept(work, task.estimated_tokens())
+        estimated_tokens = task.estimated_tokens()
+        if request.message.is_suspect:
+            self._pipeline.keep(work, estimated_tokens)
+            self._suspects.add(work, estimated_tokens)
+        else:
+            self._pipeline.accept(work, estimated_tokens)
 
     def on_close(self) -> None:
         """Finish what was accepted, within the drain time; the rest goes back to its queue."""
@@ -92,6 +99,7 @@ class BatchPool(BasePool):
         if not self._pipeline.drain(drain_s):
             log.warning("drain_incomplete", tasks_returned=len(self._held), seconds=drain_s)
         self._run_callbacks()
+        self._suspects.stop()
         self._pipeline.stop()
 
     def on_stop(self) -> None:
@@ -119,6 +127,7 @@ class BatchPool(BasePool):
             held = self._held.pop(work.task_id, None)
             if held is not None:
                 self._on_loop(partial(self._succeed, held, work))
+        self._suspects.delivered(tasks)
 
     def _on_flow(self, closed: frozenset[str]) -> None:
         FLOW.closed = closed

@@ -22,6 +22,7 @@ from workers.heartbeat import Heartbeat
 from workers.pipeline import Pipeline
 from workers.served_model import ServedModel
 from workers.settings import WorkerSettings
+from workers.suspects import Suspects
 from workers.watchdog import Activity, Watchdog
 from workers.work import TaskWork
 
@@ -135,6 +136,10 @@ class Runtime:
             models=[model.card.name for model in self._models],
         )
         return self._pipeline
+
+    def suspects(self, pipeline: Pipeline) -> Suspects:
+        """Who runs this worker's suspects through its pipeline."""
+        return Suspects(self.redis(), self.worker, pipeline.begin)
 
     def card(self) -> WorkerCard:
         """What this worker says about itself now."""

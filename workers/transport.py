@@ -150,6 +150,11 @@ class Message(virtual.Message):
         except Exception as err:
             raise Unreadable from err
 
+    @property
+    def is_suspect(self) -> bool:
+        """Whether a worker has died with it (`recover.lua` marks it beside kombu's own keys, which kombu keeps)."""
+        return self._raw.get("suspect") is True
+
 
 def _refuse_compressed(payload: Any) -> None:
     # Stock kombu decompresses when a message is made, before anybody has asked for its body.

@@ -7,6 +7,7 @@ from dataclasses import dataclass, field, replace
 import numpy as np
 import numpy.typing as npt
 
+from shared.dead_letters import DeadLetter
 from shared.errors import InferenceFailed, MillraceError, UnsupportedByModel
 from shared.jobs import ClassifyRequest, EmbedRequest, Request, RerankRequest, Task
 from shared.model_card import ModelCard
@@ -143,6 +144,10 @@ class TaskWork:
     task: Task
     requests: list[RequestWork] = field(default_factory=list)
     started: bool = False
+    #: Whether it was part of a batch that failed: what is done of it does not wait for the rest then.
+    is_troubled: bool = False
+    #: Of its inputs that an engine process died of.
+    letters: list[DeadLetter] = field(default_factory=list)
     #: When it came, by the clock on the wall (Unix seconds) and by the monotonic one.
     received_at: float = field(default_factory=time.time)
     accepted_at: float = field(default_factory=time.monotonic)
@@ -162,6 +167,11 @@ class TaskWork:
     def lane(self) -> Lane:
         """Its lane."""
         return self.task.lane
+
+    @property
+    def done(self) -> list[int]:
+        """Positions of its requests that can be answered, once it has been tokenised."""
+        return [position for position, work in enumerate(self.requests) if work.remaining == 0]
 
     def summary(self) -> str:
         """What Flower shows as the task's result."""

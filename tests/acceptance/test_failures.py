@@ -1,17 +1,28 @@
 """Things break: nothing accepted is lost, nothing hangs, nothing is answered wrongly."""
 
 import asyncio
+import itertools
 import os
 import signal
 import time
 from collections import Counter
 from collections.abc import Iterator
+from hashlib import sha256
 from pathlib import Path
 
 import httpx
 import numpy as np
 import pytest
+from redis import Redis
 
+from shared import keys
+from shared.celery_message import Progress, decode_result, encode_task
+from shared.dead_letters import DeadLetter
+from shared.errors import InferenceFailed
+from shared.jobs import EmbedRequest, Task
+from shared.model_config import DEFAULT_MODEL
+from shared.queues import Lane, Operation, queue_name
+from shared.results import Output
 from tests.helpers.load import Answer, embed_all
 from tests.helpers.service import Service
 from tests.helpers.valkey import ValkeyServer, running_valkey
@@ -188,17 +199,22 @@ def poisoned(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Service]:
     service.stop()
 
 
-@pytest.mark.parametrize("word", ["explosion", "murder", "sleep", "infinity"])
-def test_one_bad_input_fails_alone(poisoned: Service, word: str) -> None:
+@pytest.mark.parametrize(("word", "kills"), [("explosion", 0), ("murder", 1), ("sleep", 1), ("infinity", 0)])
+def test_one_bad_input_fails_alone(poisoned: Service, word: str, kills: int) -> None:
     """It raises, kills its process, wedges the device, or gives NaN: the neighbours in its batch are answered."""
+    before = _dead_letters(poisoned)
 
     async def send() -> list[httpx.Response]:
         async with httpx.AsyncClient(base_url=poisoned.url, timeout=130, trust_env=False) as client:
             texts = [f"an innocent sentence, number {n}" for n in range(40)]
             texts.insert(20, f"a text with {word} in it")
             # With all settings as they are by default, but for a deadline that a slow machine keeps too.
-            headers = {"x-request-timeout": "90"}
-            requests = [client.post("/embed", json={"inputs": text}, headers=headers) for text in texts]
+            requests = [
+                client.post(
+                    "/embed", json={"inputs": text}, headers={"x-request-timeout": "90", "x-request-id": f"{word}-{n}"}
+                )
+                for n, text in enumerate(texts)
+            ]
             return list(await asyncio.gather(*requests))
 
     responses = asyncio.run(send())
@@ -206,6 +222,82 @@ def test_one_bad_input_fails_alone(poisoned: Service, word: str) -> None:
     statuses = [response.status_code for response in responses]
     assert statuses == [200] * 20 + [424] + [200] * 20, Counter(statuses)
     assert responses[20].json()["error_type"] == "Backend"
+
+    # And what the engine process died of, or hung on, is kept with its hash; what only failed is not.
+    letters = _dead_letters(poisoned)[len(before) :]
+    assert len(letters) == kills
+    for letter in letters:
+        (inputs,) = letter.requests
+        assert inputs.sha256 == [sha256(f"a text with {word} in it".encode()).hexdigest()]
+        assert (inputs.request_id, inputs.inputs, inputs.input) == (f"{word}-20", 1, 0)
+        assert (letter.model, letter.lane) == (DEFAULT_MODEL.name, "interactive")
+        assert letter.reason.startswith("the engine process died on it: ")
+
+
+@pytest.mark.parametrize("word", ["murder", "sleep"])
+def test_the_innocent_ones_of_a_task_do_not_wait_for_its_culprit(poisoned: Service, word: str) -> None:
+    # Given a task with four requests, of which the longest comes last where they are run one by one
+    texts = ["one", f"{word} and a good deal more", "two", "three"]
+    requests = [EmbedRequest(request_id=text[:5], deadline=time.time() + 90, texts=[text]) for text in texts]
+    task = Task(model=DEFAULT_MODEL.name, lane=Lane.INTERACTIVE, operation=Operation.EMBED, requests=requests)
+    heard: list[object] = []
+    with (
+        Redis.from_url(poisoned.part("api").environ()["MILLRACE_REDIS_URL"]) as redis,
+        redis.pubsub(ignore_subscribe_messages=True) as subscription,
+    ):
+        subscription.subscribe(keys.result("nobody-1"))
+
+        # When
+        redis.lpush(queue_name(task.model, task.lane), encode_task("nobody-1", task, origin="nobody"))
+        deadline = time.monotonic() + 90
+        while time.monotonic() < deadline and not isinstance(heard[-1] if heard else None, list):
+            message = subscription.get_message(timeout=1)
+            if message is not None:
+                heard.append(decode_result(message["data"]))
+
+    # Then what is done is told before the culprit, each time with all that was told already, and the outcome has everything
+    *progress, outcome = heard
+    assert isinstance(outcome, list)
+    told = [dict(one.replies) for one in progress if isinstance(one, Progress)]
+    assert len(told) == len(progress) > 0
+    assert 1 not in told[0]
+    for before, after in itertools.pairwise(told):
+        assert set(before) < set(after)
+    assert [isinstance(reply, InferenceFailed) for reply in outcome] == [False, True, False, False]
+    for position, reply in told[0].items():
+        assert isinstance(reply, Output)
+        assert reply.data == outcome[position].data
+
+
+def test_clients_of_a_culprits_neighbours_have_their_answers_while_it_hangs(poisoned: Service) -> None:
+    # Given forty requests at a time, which share tasks, and the last and longest one, which hangs
+    texts = [f"an innocent sentence, number {n}" for n in range(40)]
+    culprit = "a text with sleep in it, and with so much more that it is the longest of all, by far"
+
+    async def send(client: httpx.AsyncClient, text: str) -> tuple[int, float]:
+        response = await client.post("/embed", json={"inputs": text}, headers={"x-request-timeout": "90"})
+        return response.status_code, time.monotonic()
+
+    async def send_all() -> list[tuple[int, float]]:
+        async with httpx.AsyncClient(base_url=poisoned.url, timeout=130, trust_env=False) as client:
+            return await asyncio.gather(*[send(client, text) for text in [*texts, culprit]])
+
+    # When
+    answers = asyncio.run(send_all())
+
+    # Then the culprit was given its second chance when they, but for a few that came after it, had long been answered
+    *innocent, (status, culprit_at) = answers
+    assert status == 424
+    assert {status for status, _ in innocent} == {200}
+    assert sum(at < culprit_at - 3 for _, at in innocent) > 30
+
+
+def _dead_letters(service: Service) -> list[DeadLetter]:
+    """Those that are kept, the oldest first."""
+    with Redis.from_url(service.part("api").environ()["MILLRACE_REDIS_URL"]) as redis:
+        kept = redis.lrange(keys.DEAD_LETTERS, 0, -1)
+        assert len(kept) == int(redis.get(keys.DEAD_LETTERS_EVER) or 0)
+    return [DeadLetter.model_validate_json(entry) for entry in reversed(kept)]
 
 
 def test_a_batch_that_does_not_fit_into_memory_is_run_in_parts_and_later_ones_are_smaller(poisoned: Service) -> None:

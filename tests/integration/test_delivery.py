@@ -7,12 +7,12 @@ import pytest
 from redis import Redis
 
 from shared import keys
-from shared.celery_message import decode_result
+from shared.celery_message import Progress, decode_result
 from shared.metrics import Metrics, Owner
 from shared.results import Output, Reply
 from tests.helpers.valkey import ValkeyServer
 from tests.helpers.waiting import wait_until
-from workers.delivery import Delivery, Finished
+from workers.delivery import Advanced, Delivery, Finished
 
 WORKER = "w1"
 TTL_S = 60
@@ -51,6 +51,28 @@ def test_a_result_is_stored_published_and_acknowledged(redis: Redis, delivery: D
     message = heard.get_message(timeout=5)
     assert (message["channel"], message["data"]) == (keys.result("gw-1").encode(), value)
     assert redis.hkeys(keys.unacked(WORKER)) == [b"tag-2"]
+    heard.close()
+
+
+def test_what_is_done_of_a_task_is_stored_and_published_and_the_task_is_still_held(
+    redis: Redis, delivery: Delivery
+) -> None:
+    # Given
+    heard = redis.pubsub()
+    heard.psubscribe(keys.result_pattern("gw"))
+    assert heard.get_message(timeout=5) is not None
+    _hold(redis, 1)
+    replies = dict(enumerate(_finished(1).replies))
+
+    # When
+    assert delivery.deliver([], [Advanced("gw-1", replies)])
+
+    # Then
+    value = redis.get(keys.result("gw-1"))
+    assert decode_result(value) == Progress(replies)
+    assert 0 < redis.ttl(keys.result("gw-1")) <= TTL_S
+    assert heard.get_message(timeout=5)["data"] == value
+    assert redis.hkeys(keys.unacked(WORKER)) == [b"tag-1"]
     heard.close()
 
 

@@ -3,30 +3,37 @@
 import json
 import threading
 from collections.abc import Callable
+from hashlib import sha256
 from typing import Any
 
 import pytest
 from redis import Redis
 from redis.exceptions import RedisError
 
-from shared import keys, leases, lua
-from shared.celery_message import decode_result, encode_task
+from shared import dead_letters, keys, leases, lua
+from shared.celery_message import as_suspect, decode_result, encode_callback, encode_task
+from shared.dead_letters import DeadLetter
 from shared.errors import WorkerLost
 from shared.jobs import EmbedRequest, Task
 from shared.model_card import WorkerCard
-from shared.queues import Lane, Operation, queue_name
+from shared.queues import CALLBACK_QUEUE, Lane, Operation, queue_name
 from tests.helpers.consumers import Taker
 from tests.helpers.valkey import ValkeyServer
 from tests.helpers.waiting import wait_until
 from workers.heartbeat import Heartbeat
+from workers.transport import FLOW
 
 MODEL = "org/model"
 QUEUE = queue_name(MODEL, Lane.INTERACTIVE)
 BULK = queue_name(MODEL, Lane.BULK)
 
 
+def _text(task_id: str) -> str:
+    return f'text {task_id} ✓ {{}}, [] "}}, '
+
+
 def _message(task_id: str, lane: Lane = Lane.INTERACTIVE) -> bytes:
-    request = EmbedRequest(request_id="r", deadline=2e9, texts=[f'text {task_id} ✓ {{}}, [] "}}, '])
+    request = EmbedRequest(request_id="r", deadline=2e9, texts=[_text(task_id)])
     task = Task(model=MODEL, lane=lane, operation=Operation.EMBED, requests=[request])
     return encode_task(task_id, task, origin="gw")
 
@@ -38,8 +45,19 @@ def _renew(redis: Redis, worker: str) -> None:
 
 def _recover(redis: Redis, worker: str) -> tuple[int, list[bytes]]:
     script_keys, arguments = leases.recover_call(worker)
-    restored, dead = redis.eval(lua.script("recover"), len(script_keys), *script_keys, *arguments)
-    return restored, dead
+    restored, given_up = redis.eval(lua.script("recover"), len(script_keys), *script_keys, *arguments)
+    with redis.pipeline(transaction=False) as pipe:
+        dead_letters.write(pipe, dead_letters.of_recovered(worker, given_up))
+        pipe.execute()
+    return restored, [tag for tag, *_ in given_up]
+
+
+def _marked(message: bytes) -> dict[str, Any]:
+    return {"suspect": True, **json.loads(message)}
+
+
+def _deaths(redis: Redis, task_id: str) -> int:
+    return int(redis.get(keys.deliveries(task_id)) or 0)
 
 
 def _end_lease(redis: Redis, worker: str) -> None:
@@ -82,11 +100,13 @@ def test_a_dead_workers_messages_return_to_the_queues_that_they_came_from(
     assert _recover(redis, "w1") == (2, [])
 
     # Then
-    assert [json.loads(entry) for entry in redis.lrange(QUEUE, 0, -1)] == [json.loads(_message("gw-1"))]
-    assert [json.loads(entry) for entry in redis.lrange(BULK, 0, -1)] == [json.loads(_message("gw-2", Lane.BULK))]
+    assert [json.loads(entry) for entry in redis.lrange(QUEUE, 0, -1)] == [_marked(_message("gw-1"))]
+    assert [json.loads(entry) for entry in redis.lrange(BULK, 0, -1)] == [_marked(_message("gw-2", Lane.BULK))]
 
 
-def test_a_message_returns_byte_by_byte_as_kombu_kept_it(redis: Redis, hold: Callable[..., None]) -> None:
+def test_a_message_returns_byte_by_byte_as_kombu_kept_it_but_for_its_mark(
+    redis: Redis, hold: Callable[..., None]
+) -> None:
     # Given kombu's entry, a JSON list whose first element is the message
     redis.lpush(QUEUE, _message("gw-1"))
     hold("w1", 1)
@@ -98,7 +118,52 @@ def test_a_message_returns_byte_by_byte_as_kombu_kept_it(redis: Redis, hold: Cal
 
     # Then
     (message,) = redis.lrange(QUEUE, 0, -1)
-    assert entry == f'[{message.decode()}, "", "{QUEUE}"]'
+    kept = entry[1 : -len(f', "", "{QUEUE}"]')].encode()
+    assert message == as_suspect(kept)
+
+
+def test_a_message_is_marked_once(redis_url: str, redis: Redis, hold: Callable[..., None]) -> None:
+    # Given a task that two workers have died with
+    redis.lpush(QUEUE, _message("gw-1"))
+    for worker in ("w1", "w2"):
+        hold(worker, 1)
+        _end_lease(redis, worker)
+        _recover(redis, worker)
+
+    # Then
+    assert redis.lindex(QUEUE, 0).count(b'"suspect"') == 1
+    with Taker(redis_url, "w3", [QUEUE]) as taker:
+        (message,) = taker.take()
+        assert message.is_suspect
+
+
+def test_a_suspect_that_a_worker_gives_back_is_still_one(
+    redis_url: str, redis: Redis, hold: Callable[..., None]
+) -> None:
+    # Given
+    redis.lpush(QUEUE, _message("gw-1"))
+    hold("w1", 1)
+    _end_lease(redis, "w1")
+    _recover(redis, "w1")
+
+    # When a worker that stops puts it back itself
+    FLOW.restore_on_close = True
+    with Taker(redis_url, "w2", [QUEUE]) as taker:
+        taker.take()
+    FLOW.restore_on_close = False
+
+    # Then
+    with Taker(redis_url, "w3", [QUEUE]) as taker:
+        (message,) = taker.take()
+        assert message.is_suspect
+
+
+def test_what_no_worker_has_died_with_is_no_suspect(redis_url: str, redis: Redis, flow: None) -> None:
+    redis.lpush(QUEUE, _message("gw-1"))
+
+    with Taker(redis_url, "w1", [QUEUE]) as taker:
+        (message,) = taker.take()
+        assert not message.is_suspect
 
 
 def test_a_message_with_brackets_and_quotes_in_its_headers_returns_whole(
@@ -116,7 +181,7 @@ def test_a_message_with_brackets_and_quotes_in_its_headers_returns_whole(
     assert _recover(redis, "w1") == (1, [])
 
     # Then it is equal, empty lists and objects included
-    assert json.loads(redis.lindex(QUEUE, 0)) == message
+    assert json.loads(redis.lindex(QUEUE, 0)) == {"suspect": True, **message}
 
 
 def test_a_recovered_message_can_be_taken_and_read_again(
@@ -192,6 +257,7 @@ def test_nothing_of_a_recovered_worker_is_left(redis: Redis, hold: Callable[...,
     # Given
     redis.lpush(QUEUE, _message("gw-1"))
     hold("w1", 1)
+    redis.set(keys.running("w1"), "gw-0")
     _end_lease(redis, "w1")
 
     # When
@@ -235,6 +301,69 @@ def test_two_that_recover_at_once_move_each_message_once(
     assert sorted(_tags(redis, QUEUE)) == sorted(f"gw-{number}" for number in range(50))
 
 
+def test_of_suspects_only_the_one_that_was_running_counts(redis: Redis, hold: Callable[..., None]) -> None:
+    # Given three that a worker died with
+    for number in range(3):
+        redis.lpush(QUEUE, _message(f"gw-{number}"))
+    hold("w0", 3)
+    _end_lease(redis, "w0")
+    _recover(redis, "w0")
+    assert [_deaths(redis, f"gw-{number}") for number in range(3)] == [1, 1, 1]
+
+    # When others take them together, and die of one
+    given_up = []
+    for worker in ("w1", "w2"):
+        hold(worker, 3)
+        redis.set(keys.running(worker), "gw-1")
+        _end_lease(redis, worker)
+        given_up.append(_recover(redis, worker))
+
+    # Then it alone is given up
+    assert given_up == [(3, []), (2, [b"gw-1"])]
+    assert [_deaths(redis, f"gw-{number}") for number in range(3)] == [1, 3, 1]
+    assert sorted(_tags(redis, QUEUE)) == ["gw-0", "gw-2"]
+
+
+def test_what_was_fresh_beside_a_suspect_counts_once_and_is_one_then(redis: Redis, hold: Callable[..., None]) -> None:
+    # Given
+    redis.lpush(QUEUE, _message("gw-1"))
+    hold("w1", 1)
+    _end_lease(redis, "w1")
+    _recover(redis, "w1")
+    redis.lpush(QUEUE, _message("gw-2"))
+
+    # When
+    for worker in ("w2", "w3"):
+        hold(worker, 2)
+        redis.set(keys.running(worker), "another")
+        _end_lease(redis, worker)
+        _recover(redis, worker)
+
+    # Then
+    assert [_deaths(redis, "gw-1"), _deaths(redis, "gw-2")] == [1, 1]
+
+
+def test_the_events_of_callback_workers_count_all_and_are_not_marked(redis: Redis, hold: Callable[..., None]) -> None:
+    # Given
+    message = encode_callback("callback-1", "event-1", 1, origin="runner")
+    redis.lpush(CALLBACK_QUEUE, message)
+
+    # When
+    given_up = []
+    for number in range(3):
+        worker = f"{leases.CALLBACK_WORKERS}host-{number}"
+        hold(worker, 1, (CALLBACK_QUEUE,))
+        _end_lease(redis, worker)
+        given_up.append(_recover(redis, worker))
+        if number == 0:
+            assert [json.loads(entry) for entry in redis.lrange(CALLBACK_QUEUE, 0, -1)] == [json.loads(message)]
+
+    # Then
+    assert given_up == [(1, []), (1, []), (0, [b"callback-1"])]
+    letter = DeadLetter.model_validate_json(redis.lindex(keys.DEAD_LETTERS, 0))
+    assert (letter.task, letter.queue, letter.requests) == ("callback-1", CALLBACK_QUEUE, [])
+
+
 def test_the_third_death_makes_a_dead_letter_of_a_task_and_says_which(redis: Redis, hold: Callable[..., None]) -> None:
     # Given a task that two workers have died on
     redis.lpush(QUEUE, _message("gw-1"))
@@ -253,6 +382,9 @@ def test_the_third_death_makes_a_dead_letter_of_a_task_and_says_which(redis: Red
     assert redis.get(keys.DEAD_LETTERS_EVER) == b"1"
     (letter,) = [json.loads(entry) for entry in redis.lrange(keys.DEAD_LETTERS, 0, -1)]
     assert (letter["task"], letter["queue"], letter["worker"], letter["deaths"]) == ("gw-1", QUEUE, "w3", 3)
+    assert (letter["model"], letter["lane"]) == (MODEL, "interactive")
+    text = _text("gw-1")
+    assert letter["requests"] == [{"request_id": "r", "inputs": 1, "sha256": [sha256(text.encode()).hexdigest()]}]
     assert "text" not in json.dumps(letter)
 
 
@@ -342,6 +474,8 @@ def test_a_living_worker_takes_back_what_a_dead_one_held_and_answers_what_is_giv
 
     # Then
     assert _tags(redis, QUEUE) == ["gw-1"]
+    assert DeadLetter.model_validate_json(redis.lindex(keys.DEAD_LETTERS, 0)).task == "gw-deadly"
+    assert redis.get(keys.DEAD_LETTERS_EVER) == b"1"
     assert isinstance(decode_result(answer), WorkerLost)
     assert redis.get(keys.result("gw-deadly")) == answer
     assert 0 < redis.ttl(keys.result("gw-deadly")) <= 60

@@ -7,7 +7,14 @@ import msgpack
 import orjson
 import pytest
 
-from shared.celery_message import decode_result, encode_failure, encode_result, encode_task
+from shared.celery_message import (
+    Progress,
+    decode_result,
+    encode_failure,
+    encode_progress,
+    encode_result,
+    encode_task,
+)
 from shared.errors import DeadlineExceeded, InferenceFailed, Unavailable, WorkerLost
 from shared.jobs import EmbedRequest, Task
 from shared.queues import Lane, Operation
@@ -27,7 +34,21 @@ def test_an_error_survives_a_failure_entry() -> None:
     assert outcome.message == "three workers died"
 
 
-@pytest.mark.parametrize("status", ["PENDING", "RECEIVED", "STARTED", "RETRY"])
+def test_what_is_done_of_a_task_survives_a_result_entry_with_its_positions() -> None:
+    replies: dict[int, Reply] = {
+        3: Output(shape=(1, 2), data=b"\0\0\x80?\0\0\0\0", tokens=4),
+        1: WorkerLost("three workers died"),
+    }
+
+    progress = decode_result(encode_progress("gw-1", replies))
+
+    assert isinstance(progress, Progress)
+    assert list(progress.replies) == [3, 1]
+    assert progress.replies[3] == replies[3]
+    assert isinstance(progress.replies[1], WorkerLost)
+
+
+@pytest.mark.parametrize("status", ["PENDING", "RECEIVED", "STARTED", "RETRY", "PROGRESS"])
 def test_a_task_that_still_runs_has_no_outcome(status: str) -> None:
     assert decode_result(_entry(status, None)) is None
 

@@ -1,0 +1,98 @@
+"""Suspects: tasks that a worker died with, run one by one, so that the one that kills workers is found.
+
+When a worker process dies, one of the tasks that it had taken may be why: something in it that makes the tokenizer crash, or
+an image that fills the memory when it is read. `recover.lua` marks them all. Whoever takes them runs one at a time, from
+before it is tokenised until its result is delivered, and says in Redis which: the next death is then that one's fault, and
+not its neighbours', which are answered before or after it. Fresh work goes on beside them as usual.
+"""
+
+import queue
+import threading
+from collections.abc import Callable, Sequence
+
+from redis import Redis
+from redis.exceptions import RedisError
+
+from shared import keys
+from shared.logging import get_logger
+from workers.work import TaskWork
+
+log = get_logger("millrace.suspects")
+
+#: Pause between attempts while Redis is away, in seconds.
+_RETRY_S = 0.25
+#: How long Redis remembers which one runs, in seconds: longer than any task is waited for.
+_RUNNING_TTL_S = 3600
+
+
+class Suspects:
+    """A thread that hands suspects on, the next when the one before has been delivered."""
+
+    def __init__(self, redis: Redis, worker: str, begin: Callable[[TaskWork, int], None]) -> None:
+        """Build it.
+
+        Args:
+            redis: A client of its own.
+            worker: This worker's id.
+            begin: Starts a task, given with the estimate of its tokens.
+        """
+        self._redis = redis
+        self._key = keys.running(worker)
+        self._begin = begin
+        self._waiting: queue.SimpleQueue[tuple[TaskWork, int] | None] = queue.SimpleQueue()
+        self._running: TaskWork | None = None
+        self._delivered = threading.Event()
+        self._stopping = threading.Event()
+        self._thread = threading.Thread(target=self._run, name="suspects", daemon=True)
+
+    def start(self) -> None:
+        """Start the thread."""
+        self._thread.start()
+
+    def add(self, task: TaskWork, estimated_tokens: int) -> None:
+        """Run a task when those before it have been delivered; never blocks."""
+        self._waiting.put((task, estimated_tokens))
+
+    def delivered(self, tasks: Sequence[TaskWork]) -> None:
+        """Learn which tasks have been delivered, suspects or not."""
+        if self._running is not None and self._running in tasks:
+            self._running = None
+            self._delivered.set()
+
+    def stop(self) -> None:
+        """End the thread. What waits stays unacknowledged."""
+        self._stopping.set()
+        self._waiting.put(None)
+        self._delivered.set()
+        if self._thread.is_alive():
+            self._thread.join(timeout=5)
+
+    def _run(self) -> None:
+        while (waiting := self._waiting.get()) is not None:
+            task, estimated_tokens = waiting
+            if not self._tell(task.delivery_tag):
+                return
+            self._delivered.clear()
+            if self._stopping.is_set():
+                return
+            self._running = task
+            self._begin(task, estimated_tokens)
+            self._delivered.wait()
+
+    def _tell(self, tag: str) -> bool:
+        """Write down which one runs, before it can do any harm; False where the worker stops first.
+
+        The key is left when it has been delivered: what is acknowledged is not recovered, whoever names it.
+        """
+        warned = False
+        while not self._stopping.is_set():
+            try:
+                self._redis.set(self._key, tag, ex=_RUNNING_TTL_S)
+            except (RedisError, OSError) as err:
+                if not warned:
+                    log.warning("suspect_delayed", error=str(err))
+                    warned = True
+                self._stopping.wait(_RETRY_S)
+            else:
+                return True
+        return False
