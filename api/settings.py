@@ -75,7 +75,7 @@ class ApiSettings(WebhookSettings):
         256 * 1024 * 1024,
         ge=1024,
         description="Request bodies of more than 256 KiB that one gateway holds at a time, in bytes; further ones are read "
-        "when there is room. The gateway's memory is about four times as much.",
+        "when there is room. The gateway's memory grows by up to twice as much.",
     )
     large_answers_bytes: int = Field(
         256 * 1024 * 1024,
