@@ -124,6 +124,8 @@ class Admission:
                 f"{remaining_s:.1f} s; try again in {excess_s:.0f} s, or allow more time with x-request-timeout",
                 retry_after_s=excess_s,
             )
+        if not ahead:
+            self._comebacks.forget((model, lane))
         return formula_s
 
     def _comeback_s(self, model: str, lane: Lane, least_s: float, tokens: int) -> float:

@@ -20,6 +20,8 @@ from shared.errors import BatchTooLarge, BodyTooLarge, BodyTooSlow, InvalidJson,
 _AT_ONCE_BYTES = 256 * 1024
 #: Most token ids of one input: more than any model reads.
 _MOST_TOKEN_IDS = 1 << 18
+#: Most bytes that a byte of gzip's data can stand for.
+_MOST_DEFLATED = 1032
 #: How long a body of options may take to arrive, in seconds.
 _SMALL_BODY_S = 60.0
 
@@ -29,6 +31,8 @@ class JsonBody:
     """A body that has been read."""
 
     value: dict[str, Any]
+    #: Its bytes, unpacked.
+    size: int
     #: Whether it is so large that it was parsed in pieces.
     is_large: bool
 
@@ -103,11 +107,13 @@ async def read_body(
         raise _too_large(limit_bytes)
     arriving = _within(stream, limit_bytes)
     if is_packed(headers.get(b"content-encoding", b"").decode("latin-1")):
-        size = limit_bytes  # how much there is in it nobody knows before
+        size = min(limit_bytes, _MOST_DEFLATED * size)  # how much there is in it nobody knows before
         arriving = _within(gunzipped(arriving, _turn), limit_bytes)
     beginning = bytearray()
     pieces: JsonPieces | None = None
+    unpacked = 0
     async for chunk in arriving:
+        unpacked += len(chunk)
         if pieces is None:
             beginning += chunk
             if len(beginning) <= _AT_ONCE_BYTES:
@@ -121,7 +127,7 @@ async def read_body(
     if not isinstance(data, dict):
         raise InvalidRequest("the body must be a JSON object")
     _refuse_long_lists(data, most_inputs)
-    return JsonBody(data, is_large=pieces is not None)
+    return JsonBody(data, unpacked, is_large=pieces is not None)
 
 
 async def _within(stream: AsyncIterator[bytes], limit_bytes: int) -> AsyncIterator[bytes]:

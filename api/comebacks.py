@@ -1,14 +1,15 @@
 """When those who were refused should come back: one behind the other, as fast as what they ask for can be done.
 
 Told the same time, all would come back together, and nine of ten be refused again. So each one that is refused is given the
-time behind the one before; whoever comes unasked takes its place, which those who do not come back leave.
+time behind the one before; whoever comes unasked takes its place, which those who do not come back leave. Once there is room
+again nobody has to wait for times that were given before.
 """
 
 import time
 from collections.abc import Callable, Hashable
 
-#: Most that a client is told to stay away, in seconds.
-LONGEST_S = 60.0
+#: Most that a client is told to stay away, and most that others are told to come behind it, in seconds: it may not come.
+LONGEST_S, _LONGEST_TURN_S = 60.0, 5.0
 
 
 class Comebacks:
@@ -29,5 +30,9 @@ class Comebacks:
         """
         now = self._clock()
         turn = min(max(self._next.get(queue, 0.0), now + least_s), now + LONGEST_S)
-        self._next[queue] = turn + own_s
+        self._next[queue] = turn + min(own_s, _LONGEST_TURN_S)
         return turn - now
+
+    def forget(self, queue: Hashable) -> None:
+        """There is room again."""
+        self._next.pop(queue, None)

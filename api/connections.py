@@ -41,6 +41,8 @@ class _Outlet:
         self._is_in_body = is_in_body
         #: Whether the last bytes have been sent.
         self.has_ended = False
+        #: Whether nothing is understood any more of what comes.
+        self.is_deaf = False
         self._has_heard = False
 
     def __getattr__(self, name: str) -> Any:
@@ -65,7 +67,7 @@ class _Outlet:
             self._transport.write_eof()
             self._transport.resume_reading()
             self._linger(asyncio.get_running_loop().time() + _LINGER_MOST_S)
-        self.has_ended = True
+        self.has_ended = self.is_deaf = True
 
     def drop(self) -> None:
         """Something came after the end."""
@@ -111,6 +113,8 @@ class Connection(HttpToolsProtocol):
         """As uvicorn makes it."""
         super().__init__(*arguments, **named)
         self._in_head = False
+        #: Whether what came last had more than a head in it.
+        self._had_body = False
         self._head_bytes = 0
         self._head_timer: asyncio.TimerHandle | None = None
         self._write_timer: asyncio.TimerHandle | None = None
@@ -135,10 +139,11 @@ class Connection(HttpToolsProtocol):
         self._stop_write_timer()
 
     def data_received(self, data: bytes) -> None:  # noqa: D102 - asyncio's
-        if self._outlet.has_ended:
+        if self._outlet.is_deaf:
             self._outlet.drop()
             return
         self._unset_keepalive_if_required()
+        self._had_body = False
         try:
             self.parser.feed_data(data)
         except httptools.HttpParserCallbackError:
@@ -161,6 +166,7 @@ class Connection(HttpToolsProtocol):
             self.cycle.keep_alive = self.cycle.keep_alive and not self._leaving
 
     def on_message_complete(self) -> None:  # noqa: D102 - httptools'
+        self._had_body = True
         if not self.parser.should_upgrade():
             super().on_message_complete()
 
@@ -222,7 +228,8 @@ class Connection(HttpToolsProtocol):
         if not self._in_head:
             self._forget_head()
             return
-        self._head_bytes += received
+        if not self._had_body:  # else most of it may be what came before this head
+            self._head_bytes += received
         if self._head_bytes > self.head_limit_bytes:
             self._refuse(HeadTooLarge(f"the request's line and headers exceed {self.head_limit_bytes} bytes"))
         elif self._head_timer is None:
@@ -245,6 +252,11 @@ class Connection(HttpToolsProtocol):
         """Answer what is no request that anybody could be given, and close: where the next one begins is not known."""
         self._forget_head()
         log.info("connection_refused", code=error.code, reason=error.message)
+        if self.cycle is not None and not self.cycle.response_complete and not self._is_in_body():
+            # Those before it are answered, and the connection is closed then.
+            self.cycle.keep_alive = False
+            self._outlet.is_deaf = True
+            return
         self.pipeline.clear()
         if self.cycle is not None and not self.cycle.response_complete:
             # The body of a request that is being read has gone wrong: to the application it is as if the client had left.

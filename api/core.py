@@ -40,6 +40,9 @@ log = get_logger("millrace.core")
 
 #: Time for a command to Redis before its connection is given up, in seconds.
 _SOCKET_TIMEOUT_S = 5.0
+#: Connections for what routes ask of Redis beside publishing and waiting for replies, and how long a request waits for one,
+#: in seconds. However many ask, publication and the look after workers have connections of their own.
+_ROUTES_CONNECTIONS, _ROUTES_PATIENCE_S = 32, 5.0
 
 
 class Core:
@@ -70,19 +73,25 @@ class Core:
         process_id = f"{name}{uuid4().hex[:12]}"
         url = settings.redis_url.get_secret_value()
         # No retries inside the client: the sweep publishes again what is missing, and knows what was not.
-        self.redis = connect_aio(
-            url, socket_timeout=_SOCKET_TIMEOUT_S, socket_connect_timeout=2.0, retry=Retry(NoBackoff(), 1)
+        options = {"socket_timeout": _SOCKET_TIMEOUT_S, "socket_connect_timeout": 2.0, "retry": Retry(NoBackoff(), 1)}
+        self._dispatch_redis = connect_aio(url, **options)
+        self.redis = connect_aio_waiting(
+            url, max_connections=_ROUTES_CONNECTIONS, patience_s=_ROUTES_PATIENCE_S, **options
         )
         self._limits_redis = connect_aio_waiting(
-            url, max_connections=CONNECTIONS, socket_timeout=_SOCKET_TIMEOUT_S, socket_connect_timeout=2.0
+            url,
+            max_connections=CONNECTIONS,
+            patience_s=None,
+            socket_timeout=_SOCKET_TIMEOUT_S,
+            socket_connect_timeout=2.0,
         )
         self.limits = TenantLimits(self._limits_redis)
         self.usage = Usage(self.redis, metrics, ttl_s=settings.usage_ttl_s)
         self._subscriber = connect_aio(url, socket_timeout=None, socket_connect_timeout=2.0)
         self.backlog = Backlog(process_id)
-        self.fleet = Fleet(self.redis, self.backlog, metrics, result_ttl_s=settings.result_ttl_s)
+        self.fleet = Fleet(self._dispatch_redis, self.backlog, metrics, result_ttl_s=settings.result_ttl_s)
         self.admission = Admission(self.fleet, self.backlog, max_pending_items=max_pending_items)
-        self.replies = Replies(self.redis, self._subscriber, metrics, process_id)
+        self.replies = Replies(self._dispatch_redis, self._subscriber, metrics, process_id)
         stages = Stages(metrics)
         self.dispatcher = Dispatcher(
             self.replies,
@@ -160,6 +169,7 @@ class Core:
                     task.cancel()
                 await asyncio.wait(running, timeout=0.05)
             await self.usage.flush()
+            await self._dispatch_redis.aclose()
             await self.redis.aclose()
             await self._limits_redis.aclose()
             await self._subscriber.aclose()

@@ -187,11 +187,12 @@ class Dispatcher:
                     await part.reply
                 return parts
         except TimeoutError:
-            is_served = self._fleet.reachable and self._fleet.workers_of(model) > 0
+            is_silent = self._fleet.is_silent
+            is_served = not is_silent and self._fleet.workers_of(model) > 0
             if not is_served:
                 for part in parts:
                     part.refuse()  # it has expired by the time that a worker is there
-            if not self._fleet.reachable:
+            if is_silent:
                 raise Unavailable from None
             if not is_served:
                 raise DeadlineExceeded(f"no worker of model {model} answered before the deadline") from None

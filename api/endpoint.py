@@ -5,7 +5,6 @@ import time
 from collections.abc import Coroutine, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
-from functools import partial
 from typing import Any, TypeVar
 
 import orjson
@@ -13,13 +12,12 @@ from starlette.requests import ClientDisconnect
 from starlette.requests import Request as HttpRequest
 from starlette.responses import Response
 
-from api import input_counts, json_answer, wire
+from api import input_counts, json_answer, reading, wire
 from api.access.caller import Caller, caller_of
 from api.access.limits import Charge
 from api.access.usage import Usage
 from api.answer_sizes import expected_bytes
 from api.aside import aside
-from api.bodies import JsonBody, read_body
 from api.callers_words import in_callers_words
 from api.catalog import Catalog
 from api.departure import CLIENT_GONE, LEFT, ClientLeft, given_up_when_left, refused_when_leaving
@@ -28,14 +26,13 @@ from api.dispatch import Dispatcher, Published
 from api.images import ImageFetcher
 from api.places import Place, field_of
 from api.request_timeout import request_timeout_s
-from api.room import Room
+from api.room import Guest, Rooms
 from api.settings import ApiSettings
 from api.stages import Stages
 from shared import deadline as deadlines
 from shared.access import group_of
 from shared.errors import (
     BatchTooLarge,
-    BodyTooSlow,
     DeadlineExceeded,
     InvalidRequest,
     MillraceError,
@@ -53,8 +50,8 @@ ResultT = TypeVar("ResultT")
 
 #: Outputs up to this size are written at once, in a millisecond or two.
 _AT_ONCE_BYTES = 256 * 1024
-#: How much longer numbers are as decimals, at most.
-_WRITTEN = 3
+#: Answers from this size on need room: of smaller ones most is with the system soon, whether or not they are read.
+_LARGE_BYTES = 4 << 20
 
 #: Requests of one body that are begun in one turn of the event loop.
 _BEGUN_AT_ONCE = 128
@@ -85,9 +82,8 @@ class Exchange:
     dispatched_s: float = 0.0
     #: The body, as it was sent.
     data: Mapping[str, Any] = field(default_factory=dict)
-    #: Room that the body and the answer take where they are large, in bytes.
-    body_room: int = 0
-    answer_room: int = 0
+    #: The room that it takes where it is large.
+    guest: Guest | None = None
 
 
 class Endpoint:
@@ -110,10 +106,7 @@ class Endpoint:
         self._metrics = metrics
         self._stages = stages
         self._settings = settings
-        self._bodies = Room(settings.large_bodies_bytes, "large bodies")
-        self._answers = Room(settings.large_answers_bytes, "large answers")
-        metrics.gauge("millrace_large_bodies_bytes").set_function(lambda: self._bodies.taken)
-        metrics.gauge("millrace_large_answers_bytes").set_function(lambda: self._answers.taken)
+        self._rooms = Rooms(metrics, bodies=settings.large_bodies_bytes, answers=settings.large_answers_bytes)
 
     async def __call__(self, request: HttpRequest, contenders: Sequence[tuple[Dialect, Route]]) -> Response:
         """Answer a request on a path that these dialects serve."""
@@ -128,9 +121,10 @@ class Endpoint:
             caller = caller_of(request)
             lane = _lane(given)
             caller.require_lane(lane)
+            exchange.guest = self._rooms.guest(lane)
             with refused_when_leaving():
-                read = await self._read(request, given, exchange)
-                context = self._context(request, given, caller)
+                read = await reading.read(request, given, exchange.guest, self._settings, self._patience_s(given))
+                context = self._context(request, given, caller, exchange.guest.waited_s)
                 charge: Charge | None = request.scope["state"].get("charge")
                 with given_up_when_left(request.receive):
                     content, headers = await self._converse(
@@ -153,36 +147,19 @@ class Endpoint:
             status, problem = exchange.dialect.render_error(MillraceError(wire.CRASHED))
             content = [orjson.dumps(problem)]
         finally:
-            self._bodies.give_back(exchange.body_room)
-            if not content:
-                self._answers.give_back(exchange.answer_room)
+            # A large answer is kept until it is sent, and may have the body's texts in it.
+            sent = exchange.guest.leave if exchange.guest and sum(map(len, content)) > _LARGE_BYTES else None
+            if exchange.guest and sent is None:
+                exchange.guest.leave()
         self._count(exchange, code, time.perf_counter() - started)
-        sent = partial(self._answers.give_back, exchange.answer_room) if exchange.answer_room else None
         return json_answer.response(content, status, headers, sent)
 
-    async def _read(self, request: HttpRequest, headers: Mapping[bytes, bytes], exchange: Exchange) -> JsonBody:
-        """The request's body, within its limits of size and time."""
+    def _patience_s(self, headers: Mapping[bytes, bytes]) -> float:
+        """How long a request may wait before its deadline is known for certain, in seconds."""
         try:
-            async with asyncio.timeout(self._settings.body_timeout_s) as timeout:
-
-                async def make_room(size: int) -> None:
-                    began = time.monotonic()
-                    exchange.body_room = await self._bodies.take(size, self._settings.request_timeout_s)
-                    # Its sender was kept waiting meanwhile.
-                    timeout.reschedule((timeout.when() or 0) + time.monotonic() - began)
-
-                return await read_body(
-                    request.stream(),
-                    headers,
-                    limit_bytes=self._settings.body_limit_bytes,
-                    most_inputs=4 * self._settings.max_client_batch_size,
-                    make_room=make_room,
-                )
-        except TimeoutError:
-            raise BodyTooSlow(
-                f"the body did not arrive within {self._settings.body_timeout_s:g} s; send less at a time, or raise "
-                "MILLRACE_BODY_TIMEOUT_S"
-            ) from None
+            return request_timeout_s(headers.get(b"x-request-timeout"), self._settings.request_timeout_s)
+        except InvalidRequest:  # which is told when the body has been read
+            return self._settings.request_timeout_s
 
     @property
     def returns_documents(self) -> bool:
@@ -217,7 +194,6 @@ class Endpoint:
             status, problem = exchange.dialect.render_error(MillraceError(wire.CRASHED))
             return status, orjson.dumps(problem), 0
         finally:
-            self._answers.give_back(exchange.answer_room)
             self._count(exchange, code, time.perf_counter() - started)
         return 200, b"".join(content), exchange.answer.tokens if exchange.answer else 0
 
@@ -253,6 +229,8 @@ class Endpoint:
         exchange.answer = answer
         if large or sum(output.size for output in outputs) > _AT_ONCE_BYTES:
             content = await aside(lambda: json_answer.pieces(route.render(body, answer)))
+            if exchange.guest is not None:
+                exchange.guest.answer_is(sum(map(len, content)))
         else:
             content = [wire.dumps(route.render(body, answer))]
         self._stages.observe_gateway(models[0], lane, time.perf_counter() - started - exchange.dispatched_s)
@@ -272,9 +250,11 @@ class Endpoint:
             charge.settle(real, published.tokens)
         return models, outputs
 
-    def _context(self, request: HttpRequest, headers: Mapping[bytes, bytes], caller: Caller) -> Context:
+    def _context(
+        self, request: HttpRequest, headers: Mapping[bytes, bytes], caller: Caller, waited_s: float
+    ) -> Context:
         given = headers.get(b"x-request-timeout")
-        timeout_s = request_timeout_s(given, self._settings.request_timeout_s)
+        timeout_s = request_timeout_s(given, self._settings.request_timeout_s) - waited_s
         charge: Charge | None = request.scope["state"].get("charge")
         if charge is not None:
             timeout_s -= charge.waited_s
@@ -338,9 +318,8 @@ class Endpoint:
             for model, request in zip(models, job.requests, strict=True)
             if (card := catalog.card(model)) is not None
         )
-        if size > _AT_ONCE_BYTES:
-            patience_s = max(0.0, deadlines.remaining_s(job.requests[0].deadline))
-            exchange.answer_room = await self._answers.take(_WRITTEN * size, patience_s)
+        if exchange.guest is not None and size > _LARGE_BYTES:
+            await exchange.guest.expect_answer(size, max(0.0, deadlines.remaining_s(job.requests[0].deadline)))
 
     def _with_time_to_start(self, job: Job, models: Sequence[str], lane: Lane, catalog: Catalog) -> Job:
         """The job with later deadlines where what it waits for is that a worker is started, the first one or another."""

@@ -19,6 +19,8 @@ log = get_logger("millrace.fleet")
 
 #: Token budget of a batch while no worker has said what its own is.
 DEFAULT_BATCH_TOKENS = 4096
+#: Silence of Redis, which is asked twice a second, after which requests fall due because of it, in seconds.
+_SILENT_AFTER_S = 2.0
 
 
 class Fleet:
@@ -45,8 +47,15 @@ class Fleet:
         self.has_counts = False
         #: False while Redis cannot be reached.
         self.reachable = False
+        #: When it last answered, by the monotonic clock.
+        self._heard_at = time.monotonic()
         #: When Redis was last away or a worker died, by the monotonic clock: what waited then says nothing about speed.
         self.troubled_at = time.monotonic()
+
+    @property
+    def is_silent(self) -> bool:
+        """Whether Redis has not answered for so long that it is away, or as good as away, whoever has been told."""
+        return not self.reachable or time.monotonic() - self._heard_at > _SILENT_AFTER_S
 
     def workers_of(self, model: str) -> int:
         """Number of live workers that serve `model`."""
@@ -105,6 +114,7 @@ class Fleet:
                     log.info("redis_reached")
                     self.troubled_at = time.monotonic()
                 self.reachable = True
+                self._heard_at = time.monotonic()
             await asyncio.sleep(leases.WATCH_INTERVAL_S)
 
     async def _look(self) -> None:

@@ -1,13 +1,18 @@
 """Room for what is large: so many bytes at a time, whoever sends them.
 
 Bodies and answers of megabytes are what fills a gateway's memory: 25 unfinished bodies of 62 MB took 1.7 GB, and 40 answers
-that nobody read 0.4 GB. What is small is never counted, and never waits here.
+that nobody read 0.4 GB. What is small is never counted, and never waits here. Each lane has its half, so that bulk work,
+which may be waited for long, keeps no search out.
 """
 
 import asyncio
+import time
 from collections import deque
+from collections.abc import Mapping
 
 from shared.errors import Overloaded
+from shared.metrics import Metrics
+from shared.queues import Lane
 
 #: When to come back where there was no room, in seconds.
 _AGAIN_AFTER_S = 5.0
@@ -65,10 +70,28 @@ class Room:
             raise
         return size
 
+    @property
+    def is_wanted(self) -> bool:
+        """Whether anybody waits for it."""
+        return any(not turn.done() for _, turn in self._waiting)
+
+    def settle(self, taken: int, size: int) -> int:
+        """Have what was taken be what it really is, which may be more than there is room for.
+
+        Args:
+            taken: What is to be given back by now.
+            size: Bytes that it really takes.
+
+        Returns:
+            What is to be given back from now on.
+        """
+        self.taken += size - taken
+        self._let_in()
+        return size
+
     def give_back(self, size: int) -> None:
         """Let others have what was taken."""
-        self.taken -= size
-        self._let_in()
+        self.settle(size, 0)
 
     def _let_in(self) -> None:
         while self._waiting:
@@ -79,3 +102,80 @@ class Room:
                 self.taken += size
                 turn.set_result(None)
             self._waiting.popleft()
+
+
+class Guest:
+    """A request, and the room that its body and its answer take."""
+
+    def __init__(self, bodies: Room, answers: Room) -> None:
+        self._bodies, self._answers = bodies, answers
+        self._body = self._answer = 0
+        #: How long it has waited for room, in seconds.
+        self.waited_s = 0.0
+
+    @property
+    def holds_up_others(self) -> bool:
+        """Whether somebody waits for the room that its body takes."""
+        return bool(self._body) and self._bodies.is_wanted
+
+    async def bring_body(self, size: int, patience_s: float) -> None:
+        """Wait until there is room for the body.
+
+        Args:
+            size: As far as it is known, in bytes.
+            patience_s: How long to wait, in seconds.
+
+        Raises:
+            Overloaded: There was none.
+        """
+        began = time.monotonic()
+        self._body = await self._bodies.take(size, patience_s)
+        self.waited_s += time.monotonic() - began
+
+    def body_is(self, size: int) -> None:
+        """The body has come, and has so many bytes."""
+        if self._body:
+            self._body = self._bodies.settle(self._body, size)
+
+    async def expect_answer(self, size: int, patience_s: float) -> None:
+        """Wait until there is room for the answer, as `bring_body` does."""
+        self._answer = await self._answers.take(size, patience_s)
+
+    def answer_is(self, size: int) -> None:
+        """The answer is there, and has so many bytes."""
+        self._answer = self._answers.settle(self._answer, size)
+
+    def leave(self) -> None:
+        """Nothing of it is kept any more."""
+        self._bodies.give_back(self._body)
+        self._answers.give_back(self._answer)
+        self._body = self._answer = 0
+
+
+class Rooms:
+    """All the room that a gateway has."""
+
+    def __init__(self, metrics: Metrics, *, bodies: int, answers: int) -> None:
+        """Build it.
+
+        Args:
+            metrics: Tells what is taken.
+            bodies: Bytes for large bodies.
+            answers: Bytes for large answers.
+        """
+        self._bodies = _halves(bodies, "large bodies")
+        self._answers = _halves(answers, "large answers")
+        metrics.gauge("millrace_large_bodies_bytes").set_function(lambda: _taken(self._bodies))
+        metrics.gauge("millrace_large_answers_bytes").set_function(lambda: _taken(self._answers))
+
+    def guest(self, lane: Lane) -> Guest:
+        """Somebody who has taken none of it yet."""
+        return Guest(self._bodies[lane], self._answers[lane])
+
+
+def _halves(size: int, what: str) -> Mapping[Lane, Room]:
+    return {lane: Room(size // len(Lane), f"{what} in the {lane} lane") for lane in Lane}
+
+
+def _taken(rooms: Mapping[Lane, Room]) -> int:
+    return sum(room.taken for room in rooms.values())

@@ -74,14 +74,14 @@ class ApiSettings(WebhookSettings):
     large_bodies_bytes: int = Field(
         256 * 1024 * 1024,
         ge=1024,
-        description="Request bodies of more than 256 KiB that one gateway holds at a time, in bytes; further ones are read "
-        "when there is room. The gateway's memory grows by up to twice as much.",
+        description="Request bodies of more than 256 KiB that one gateway holds at a time, in bytes, half of it for each "
+        "lane; further ones are read when there is room. The gateway's memory grows by up to twice as much.",
     )
     large_answers_bytes: int = Field(
         256 * 1024 * 1024,
         ge=1024,
-        description="Large answers that one gateway holds at a time until they are sent, in bytes; further ones are written "
-        "when there is room.",
+        description="Answers of more than 4 MiB that one gateway holds at a time until they are sent, in bytes, half of it "
+        "for each lane; further ones are computed when there is room.",
     )
     max_pending_items: int = Field(
         100_000, ge=1, description="Texts and documents that one gateway holds unanswered; more are refused with 429."

@@ -151,15 +151,22 @@ def connect_aio(url: str, **options: Any) -> aio.Redis:
     return _aio_client(sentinels, _Pool, options)
 
 
-def connect_aio_waiting(url: str, *, max_connections: int, **options: Any) -> aio.Redis:
-    """The same, with so many connections that whoever finds none free waits for one."""
+def connect_aio_waiting(url: str, *, max_connections: int, patience_s: float | None, **options: Any) -> aio.Redis:
+    """The same, with so many connections that whoever finds none free waits for one.
+
+    Args:
+        url: The address.
+        max_connections: How many.
+        patience_s: How long they wait, in seconds, until a `ConnectionError` says that there is none; None for ever.
+        options: As of `redis.asyncio.Redis`.
+    """
     sentinels = sentinels_of(url)
     if sentinels is None:
         pool = aio.BlockingConnectionPool.from_url(
-            url, max_connections=max_connections, timeout=None, **KEEPALIVE, **options
+            url, max_connections=max_connections, timeout=patience_s, **KEEPALIVE, **options
         )
         return aio.Redis.from_pool(pool)
-    return _aio_client(sentinels, _WaitingPool, {"max_connections": max_connections, "timeout": None, **options})
+    return _aio_client(sentinels, _WaitingPool, {"max_connections": max_connections, "timeout": patience_s, **options})
 
 
 class _Pool(aio_sentinel.SentinelConnectionPool):

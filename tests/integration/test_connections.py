@@ -36,7 +36,7 @@ async def echo(scope: Any, receive: Any, send: Any) -> None:
     """An application that tells what it was asked."""
     request = Request(scope, receive)
     if request.url.path == "/slow":
-        await asyncio.sleep(0.3)
+        await asyncio.sleep(0.5)
     if request.url.path == "/large":
         await Response(b" " * LARGE)(scope, receive, send)
         return
@@ -194,6 +194,19 @@ def test_an_answer_that_comes_before_the_body_is_not_lost(port: int) -> None:
     # Then it is read every time, and the connection is closed
     assert [each.statuses for each in found] == [[404]] * 20
     assert all(each.closed for each in found)
+
+
+@pytest.mark.parametrize("behind", [b"GET /next HT", b"GET /next HTTP/1.1\r\nx: " + b"y" * 70_000, b"nonsense\r\n\r\n"])
+def test_what_is_wrong_behind_a_request_does_not_take_its_answer_away(port: int, behind: bytes) -> None:
+    # Given a request that takes longer to answer than a head may take to come
+    body = b" " * 100_000
+    first = head(b"content-length: %d" % len(body), start=b"POST /slow HTTP/1.1") + body
+
+    found = sent(port, first + behind)
+
+    assert found.statuses == [200]
+    assert json.loads(found.responses[0].body)["path"] == "/slow"
+    assert found.closed
 
 
 def test_who_takes_nothing_of_an_answer_is_cut_off(port: int) -> None:

@@ -1,5 +1,6 @@
 """Large bodies and answers, many at a time: the gateway's memory has a bound, and what is small goes on beside them."""
 
+import gzip
 import socket
 import subprocess
 import sys
@@ -17,8 +18,9 @@ from tests.helpers.valkey import free_port
 from tests.helpers.waiting import wait_until
 
 MIB = 1 << 20
-ROOM = 32 * MIB
-#: Of one sender, of whom two have room.
+#: Of which a lane has half.
+ROOM = 64 * MIB
+#: Of one sender, of whom two have room in a lane.
 BODY = 12 * MIB
 SENDERS = 12
 PATIENCE_S = 1.0
@@ -54,16 +56,16 @@ class Gateway:
             return False
 
 
-@pytest.fixture
-def gateway(redis_url: str, tmp_path: Path) -> Iterator[Gateway]:
-    """The real gateway with little room, without workers."""
+@pytest.fixture(params=[PATIENCE_S])
+def gateway(redis_url: str, tmp_path: Path, request: pytest.FixtureRequest) -> Iterator[Gateway]:
+    """The real gateway with little room, without workers, and the patience that a test has with it."""
     port = free_port()
     settings = {
         "MILLRACE_REDIS_URL": redis_url,
         "MILLRACE_PORT": str(port),
         "MILLRACE_STORE": str(tmp_path),
         "MILLRACE_LARGE_BODIES_BYTES": str(ROOM),
-        "MILLRACE_REQUEST_TIMEOUT_S": str(PATIENCE_S),
+        "MILLRACE_REQUEST_TIMEOUT_S": str(request.param),
     }
     with subprocess.Popen([sys.executable, "-m", "api"], env={**psutil.Process().environ(), **settings}) as process:
         found = Gateway(psutil.Process(process.pid), port)
@@ -74,10 +76,12 @@ def gateway(redis_url: str, tmp_path: Path) -> Iterator[Gateway]:
             process.terminate()
 
 
-def _begun(gateway: Gateway, stack: ExitStack) -> socket.socket:
+def _begun(gateway: Gateway, stack: ExitStack, header: str = "x: y") -> socket.socket:
     """A request of which all but the end is sent, as far as it is taken."""
     connection = stack.enter_context(socket.create_connection(("127.0.0.1", gateway.port), timeout=PATIENCE_S / 4))
-    connection.sendall(f"POST /v1/embeddings HTTP/1.1\r\nhost: mill\r\ncontent-length: {BODY}\r\n\r\n".encode())
+    connection.sendall(
+        f"POST /v1/embeddings HTTP/1.1\r\nhost: mill\r\n{header}\r\ncontent-length: {BODY}\r\n\r\n".encode()
+    )
     with suppress(TimeoutError):  # nobody reads it, which is what keeps it out of the gateway's memory
         connection.sendall(b'{"input": "' + b"a" * (BODY - 100))
     return connection
@@ -95,7 +99,7 @@ def test_no_more_large_bodies_are_read_than_there_is_room_for(gateway: Gateway) 
 
         # Then
         assert gateway.taken() == 2 * BODY
-        assert most - before < 2.5 * ROOM
+        assert most - before < ROOM
 
         # And what is small goes on beside them
         started = time.monotonic()
@@ -114,3 +118,50 @@ def test_no_more_large_bodies_are_read_than_there_is_room_for(gateway: Gateway) 
     wait_until(lambda: gateway.taken() == 0, what="the room that was taken")
     whole = b'{"model": "none", "input": "' + b"a" * BODY + b'"}'
     assert httpx.post(f"{gateway.url}/v1/embeddings", content=whole, trust_env=False).status_code == 404
+
+
+@pytest.mark.parametrize("gateway", [30.0], indirect=True)
+def test_who_has_room_and_sends_nothing_makes_way_for_who_waits(gateway: Gateway) -> None:
+    # Given a lane's room in the hands of senders who have fallen silent
+    with ExitStack() as stack:
+        silent = [_begun(gateway, stack) for _ in range(2)]
+        wait_until(lambda: gateway.taken() == 2 * BODY, what="the room to be taken")
+
+        # When somebody sends a whole body
+        whole = b'{"model": "none", "input": "' + b"a" * BODY + b'"}'
+        started = time.monotonic()
+        answer = httpx.post(f"{gateway.url}/v1/embeddings", content=whole, trust_env=False, timeout=40)
+
+        # Then one of them makes way, and is told why
+        assert answer.status_code == 404
+        assert time.monotonic() - started < 20
+        silent[0].settimeout(10)
+        refusal = silent[0].recv(1 << 16).decode()
+        assert refusal.startswith("HTTP/1.1 408 ")
+        assert "others wait for the room of this body" in refusal
+
+
+def test_bulk_work_takes_no_room_of_searches(gateway: Gateway) -> None:
+    with ExitStack() as stack:
+        for _ in range(3):
+            _begun(gateway, stack, "x-millrace-lane: bulk")
+
+        whole = b'{"model": "none", "input": "' + b"a" * BODY + b'"}'
+        assert httpx.post(f"{gateway.url}/v1/embeddings", content=whole, trust_env=False).status_code == 404
+
+
+def test_packed_bodies_take_no_more_room_than_there_can_be_in_them(gateway: Gateway) -> None:
+    with ExitStack() as stack:
+        packed = gzip.compress(b'{"input": "' + b"a" * MIB)
+        lines = [
+            "POST /v1/embeddings HTTP/1.1",
+            "host: mill",
+            "content-encoding: gzip",
+            f"content-length: {len(packed)}",
+        ]
+        connection = stack.enter_context(socket.create_connection(("127.0.0.1", gateway.port), timeout=10))
+        connection.sendall("\r\n".join([*lines, "", ""]).encode() + packed[:-1])
+
+        wait_until(lambda: gateway.taken() > 0, what="the room to be taken")
+
+        assert gateway.taken() < 2 * MIB

@@ -17,23 +17,23 @@ def embed(**given: object) -> EmbedRequest:
 
 
 @pytest.mark.parametrize(
-    ("request_", "numbers"),
+    ("request_", "written"),
     [
-        (embed(), 3 * 384),
-        (embed(dimensions=64), 3 * 64),
-        (embed(kinds=["sparse"]), 3 * TOKENS * 2),
-        (embed(kinds=["dense", "multivector"]), 3 * 384 + 3 * TOKENS * 384),
-        (RerankRequest(request_id="r", deadline=0, query="q", documents=["d"] * 5), 5),
-        (ClassifyRequest(request_id="r", deadline=0, texts=[TEXT] * 5), 5 * 2),
-        (TokenizeRequest(request_id="r", deadline=0, texts=[TEXT]), 40 * 16),
-        (DecodeRequest(request_id="r", deadline=0, ids=[[1, 2]]), 0),
+        (embed(), 12 * 3 * 384),
+        (embed(dimensions=64), 12 * 3 * 64),
+        (embed(kinds=["sparse"]), 12 * 3 * TOKENS * 2),
+        (embed(kinds=["dense", "multivector"]), 12 * (3 * 384 + 3 * TOKENS * 384)),
+        (RerankRequest(request_id="r", deadline=0, query="q", documents=["d"] * 5), 60 * 5),
+        (ClassifyRequest(request_id="r", deadline=0, texts=[TEXT] * 5), 5 * (63 + 64)),
+        (TokenizeRequest(request_id="r", deadline=0, texts=[TEXT]), 64 * 40),
+        (DecodeRequest(request_id="r", deadline=0, ids=[[1, 2]]), 8 * 2),
     ],
 )
-def test_an_answer_has_its_numbers(request_: Request, numbers: int) -> None:
-    assert expected_bytes(request_, CARD) == 4 * numbers
+def test_an_answer_is_as_long_as_its_numbers_and_texts(request_: Request, written: int) -> None:
+    assert expected_bytes(request_, CARD) == written
 
 
 def test_no_more_tokens_are_expected_than_the_model_reads() -> None:
     long = EmbedRequest(request_id="r", deadline=0, texts=["a" * 10_000_000], kinds=["multivector"])
 
-    assert expected_bytes(long, CARD) == 4 * 512 * 384
+    assert expected_bytes(long, CARD) == 12 * 512 * 384
