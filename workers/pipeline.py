@@ -190,7 +190,7 @@ class Pipeline:
             started = time.perf_counter()
             try:
                 model.read_images(work)
-            except Exception:
+            except BaseException:  # a panic of Rust code is one, and nobody interrupts this thread
                 log.exception("image_failed", model=task.task.model, request_id=work.request.request_id)
                 work.error = InferenceFailed("an image could not be read")
             work.tokenization_s = time.perf_counter() - started
@@ -235,7 +235,7 @@ class Pipeline:
         except MillraceError as error:
             self._fail(work, error)
             return []
-        except Exception:
+        except BaseException:  # as above
             log.exception("tokenization_failed", model=task.task.model, request_id=work.request.request_id)
             self._fail(work, InferenceFailed("the input could not be tokenised"))
             return []
@@ -556,7 +556,11 @@ class Pipeline:
 def _reply(work: RequestWork, model: ServedModel | None) -> Reply:
     if work.error is not None or model is None:
         return work.error or ModelNotFound()
-    return work.reply(model.card, model.int8_ranges)
+    try:
+        return work.reply(model.card, model.int8_ranges)
+    except Exception:
+        log.exception("reply_failed", model=model.card.name, request_id=work.request.request_id)
+        return InferenceFailed("no answer could be made of what the model returned")
 
 
 def _blamed(item: Item) -> tuple[str, int | None]:
