@@ -220,6 +220,8 @@ class Replies:
     async def _publish_again(self, task: PendingTask, queue: str) -> None:
         """Put a lost task back; a suspect as one, so that what it may do is done to no others again.
 
+        Which of its requests ran when a worker died is forgotten, so it does not run last: should a third worker die of it,
+        those that come after it and have not been answered are given up with it.
         A Redis that has forgotten the counter too has forgotten how often workers died of it, and the count begins anew.
         """
         deaths = int(await self._redis.get(keys.deliveries(task.task_id)) or 0)

@@ -61,6 +61,17 @@ def as_suspect(message: bytes) -> bytes:
     return b'{"suspect":true,' + message[1:]
 
 
+def is_suspect(message: Mapping[str, Any]) -> bool:
+    """Whether a message, read from its JSON, is marked as one that a worker has died with."""
+    return message.get("suspect") is True or suspected(message) is not None
+
+
+def suspected(message: Mapping[str, Any]) -> int | None:
+    """Position in its task of the request that ran when a worker last died of it; None where that is not known."""
+    mark = message.get("suspect")
+    return mark if isinstance(mark, int) and not isinstance(mark, bool) else None
+
+
 def encode_callback(task_id: str, event_id: str, token: int, *, origin: str) -> bytes:
     """The message that asks for an event's delivery, ready for LPUSH onto the callback workers' queue.
 
@@ -155,7 +166,8 @@ def encode_progress(task_id: str, replies: Mapping[int, Reply]) -> bytes:
 
     Args:
         task_id: The task.
-        replies: By the request's position in the task: all that are there, since only the last such value is kept.
+        replies: By the request's position in the task. Only the last such value is kept, so that those before reach only
+            who listens.
     """
     meta: dict[str, Any] = {
         "status": "PROGRESS",

@@ -16,7 +16,7 @@ import orjson
 from pydantic import BaseModel
 
 from shared import keys
-from shared.celery_message import decode_task, encode_failure
+from shared.celery_message import decode_task, encode_failure, suspected
 from shared.errors import WorkerLost
 from shared.jobs import ClassifyRequest, DecodeRequest, EmbedRequest, Request, RerankRequest
 from shared.places import QUERY
@@ -62,7 +62,8 @@ def of_task(task_id: str, queue: str, message: bytes, *, worker: str, deaths: in
     Args:
         task_id: Its id, which is its delivery tag too.
         queue: Where it came from.
-        message: As it was in the queue.
+        message: As it was in the queue, or as it would be there again: marked with the request that was running, which is
+            then the only one that is named.
         worker: The last one that died.
         deaths: How many did.
     """
@@ -70,10 +71,11 @@ def of_task(task_id: str, queue: str, message: bytes, *, worker: str, deaths: in
         task=task_id, queue=queue, worker=worker, deaths=deaths, at=time.time(), reason="its workers died repeatedly"
     )
     try:
-        task = decode_task(message)
+        task, position = decode_task(message), suspected(orjson.loads(message))
     except Exception:  # noqa: BLE001 - there are many ways not to be a task
         return letter  # a callback, or of another version: given up all the same
-    requests = [inputs_of(request) for request in task.requests]
+    blamed = task.requests if position is None else task.requests[position : position + 1]
+    requests = [inputs_of(request) for request in blamed]
     return letter.model_copy(update={"model": task.model, "lane": str(task.lane), "requests": requests})
 
 

@@ -10,7 +10,7 @@
 | `millrace:backlog` | hash, process to JSON, see `api.backlog` | fields 5 s, renewed | gateway, runner | the same |
 | `millrace:unacked:<worker>` | hash, delivery tag to message | until acknowledged or recovered | worker | both |
 | `millrace:deliveries:<task>` | counter of worker deaths | 1 h | `recover.lua` | `recover.lua`, gateway |
-| `millrace:running:<worker>` | string, delivery tag of the suspect that it runs | 1 h | worker | `recover.lua` |
+| `millrace:running:<worker>` | string, delivery tag and position of what it runs alone | 1 h | worker | `recover.lua` |
 | `millrace:lost` | counter of workers whose lease ended | kept | `recover.lua` | gateway |
 | `millrace:rewrite` | string | 10 s | who has Redis rewrite its append-only file | gateway, runner |
 | `millrace:dead:count` | counter of dead letters | kept | both, see `shared.dead_letters` | gateway |
@@ -80,7 +80,7 @@ def deliveries(task_id: str) -> str:
 
 
 def running(worker: str) -> str:
-    """Which of its suspects a worker runs, or ran last (see `workers.suspects`)."""
+    """Which request of its suspects a worker runs, or ran last (see `workers.suspects`)."""
     return f"millrace:running:{worker}"
 
 

@@ -2,8 +2,8 @@
 
 A worker renews its lease in one sorted set. Whoever is alive, gateway or worker, watches the set; when a lease has ended,
 `recover.lua` moves that worker's unacknowledged messages back to the head of their queues in one atomic step, marked as
-suspects: one of them may have killed it. Workers run suspects one by one (`workers.suspects`), so that the next death tells
-which it was.
+suspects: one of them may have killed it. Workers run suspects request by request (`workers.suspects`), so that the next
+death tells which it was.
 """
 
 from collections.abc import Mapping

@@ -1,7 +1,7 @@
 -- Puts the unacknowledged messages of a worker whose lease has ended back at the head of their queues.
 -- Atomic: whoever calls it, and however often, each message is moved once.
 -- KEYS[1] sorted set of leases     KEYS[2] counter of lost workers
--- KEYS[3] what of its suspects the worker was running (delivery tag)
+-- KEYS[3] what of its suspects the worker was running (delivery tag, and position of the request in its task)
 -- ARGV[1] worker id                ARGV[2] prefix of the unacked hashes (delivery tag -> kombu's entry)
 -- ARGV[3] prefix of the delivery counters
 -- ARGV[4] deaths after which a message is a dead letter
@@ -17,7 +17,7 @@ if not lease or tonumber(lease) > ms then
 end
 
 local unacked = ARGV[2] .. worker
-local running = redis.call('GET', KEYS[3])
+local running, position = string.match(redis.call('GET', KEYS[3]) or '', '^(.*) (%d+)$')
 local isolates = ARGV[5] == '1'
 local entries = redis.call('HGETALL', unacked)
 local restored, dead = 0, {}
@@ -31,18 +31,20 @@ for i = 1, #entries, 2 do
   -- then on the one that was running alone counts, and not what had been taken and never begun. A worker that has named
   -- none has run none of them alone (it is of an older version, or died before it came to that): all count, so that its
   -- like are not killed for ever.
-  local is_suspect = string.find(message, '^{"suspect":%s*true') ~= nil
+  local unmarked = string.match(message, '^{"suspect":%s*%w+(.*)')
   local deaths = 0
-  if not is_suspect or not running or running == tag then
+  if not unmarked or not running or running == tag then
     deaths = redis.call('INCR', ARGV[3] .. tag)
     redis.call('EXPIRE', ARGV[3] .. tag, 3600)
+  end
+  if isolates and not unmarked then
+    message = '{"suspect":true,' .. string.sub(message, 2)
+  elseif unmarked and running == tag then
+    message = '{"suspect":' .. position .. unmarked
   end
   if deaths >= tonumber(ARGV[4]) then
     dead[#dead + 1] = {tag, queue, deaths, message}
   else
-    if isolates and not is_suspect then
-      message = '{"suspect":true,' .. string.sub(message, 2)
-    end
     redis.call('RPUSH', queue, message)
     restored = restored + 1
   end

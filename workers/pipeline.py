@@ -20,6 +20,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import numpy.typing as npt
 
+from shared import jobs
 from shared.dead_letters import DeadLetter, inputs_of
 from shared.errors import DeadlineExceeded, InferenceFailed, MillraceError, ModelNotFound, OutOfMemory
 from shared.jobs import EmbedRequest
@@ -85,6 +86,7 @@ class Pipeline:
         parallel: bool,
         patience_s: float,
         on_started: Callable[[TaskWork], None],
+        on_advanced: Callable[[Sequence[TaskWork]], None],
         on_finished: Callable[[Sequence[TaskWork]], None],
         on_flow: Callable[[frozenset[str]], None],
     ) -> None:
@@ -100,6 +102,7 @@ class Pipeline:
             parallel: Whether it runs them at the same time, so that work should be shared out among them.
             patience_s: Least time that a batch gets, in seconds.
             on_started: Called when a task's first item enters a batch.
+            on_advanced: Called with tasks of which some results are stored, and more are to come.
             on_finished: Called with tasks whose results are stored and acknowledged.
             on_flow: Called with the closed queues whenever they change.
         """
@@ -113,8 +116,10 @@ class Pipeline:
         self._patience_s = patience_s
         self._parallel = batches_in_flight if parallel else 1
         metrics.gauge("millrace_parallel_batches").set(self._parallel)
-        self._on_started, self._on_finished, self._on_flow = on_started, on_finished, on_flow
-        self._inbox: deque[tuple[TaskWork, int]] = deque()
+        self._on_started, self._on_advanced = on_started, on_advanced
+        self._on_finished, self._on_flow = on_finished, on_flow
+        #: Requests of a task, and the estimate of their tokens.
+        self._inbox: deque[tuple[TaskWork, Sequence[RequestWork], int]] = deque()
         self._outbox: queue.SimpleQueue[TaskWork | _Advanced | None] = queue.SimpleQueue()
         self._pixels = ThreadPoolExecutor(len(os.sched_getaffinity(0)), thread_name_prefix="pixels")
         #: Readable while the inference thread has been called.
@@ -161,40 +166,45 @@ class Pipeline:
     def accept(self, task: TaskWork, estimated_tokens: int) -> None:
         """Take a task; never blocks. The estimate counts against its lane until the tokens are known."""
         self.keep(task, estimated_tokens)
-        self.begin(task, estimated_tokens)
+        self._begin(task, task.requests, estimated_tokens)
 
     def keep(self, task: TaskWork, estimated_tokens: int) -> None:
-        """Count a task as held and unfinished; `begin` must follow, sooner or later."""
+        """Count a task as held and unfinished; `begin_one` must follow for each of its requests, sooner or later."""
         with self._delivered:
             self.unfinished += 1
             self.moves += 1
         self._hold(task.task.model, task.lane, estimated_tokens)
 
-    def begin(self, task: TaskWork, estimated_tokens: int) -> None:
-        """Begin with a task that is kept; never blocks."""
-        if any(_has_images(work) for work in task.requests):
-            self._pixels.submit(self._read_images, task, estimated_tokens)
-        else:
-            self._arrive(task, estimated_tokens)
+    def begin_one(self, task: TaskWork, position: int) -> None:
+        """Begin with a request of a task that is kept; never blocks. It is delivered alone, and before the rest."""
+        task.is_in_turn = task.is_troubled = True
+        work = task.requests[position]
+        self._begin(task, [work], jobs.estimated_tokens(work.request.characters, work.request.items))
 
-    def _arrive(self, task: TaskWork, estimated_tokens: int) -> None:
-        self._inbox.append((task, estimated_tokens))
+    def _begin(self, task: TaskWork, works: Sequence[RequestWork], estimated_tokens: int) -> None:
+        if any(_has_images(work) for work in works):
+            self._pixels.submit(self._read_images, task, works, estimated_tokens)
+        else:
+            self._arrive(task, works, estimated_tokens)
+
+    def _arrive(self, task: TaskWork, works: Sequence[RequestWork], estimated_tokens: int) -> None:
+        self._inbox.append((task, works, estimated_tokens))
         os.eventfd_write(self._bell, 1)
 
-    def _read_images(self, task: TaskWork, estimated_tokens: int) -> None:
-        """On a thread of its own; the task arrives when its pixels are there."""
+    def _read_images(self, task: TaskWork, works: Sequence[RequestWork], estimated_tokens: int) -> None:
+        """On a thread of its own; the requests arrive when their pixels are there."""
         model = self._by_name.get(task.task.model)
-        for work in task.requests:
+        for work in works:
             if model is None:
                 break  # which the intake says
             started = time.perf_counter()
             try:
                 model.read_images(work)
-            except Exception:
+            except BaseException:  # a panic of Rust code is one, and nobody interrupts this thread
                 log.exception("image_failed", model=task.task.model, request_id=work.request.request_id)
                 work.error = InferenceFailed("an image could not be read")
             work.tokenization_s = time.perf_counter() - started
-        self._arrive(task, estimated_tokens)
+        self._arrive(task, works, estimated_tokens)
 
     def drain(self, timeout_s: float) -> bool:
         """Wait until everything accepted is delivered; False if that took too long."""
@@ -216,13 +226,15 @@ class Pipeline:
 
     def _take_in(self) -> None:
         while self._inbox:
-            task, estimated_tokens = self._inbox.popleft()
-            items = [item for work in task.requests for item in self._prepare(task, work)]
+            task, works, estimated_tokens = self._inbox.popleft()
+            items = [item for work in works for item in self._prepare(task, work)]
+            for work in works:
+                work.is_prepared = True
             self._hold(task.task.model, task.lane, sum(item.tokens for item in items) - estimated_tokens)
             if items:
                 self._by_name[task.task.model].lanes.add(task.lane, items)
             else:
-                self._outbox.put(task)
+                self._leave(task, works)
 
     def _prepare(self, task: TaskWork, work: RequestWork) -> list[Item]:
         """The items of a request; none when it has been answered with an error."""
@@ -235,7 +247,7 @@ class Pipeline:
         except MillraceError as error:
             self._fail(work, error)
             return []
-        except Exception:
+        except BaseException:  # as above
             log.exception("tokenization_failed", model=task.task.model, request_id=work.request.request_id)
             self._fail(work, InferenceFailed("the input could not be tokenised"))
             return []
@@ -494,11 +506,18 @@ class Pipeline:
         work.remaining -= 1
         self._hold(work.task.task.model, work.task.lane, -item.tokens)
         if work.remaining == 0:
-            task = work.task
-            if all(other.remaining == 0 for other in task.requests):
-                self._outbox.put(task)
-            elif task.is_troubled:
-                self._outbox.put(_Advanced(task, task.done))
+            self._leave(work.task, [work])
+
+    def _leave(self, task: TaskWork, works: Sequence[RequestWork]) -> None:
+        """Some requests of a task can be answered: so can the task, or what is done of it."""
+        if all(other.is_done for other in task.requests):
+            self._outbox.put(task)
+        elif task.is_in_turn and sum(not other.is_done for other in task.requests) > 1:
+            # Of hundreds, all that is done would be much to tell each time; it is told before the last one, which may be
+            # the culprit.
+            self._outbox.put(_Advanced(task, [task.requests.index(work) for work in works]))
+        elif task.is_troubled:
+            self._outbox.put(_Advanced(task, task.done))
 
     def _hold(self, name: str, lane: Lane, tokens: int) -> None:
         """Count what a lane holds, and close or open its queue."""
@@ -526,18 +545,19 @@ class Pipeline:
                     break
                 leaving.append(another)
             tasks = [task for task in leaving if isinstance(task, TaskWork)]
-            advanced: list[Advanced] = []
+            last: dict[TaskWork, list[int]] = {}
             if len(tasks) < len(leaving):
                 last = {one.task: one.done for one in leaving if isinstance(one, _Advanced) and one.task not in tasks}
-                advanced = [self._advanced(task, done) for task, done in last.items()]
+            advanced = [self._advanced(task, done) for task, done in last.items()]
             finished = [self._finished(task) for task in tasks]
             if not self._delivery.deliver(finished, advanced):
                 return
-            if not tasks:
-                continue
-            self._on_finished(tasks)
-            if self._spans is not None:
-                self._spans.answered(tasks)
+            if last:
+                self._on_advanced(list(last))
+            if tasks:
+                self._on_finished(tasks)
+                if self._spans is not None:
+                    self._spans.answered(tasks)
             with self._delivered:
                 self.unfinished -= len(tasks)
                 self.moves += 1
@@ -556,7 +576,11 @@ class Pipeline:
 def _reply(work: RequestWork, model: ServedModel | None) -> Reply:
     if work.error is not None or model is None:
         return work.error or ModelNotFound()
-    return work.reply(model.card, model.int8_ranges)
+    try:
+        return work.reply(model.card, model.int8_ranges)
+    except Exception:
+        log.exception("reply_failed", model=model.card.name, request_id=work.request.request_id)
+        return InferenceFailed("no answer could be made of what the model returned")
 
 
 def _blamed(item: Item) -> tuple[str, int | None]:

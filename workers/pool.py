@@ -48,7 +48,10 @@ class BatchPool(BasePool):
         self._callbacks: deque[Callable[[], None]] = deque()
         self._side = ThreadPoolExecutor(1, thread_name_prefix="side")
         self._pipeline = self._runtime.start(
-            on_started=self._on_started, on_finished=self._on_finished, on_flow=self._on_flow
+            on_started=self._on_started,
+            on_advanced=self._on_advanced,
+            on_finished=self._on_finished,
+            on_flow=self._on_flow,
         )
         self._suspects = self._runtime.suspects(self._pipeline)
         self._suspects.start()
@@ -85,9 +88,9 @@ class BatchPool(BasePool):
         self._held[request.id] = _Held(request, monotonic())
         work = TaskWork.of(request.id, request.message.delivery_tag, task)
         estimated_tokens = task.estimated_tokens()
-        if request.message.is_suspect:
+        if request.message.is_suspect and task.requests:
             self._pipeline.keep(work, estimated_tokens)
-            self._suspects.add(work, estimated_tokens)
+            self._suspects.add(work, request.message.suspected)
         else:
             self._pipeline.accept(work, estimated_tokens)
 
@@ -120,6 +123,9 @@ class BatchPool(BasePool):
             started_at = monotonic()
             # Without waking the loop: it would take a core from the forward pass that is just beginning.
             self._callbacks.append(lambda: held.request.on_accepted(self._runtime.engine.pid, started_at))
+
+    def _on_advanced(self, tasks: Sequence[TaskWork]) -> None:
+        self._suspects.delivered(tasks)
 
     def _on_finished(self, tasks: Sequence[TaskWork]) -> None:
         for work in tasks:

@@ -83,6 +83,7 @@ class Runtime:
         self,
         *,
         on_started: Callable[[TaskWork], None],
+        on_advanced: Callable[[Sequence[TaskWork]], None],
         on_finished: Callable[[Sequence[TaskWork]], None],
         on_flow: Callable[[frozenset[str]], None],
     ) -> Pipeline:
@@ -110,6 +111,7 @@ class Runtime:
             parallel=self._ready.parallel,
             patience_s=settings.engine_patience_s,
             on_started=on_started,
+            on_advanced=on_advanced,
             on_finished=on_finished,
             on_flow=on_flow,
         )
@@ -139,7 +141,7 @@ class Runtime:
 
     def suspects(self, pipeline: Pipeline) -> Suspects:
         """Who runs this worker's suspects through its pipeline."""
-        return Suspects(self.redis(), self.worker, pipeline.begin)
+        return Suspects(self.redis(), self.worker, pipeline.begin_one)
 
     def card(self) -> WorkerCard:
         """What this worker says about itself now."""

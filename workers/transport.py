@@ -37,7 +37,7 @@ from kombu.utils.json import dumps
 from kombu.utils.scheduling import priority_cycle
 from redis.exceptions import ResponseError
 
-from shared.celery_message import MESSAGE_LIMIT_BYTES
+from shared.celery_message import MESSAGE_LIMIT_BYTES, is_suspect, suspected
 from shared.logging import get_logger
 
 log = get_logger("millrace.transport")
@@ -153,7 +153,12 @@ class Message(virtual.Message):
     @property
     def is_suspect(self) -> bool:
         """Whether a worker has died with it (`recover.lua` marks it beside kombu's own keys, which kombu keeps)."""
-        return self._raw.get("suspect") is True
+        return is_suspect(self._raw)
+
+    @property
+    def suspected(self) -> int | None:
+        """Position in its task of the request that ran then, where that is known."""
+        return suspected(self._raw)
 
 
 def _refuse_compressed(payload: Any) -> None:

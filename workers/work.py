@@ -43,6 +43,8 @@ class RequestWork:
 
     request: Request
     task: "TaskWork"
+    #: Whether its items are known, or it has been refused: what `remaining` says means nothing before.
+    is_prepared: bool = False
     #: What has come back, by item index.
     rows: list[Mapping[Kind, Piece] | None] = field(default_factory=list)
     remaining: int = 0
@@ -58,6 +60,11 @@ class RequestWork:
     tokenization_s: float = 0.0
     queue_s: float = 0.0
     inference_s: float = 0.0
+
+    @property
+    def is_done(self) -> bool:
+        """Whether it can be answered."""
+        return self.is_prepared and self.remaining == 0
 
     def ran(self, seconds: float, inference_s: float) -> None:
         """Note that a batch with items of it is done.
@@ -146,6 +153,8 @@ class TaskWork:
     started: bool = False
     #: Whether it was part of a batch that failed: what is done of it does not wait for the rest then.
     is_troubled: bool = False
+    #: Whether its requests are run one after the other.
+    is_in_turn: bool = False
     #: Of its inputs that an engine process died of.
     letters: list[DeadLetter] = field(default_factory=list)
     #: When it came, by the clock on the wall (Unix seconds) and by the monotonic one.
@@ -170,8 +179,8 @@ class TaskWork:
 
     @property
     def done(self) -> list[int]:
-        """Positions of its requests that can be answered, once it has been tokenised."""
-        return [position for position, work in enumerate(self.requests) if work.remaining == 0]
+        """Positions of its requests that can be answered."""
+        return [position for position, work in enumerate(self.requests) if work.is_done]
 
     def summary(self) -> str:
         """What Flower shows as the task's result."""

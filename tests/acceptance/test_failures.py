@@ -7,8 +7,10 @@ import signal
 import time
 from collections import Counter
 from collections.abc import Iterator
+from dataclasses import replace
 from hashlib import sha256
 from pathlib import Path
+from typing import Any
 
 import httpx
 import numpy as np
@@ -16,10 +18,10 @@ import pytest
 from redis import Redis
 
 from shared import keys
-from shared.celery_message import Progress, decode_result, encode_task
+from shared.celery_message import Progress, as_suspect, decode_result, encode_task
 from shared.dead_letters import DeadLetter
-from shared.errors import InferenceFailed
-from shared.jobs import EmbedRequest, Task
+from shared.errors import DeadlineExceeded, InferenceFailed, UnsupportedByModel
+from shared.jobs import EmbedRequest, Task, TokenizeRequest
 from shared.model_config import DEFAULT_MODEL
 from shared.queues import Lane, Operation, queue_name
 from shared.results import Output
@@ -290,6 +292,67 @@ def test_clients_of_a_culprits_neighbours_have_their_answers_while_it_hangs(pois
     assert status == 424
     assert {status for status, _ in innocent} == {200}
     assert sum(at < culprit_at - 3 for _, at in innocent) > 30
+
+
+def test_what_a_worker_has_died_with_is_told_request_by_request_and_the_suspected_one_last(fragile: Service) -> None:
+    # Given a task whose first request a worker died of, with one that is refused and one that has expired
+    requests = [
+        EmbedRequest(request_id=f"r{n}", deadline=time.time() + 60, texts=[TEXTS[n], TEXTS[9]]) for n in range(5)
+    ]
+    requests[1] = replace(requests[1], prompt_name="there is none of this name")
+    requests[2] = replace(requests[2], deadline=time.time() - 1)
+    task = Task(model=DEFAULT_MODEL.name, lane=Lane.INTERACTIVE, operation=Operation.EMBED, requests=requests)
+    message = b'{"suspect":0,' + encode_task("nobody-2", task, origin="nobody")[1:]
+
+    # When
+    heard = _outcomes(fragile, "nobody-2", queue_name(task.model, task.lane), message)
+
+    # Then each is told before the next, and all that are done before the first of them, which may be the end of the worker
+    *told, outcome = heard
+    assert [sorted(one.replies) for one in told if isinstance(one, Progress)] == [[1], [2], [3], [1, 2, 3, 4]]
+    assert len(told) == 4
+    assert isinstance(outcome, list)
+    assert [type(reply) for reply in outcome] == [Output, UnsupportedByModel, DeadlineExceeded, Output, Output]
+    vectors = expected(fragile)
+    for position in (0, 3, 4):
+        found = np.frombuffer(outcome[position].data, "<f4").reshape(2, -1)
+        np.testing.assert_allclose(found, [vectors[TEXTS[position]], vectors[TEXTS[9]]], atol=1e-5)
+
+    # And nothing of it counts as held any more
+    with fragile.client() as client:
+        metrics = client.get(f"http://127.0.0.1:{fragile.metrics_port}/metrics").text
+    held = [line.split()[-1] for line in metrics.splitlines() if line.startswith("millrace_held_tokens{")]
+    assert set(held) == {"0.0"}
+
+
+def test_requests_for_the_tokenizer_alone_are_told_one_by_one_too(fragile: Service) -> None:
+    requests = [TokenizeRequest(request_id=f"r{n}", deadline=time.time() + 60, texts=[TEXTS[n]]) for n in range(3)]
+    task = Task(model=DEFAULT_MODEL.name, lane=Lane.INTERACTIVE, operation=Operation.TOKENIZE, requests=requests)
+    message = as_suspect(encode_task("nobody-3", task, origin="nobody"))
+
+    heard = _outcomes(fragile, "nobody-3", queue_name(task.model, task.lane), message)
+
+    *told, outcome = heard
+    assert [sorted(one.replies) for one in told if isinstance(one, Progress)] == [[0], [0, 1]]
+    assert isinstance(outcome, list)
+    assert all(isinstance(reply, Output) and reply.token_lists for reply in outcome)
+    assert len(outcome) == 3
+
+
+def _outcomes(service: Service, task_id: str, queue: str, message: bytes) -> list[Any]:
+    """What is told of a task that is put on a queue, until its outcome."""
+    heard: list[Any] = []
+    with Redis.from_url(service.part("api").environ()["MILLRACE_REDIS_URL"]) as redis, redis.pubsub() as results:
+        results.subscribe(keys.result(task_id))
+        assert results.get_message(timeout=5) is not None
+        redis.lpush(queue, message)
+        until = time.monotonic() + 30
+        while not (heard and isinstance(heard[-1], list)):
+            assert time.monotonic() < until, heard
+            published = results.get_message(ignore_subscribe_messages=True, timeout=1)
+            if published is not None:
+                heard.append(decode_result(published["data"]))
+    return heard
 
 
 def _dead_letters(service: Service) -> list[DeadLetter]:

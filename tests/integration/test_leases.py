@@ -257,7 +257,7 @@ def test_nothing_of_a_recovered_worker_is_left(redis: Redis, hold: Callable[...,
     # Given
     redis.lpush(QUEUE, _message("gw-1"))
     hold("w1", 1)
-    redis.set(keys.running("w1"), "gw-0")
+    redis.set(keys.running("w1"), "gw-0 0")
     _end_lease(redis, "w1")
 
     # When
@@ -314,7 +314,7 @@ def test_of_suspects_only_the_one_that_was_running_counts(redis: Redis, hold: Ca
     given_up = []
     for worker in ("w1", "w2"):
         hold(worker, 3)
-        redis.set(keys.running(worker), "gw-1")
+        redis.set(keys.running(worker), "gw-1 0")
         _end_lease(redis, worker)
         given_up.append(_recover(redis, worker))
 
@@ -322,6 +322,40 @@ def test_of_suspects_only_the_one_that_was_running_counts(redis: Redis, hold: Ca
     assert given_up == [(3, []), (2, [b"gw-1"])]
     assert [_deaths(redis, f"gw-{number}") for number in range(3)] == [1, 3, 1]
     assert sorted(_tags(redis, QUEUE)) == ["gw-0", "gw-2"]
+
+
+def test_the_request_that_was_running_is_what_is_suspected_then_and_all_that_the_letter_names(
+    redis_url: str, redis: Redis, hold: Callable[..., None]
+) -> None:
+    # Given a task of twelve requests that a worker has died with, and whoever takes it dies of the last but one
+    requests = [EmbedRequest(request_id=f"r{number}", deadline=2e9, texts=[f"text {number}"]) for number in range(12)]
+    task = Task(model=MODEL, lane=Lane.INTERACTIVE, operation=Operation.EMBED, requests=requests)
+    message = encode_task("gw-1", task, origin="gw")
+    redis.lpush(QUEUE, message)
+    hold("w0", 1)
+    _end_lease(redis, "w0")
+    _recover(redis, "w0")
+    hold("w1", 1)
+    redis.set(keys.running("w1"), "gw-1 10")
+    _end_lease(redis, "w1")
+
+    # When
+    assert _recover(redis, "w1") == (1, [])
+
+    # Then the next one to take it is told
+    assert [json.loads(entry) for entry in redis.lrange(QUEUE, 0, -1)] == [{"suspect": 10, **json.loads(message)}]
+    with Taker(redis_url, "w2", [QUEUE]) as taker:
+        (taken,) = taker.take()
+        assert (taken.is_suspect, taken.suspected) == (True, 10)
+    _renew(redis, "w2")
+
+    # And when it dies too, of this one or of another
+    redis.set(keys.running("w2"), "gw-1 3")
+    _end_lease(redis, "w2")
+    assert _recover(redis, "w2") == (0, [b"gw-1"])
+    letter = DeadLetter.model_validate_json(redis.lindex(keys.DEAD_LETTERS, 0))
+    assert [request.request_id for request in letter.requests] == ["r3"]
+    assert letter.requests[0].sha256 == [sha256(b"text 3").hexdigest()]
 
 
 def test_what_was_fresh_beside_a_suspect_counts_once_and_is_one_then(redis: Redis, hold: Callable[..., None]) -> None:
@@ -335,7 +369,7 @@ def test_what_was_fresh_beside_a_suspect_counts_once_and_is_one_then(redis: Redi
     # When
     for worker in ("w2", "w3"):
         hold(worker, 2)
-        redis.set(keys.running(worker), "another")
+        redis.set(keys.running(worker), "another 0")
         _end_lease(redis, worker)
         _recover(redis, worker)
 
