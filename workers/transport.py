@@ -140,8 +140,8 @@ class Message(virtual.Message):
         try:
             _refuse_compressed(payload)
             super().__init__(payload, channel=channel, accept=_ACCEPTED, **kwargs)
-            # Wanted when it is recorded.
-            _ = self.delivery_info["exchange"], self.delivery_info["routing_key"]
+            # Wanted when it is recorded, and as texts when it is recovered.
+            _ = self.delivery_info["exchange"].encode(), self.delivery_info["routing_key"].encode()
             # Decoded here for once: whoever asks later gets the same object.
             decoded = self.decode()
             if "task" in self.headers:

@@ -2,19 +2,15 @@
 
 import gzip
 import socket
-import subprocess
-import sys
 import time
 from collections.abc import Iterator
 from contextlib import ExitStack, suppress
-from dataclasses import dataclass
 from pathlib import Path
 
 import httpx
-import psutil
 import pytest
 
-from tests.helpers.valkey import free_port
+from tests.helpers.gateway_process import GatewayProcess, gateway_process
 from tests.helpers.waiting import wait_until
 
 MIB = 1 << 20
@@ -26,57 +22,18 @@ SENDERS = 12
 PATIENCE_S = 1.0
 
 
-@dataclass(frozen=True)
-class Gateway:
-    """A process of its own, so that its memory can be seen."""
-
-    process: psutil.Process
-    port: int
-
-    @property
-    def url(self) -> str:
-        """Where it is."""
-        return f"http://127.0.0.1:{self.port}"
-
-    def memory(self) -> int:
-        """Bytes that it has."""
-        return int(self.process.memory_info().rss)
-
-    def taken(self) -> float:
-        """Bytes of the room for large bodies that are taken, as its metrics tell."""
-        metrics = httpx.get(f"{self.url}/metrics", trust_env=False).text
-        (line,) = [line for line in metrics.splitlines() if line.startswith("millrace_large_bodies_bytes ")]
-        return float(line.split()[1])
-
-    def is_up(self) -> bool:
-        """Whether it answers."""
-        try:
-            return httpx.get(f"{self.url}/livez", trust_env=False).status_code == 200
-        except httpx.HTTPError:
-            return False
-
-
 @pytest.fixture(params=[PATIENCE_S])
-def gateway(redis_url: str, tmp_path: Path, request: pytest.FixtureRequest) -> Iterator[Gateway]:
-    """The real gateway with little room, without workers, and the patience that a test has with it."""
-    port = free_port()
-    settings = {
-        "MILLRACE_REDIS_URL": redis_url,
-        "MILLRACE_PORT": str(port),
-        "MILLRACE_STORE": str(tmp_path),
-        "MILLRACE_LARGE_BODIES_BYTES": str(ROOM),
-        "MILLRACE_REQUEST_TIMEOUT_S": str(request.param),
-    }
-    with subprocess.Popen([sys.executable, "-m", "api"], env={**psutil.Process().environ(), **settings}) as process:
-        found = Gateway(psutil.Process(process.pid), port)
-        try:
-            wait_until(found.is_up, timeout_s=30, what="the gateway")
-            yield found
-        finally:
-            process.terminate()
+def gateway(redis_url: str, tmp_path: Path, request: pytest.FixtureRequest) -> Iterator[GatewayProcess]:
+    """The real gateway with little room and the patience that a test has with it."""
+    with gateway_process(redis_url, tmp_path, large_bodies_bytes=ROOM, request_timeout_s=request.param) as gateway:
+        yield gateway
 
 
-def _begun(gateway: Gateway, stack: ExitStack, header: str = "x: y") -> socket.socket:
+def _taken(gateway: GatewayProcess) -> float:
+    return gateway.metric("millrace_large_bodies_bytes")
+
+
+def _begun(gateway: GatewayProcess, stack: ExitStack, header: str = "x: y") -> socket.socket:
     """A request of which all but the end is sent, as far as it is taken."""
     connection = stack.enter_context(socket.create_connection(("127.0.0.1", gateway.port), timeout=PATIENCE_S / 4))
     connection.sendall(
@@ -87,7 +44,7 @@ def _begun(gateway: Gateway, stack: ExitStack, header: str = "x: y") -> socket.s
     return connection
 
 
-def test_no_more_large_bodies_are_read_than_there_is_room_for(gateway: Gateway) -> None:
+def test_no_more_large_bodies_are_read_than_there_is_room_for(gateway: GatewayProcess) -> None:
     # Given
     with httpx.Client(base_url=gateway.url, trust_env=False) as client, ExitStack() as stack:
         client.post("/v1/embeddings", json={"input": "a"})
@@ -98,7 +55,7 @@ def test_no_more_large_bodies_are_read_than_there_is_room_for(gateway: Gateway) 
         most = gateway.memory()
 
         # Then
-        assert gateway.taken() == 2 * BODY
+        assert _taken(gateway) == 2 * BODY
         assert most - before < ROOM
 
         # And what is small goes on beside them
@@ -115,17 +72,17 @@ def test_no_more_large_bodies_are_read_than_there_is_room_for(gateway: Gateway) 
         assert "retry-after" in refusal
 
     # And all room is there again when they have left
-    wait_until(lambda: gateway.taken() == 0, what="the room that was taken")
+    wait_until(lambda: _taken(gateway) == 0, what="the room that was taken")
     whole = b'{"model": "none", "input": "' + b"a" * BODY + b'"}'
     assert httpx.post(f"{gateway.url}/v1/embeddings", content=whole, trust_env=False).status_code == 404
 
 
 @pytest.mark.parametrize("gateway", [30.0], indirect=True)
-def test_who_has_room_and_sends_nothing_makes_way_for_who_waits(gateway: Gateway) -> None:
+def test_who_has_room_and_sends_nothing_makes_way_for_who_waits(gateway: GatewayProcess) -> None:
     # Given a lane's room in the hands of senders who have fallen silent
     with ExitStack() as stack:
         silent = [_begun(gateway, stack) for _ in range(2)]
-        wait_until(lambda: gateway.taken() == 2 * BODY, what="the room to be taken")
+        wait_until(lambda: _taken(gateway) == 2 * BODY, what="the room to be taken")
 
         # When somebody sends a whole body
         whole = b'{"model": "none", "input": "' + b"a" * BODY + b'"}'
@@ -141,7 +98,7 @@ def test_who_has_room_and_sends_nothing_makes_way_for_who_waits(gateway: Gateway
         assert "others wait for the room of this body" in refusal
 
 
-def test_bulk_work_takes_no_room_of_searches(gateway: Gateway) -> None:
+def test_bulk_work_takes_no_room_of_searches(gateway: GatewayProcess) -> None:
     with ExitStack() as stack:
         for _ in range(3):
             _begun(gateway, stack, "x-millrace-lane: bulk")
@@ -150,7 +107,7 @@ def test_bulk_work_takes_no_room_of_searches(gateway: Gateway) -> None:
         assert httpx.post(f"{gateway.url}/v1/embeddings", content=whole, trust_env=False).status_code == 404
 
 
-def test_packed_bodies_take_no_more_room_than_there_can_be_in_them(gateway: Gateway) -> None:
+def test_packed_bodies_take_no_more_room_than_there_can_be_in_them(gateway: GatewayProcess) -> None:
     with ExitStack() as stack:
         packed = gzip.compress(b'{"input": "' + b"a" * MIB)
         lines = [
@@ -162,6 +119,6 @@ def test_packed_bodies_take_no_more_room_than_there_can_be_in_them(gateway: Gate
         connection = stack.enter_context(socket.create_connection(("127.0.0.1", gateway.port), timeout=10))
         connection.sendall("\r\n".join([*lines, "", ""]).encode() + packed[:-1])
 
-        wait_until(lambda: gateway.taken() > 0, what="the room to be taken")
+        wait_until(lambda: _taken(gateway) > 0, what="the room to be taken")
 
-        assert gateway.taken() < 2 * MIB
+        assert _taken(gateway) < 2 * MIB

@@ -253,6 +253,26 @@ def test_a_worker_without_a_lease_is_nobodys_business(redis: Redis) -> None:
     assert redis.hlen(keys.unacked("w1")) == 1
 
 
+def test_what_says_not_where_it_belongs_is_given_up_and_keeps_nothing_else_from_coming_back(
+    redis: Redis, hold: Callable[..., None]
+) -> None:
+    # Given, among what a dead worker held, entries that are none of ours
+    redis.lpush(QUEUE, _message("gw-1"))
+    hold("w1", 1)
+    for tag, entry in (("a", '[{"suspect":true}, "", null]'), ("b", "nonsense"), ("c", "")):
+        redis.hset(keys.unacked("w1"), tag, entry)
+    _end_lease(redis, "w1")
+
+    # When
+    restored, given_up = _recover(redis, "w1")
+
+    # Then
+    assert restored == redis.llen(QUEUE) == 1
+    assert sorted(given_up) == [b"a", b"b", b"c"]
+    assert redis.llen(keys.DEAD_LETTERS) == 3
+    assert _deaths(redis, "gw-1") == 1
+
+
 def test_nothing_of_a_recovered_worker_is_left(redis: Redis, hold: Callable[..., None]) -> None:
     # Given
     redis.lpush(QUEUE, _message("gw-1"))

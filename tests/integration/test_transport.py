@@ -256,8 +256,21 @@ def test_a_message_of_more_bytes_than_ours_have_is_dropped_before_it_is_unpacked
     assert (resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before) * 1024 < most_bytes
 
 
+def _of_nowhere() -> bytes:
+    message = json.loads(_message("gw-nowhere"))
+    message["properties"]["delivery_info"]["routing_key"] = None
+    return json.dumps(message).encode()
+
+
 @pytest.mark.parametrize(
-    "broken", [b"[" * 100_000, b'{"__type__": "anything", "__value__": 1}', b'{"__type__": [], "__value__": 1}', b"[]"]
+    "broken",
+    [
+        _of_nowhere(),
+        b"[" * 100_000,
+        b'{"__type__": "anything", "__value__": 1}',
+        b'{"__type__": [], "__value__": 1}',
+        b"[]",
+    ],
 )
 def test_what_json_or_kombu_cannot_read_ends_no_consumer(redis_url: str, redis: Redis, broken: bytes) -> None:
     redis.lpush(QUEUE, broken)
