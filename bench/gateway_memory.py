@@ -59,9 +59,9 @@ CASES = {
     "20 rankings that return 40 MB, that nobody reads": Case(
         20, "/v1/rerank", lambda: _ranking(40, 1_000_000), reads=False
     ),
-    "1 tokenize of 1 MB": Case(1, "/tokenize", lambda: _tokenize(131_000, 8)),
-    "10 tokenize of 1 MB": Case(10, "/tokenize", lambda: _tokenize(131_000, 8)),
-    "1 tokenize of 8 MB": Case(1, "/tokenize", lambda: _tokenize(131_000, 61)),
+    "1 tokenize of 1 MB": Case(1, "/tokenize", lambda: _tokenize(126_000, 8)),
+    "10 tokenize of 1 MB": Case(10, "/tokenize", lambda: _tokenize(126_000, 8)),
+    "1 tokenize of 8 MB": Case(1, "/tokenize", lambda: _tokenize(126_000, 63)),
 }
 
 
