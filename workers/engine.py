@@ -137,6 +137,7 @@ class Engine:
             device=devices.name(self.device),
             dtype=model.card.dtype,
             packed=model.card.packed,
+            batching=model.card.batching,
             seconds=round(time.perf_counter() - started, 1),
         )
         _note_embeddings(model)

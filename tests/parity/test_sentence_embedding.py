@@ -97,6 +97,7 @@ def test_the_card_tells_what_the_folder_says(pair: Pair) -> None:
     card = pair.served.card
 
     assert card.packed == (pair.architecture in PACKED)
+    assert card.batching == "any"
     assert (card.dimensions, card.max_tokens, card.model_type) == (DIMENSIONS, MAX_TOKENS, "embedding")
     assert card.dtype == "float32"
     assert card.tokens_per_s > 0

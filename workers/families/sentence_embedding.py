@@ -82,6 +82,7 @@ class SentenceEmbedding:
             late_chunking=pooling.pooling_mode == "mean" and pooling.include_prompt,
             dtype=str(dtype).removeprefix("torch."),
             packed=self._encoder.packed,
+            batching=self._encoder.batching,
             max_batch_tokens=1,
             tokens_per_s=0.0,
             architecture=type(transformer).__name__,

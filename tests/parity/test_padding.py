@@ -1,0 +1,79 @@
+"""Models whose own code lets padding change the numbers, or takes none: each text has those that the reference has alone."""
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from sentence_transformers import SentenceTransformer
+from transformers import AutoModelForSequenceClassification, AutoTokenizer
+
+from tests.helpers.texts import TEXTS
+from tests.helpers.through_engine import Served
+from tests.helpers.tiny_models import cross_encoder, embedding_model
+
+TOLERANCE = 1e-5
+QUERY = "what turns the wheel?"
+
+
+@pytest.mark.parametrize(
+    ("name", "batching"),
+    [
+        ("convbert", "equal_lengths"),
+        ("deberta-v2", "any"),
+        ("fnet", "equal_lengths"),
+        ("mobilebert", "equal_lengths"),
+        ("xlnet", "any"),
+        ("yoso", "equal_lengths"),
+    ],
+)
+def test_neighbours_of_other_lengths_do_not_change_a_vector(tmp_path: Path, name: str, batching: str) -> None:
+    # Given
+    folder = embedding_model(tmp_path, name)
+    reference = SentenceTransformer(str(folder), device="cpu")
+    texts = [*TEXTS, *TEXTS[:5]]  # some have company of their own length
+    expected = np.concatenate([reference.encode([text], show_progress_bar=False) for text in texts])
+
+    # When
+    served = Served(folder)
+
+    # Then
+    assert (served.card.packed, served.card.batching) == (False, batching)
+    np.testing.assert_allclose(served.embed(texts), expected, atol=TOLERANCE, rtol=0)
+
+
+@pytest.mark.parametrize(
+    ("name", "batching"),
+    [
+        ("convbert", "equal_lengths"),
+        ("deberta-v2", "any"),
+        ("fnet", "equal_lengths"),
+        ("mobilebert", "equal_lengths"),
+        ("xlnet", "any"),  # its head reads the last column: padding goes in front
+        ("yoso", "equal_lengths"),
+    ],
+)
+def test_neighbours_of_other_lengths_do_not_change_a_score(tmp_path: Path, name: str, batching: str) -> None:
+    _compare_scores(cross_encoder(tmp_path, name), batching)
+
+
+def _compare_scores(folder: Path, batching: str) -> None:
+    # Given
+    documents = [*TEXTS, *TEXTS[:5]]
+    expected = torch.cat([_logits(folder, QUERY, document) for document in documents])[:, 0].sigmoid()
+
+    # When
+    served = Served(folder)
+
+    # Then
+    assert served.card.batching == batching
+    np.testing.assert_allclose(served.rerank(QUERY, documents), expected.numpy(), atol=TOLERANCE, rtol=0)
+
+
+@torch.inference_mode()
+def _logits(folder: Path, text: str, second: str | None) -> torch.Tensor:
+    """Those of transformers for a text or a pair alone, shape (1, labels)."""
+    model = AutoModelForSequenceClassification.from_pretrained(folder).eval()
+    inputs = AutoTokenizer.from_pretrained(folder)(text, second, truncation="longest_first", return_tensors="pt")
+    logits: torch.Tensor = model(**inputs).logits
+    return logits
