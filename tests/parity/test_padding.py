@@ -77,3 +77,31 @@ def _logits(folder: Path, text: str, second: str | None) -> torch.Tensor:
     inputs = AutoTokenizer.from_pretrained(folder)(text, second, truncation="longest_first", return_tensors="pt")
     logits: torch.Tensor = model(**inputs).logits
     return logits
+
+
+@pytest.mark.parametrize(
+    ("name", "batching"),
+    [
+        ("bart", "any"),
+        ("gpt2", "none"),  # names no padding token, and takes one sequence at a time
+        ("t5-classifier", "any"),
+    ],
+)
+def test_classifiers_that_look_for_the_end_of_a_text_are_served(tmp_path: Path, name: str, batching: str) -> None:
+    _compare_scores(cross_encoder(tmp_path, name), batching)
+
+
+@pytest.mark.parametrize("name", ["bart", "t5-classifier"])
+def test_texts_with_other_numbers_of_ends_share_a_request(tmp_path: Path, name: str) -> None:
+    # Given a classifier that wants equally many ends in all texts of a batch, as bart-large-mnli does
+    folder = cross_encoder(tmp_path, name, labels=["contradiction", "neutral", "entailment"])
+    texts = ["the river turns the wheel", "a river </s> and a wheel", "x", "the mill race runs high"]
+    seconds = ["a wheel is turned", None, None, "water"]
+    expected = torch.cat([_logits(folder, *one) for one in zip(texts, seconds, strict=True)]).softmax(dim=1)
+
+    # When
+    served = Served(folder)
+
+    # Then
+    assert served.card.labels == ["contradiction", "neutral", "entailment"]
+    np.testing.assert_allclose(served.classify(texts, seconds), expected.numpy(), atol=TOLERANCE, rtol=0)
