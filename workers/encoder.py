@@ -17,6 +17,7 @@ from workers.graphs import Graphs, graphs_of
 from workers.lone import LoneSequence, trace_lone_sequence
 from workers.packed import (
     ATTENTION,
+    BIASED,
     DECODERS,
     LONGEST_UNSTATED,
     HostBatch,
@@ -29,7 +30,7 @@ from workers.packed import (
     upload,
 )
 from workers.rectangles import Rectangles
-from workers.relative_bias import BIASED, RelativeBias, prepare
+from workers.relative_bias import RelativeBias, prepare
 from workers.sequences import Sequences
 from workers.shared_prefix import shared_prefix
 

@@ -188,22 +188,27 @@ def test_inputs_are_no_longer_than_there_are_positions(tmp_path: Path, name: str
     np.testing.assert_allclose(served.embed(["mill " * 400]), cut.encode(["mill " * 400]), atol=1e-5)
 
 
-def test_a_model_without_a_limit_whose_folder_states_none_has_one(tmp_path: Path) -> None:
-    # Given
-    folder = embedding_model(tmp_path, "t5")
+@pytest.mark.parametrize("name", ["t5", "umt5"])
+def test_a_model_without_a_limit_whose_folder_states_none_has_one(
+    tmp_path: Path, name: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    # Given, and no room to keep what attention needs of long texts
+    monkeypatch.setattr("workers.relative_bias._KEPT_BYTES", 0)
+    folder = embedding_model(tmp_path, name)
     path = folder / "tokenizer_config.json"
     described = json.loads(path.read_text())
     del described["model_max_length"]
     path.write_text(json.dumps(described))
-    text = "mill " * 200
+    reference = SentenceTransformer(str(folder), device="cpu")
+    reference.max_seq_length = 2048
+    texts = ["mill " * count for count in (3, 200, 3000, 30)]
 
     # When
     served = Served(folder)
 
     # Then
-    assert served.card.max_tokens == 32_768
-    expected = SentenceTransformer(str(folder), device="cpu").encode([text])
-    np.testing.assert_allclose(served.embed([text]), expected, atol=1e-5)
+    assert served.card.max_tokens == 2048
+    np.testing.assert_allclose(served.embed(texts), reference.encode(texts, batch_size=1), atol=1e-5)
 
 
 @pytest.mark.parametrize("legacy", [False, True], ids=["Router", "Asym"])
