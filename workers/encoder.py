@@ -31,7 +31,7 @@ from workers.packed import (
 )
 from workers.rectangles import Rectangles
 from workers.relative_bias import RelativeBias, prepare
-from workers.sequences import Sequences
+from workers.sequences import Sequences, token_positions
 from workers.shared_prefix import shared_prefix
 
 
@@ -61,14 +61,18 @@ class Hidden:
         sums = self.states.new_zeros((len(self.cu_seq_lens) - 1, self.states.shape[1]))
         return sums.index_add_(0, self.seq_idx, self.states) / self.cu_seq_lens.diff()[:, None]
 
-    def without_leading(self, skip: npt.NDArray[np.int32]) -> "Hidden":
-        """The same without the first `skip` tokens of each sequence, shape (count,)."""
-        lengths = np.diff(self.cu_seq_lens.cpu().numpy())
-        starts = np.cumsum(lengths) - lengths
-        position = np.arange(int(lengths.sum())) - np.repeat(starts, lengths)
-        keep = torch.from_numpy(position >= np.repeat(skip, lengths)).to(self.states.device)
-        cu_seq_lens = torch.from_numpy(np.concatenate(([0], np.cumsum(lengths - skip))).astype(np.int32))
-        return Hidden(self.states[keep], self.input_ids[keep], cu_seq_lens.to(self.states.device), self.seq_idx[keep])
+    def only(self, which: npt.NDArray[np.int64], lengths: npt.NDArray[np.int32]) -> "Hidden":
+        """The same of some of the sequences, in the given order.
+
+        Args:
+            which: Their indices.
+            lengths: Those of all sequences, shape (count,).
+        """
+        chosen = lengths[which]
+        tokens = upload(token_positions(lengths, which), self.states.device)
+        cu_seq_lens = upload(np.concatenate(([0], np.cumsum(chosen))).astype(np.int32), self.states.device)
+        seq_idx = upload(np.repeat(np.arange(len(chosen)), chosen), self.states.device)
+        return Hidden(self.states[tokens], self.input_ids[tokens], cu_seq_lens, seq_idx)
 
     def in_chunks(self, lengths: npt.NDArray[np.int32]) -> "Hidden":
         """The same cut into pieces of these lengths (their sum is `total`), each of which is then pooled by itself."""
