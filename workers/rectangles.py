@@ -30,7 +30,7 @@ _ANY_TOKENS = (5, 100)
 #: model types and 1.4e-5 with one (Mamba), and the least of the leaks 3e-2.
 _ROUNDING = 5e-5
 #: In half precision so many times the distance between 1 and the next number.
-_HALF_PRECISIONS = 4.0
+_HALF_PRECISIONS = 3.0
 
 
 class Rectangles:

@@ -57,6 +57,16 @@ def test_neighbours_of_other_lengths_do_not_change_a_score(tmp_path: Path, name:
     _compare_scores(cross_encoder(tmp_path, name), batching)
 
 
+@pytest.mark.parametrize("dtype", ["bfloat16", "float16"])
+def test_a_leak_is_told_from_the_rounding_of_half_precision(tmp_path: Path, dtype: str) -> None:
+    models = {name: Served(cross_encoder(tmp_path / name, name), dtype=dtype) for name in ("convbert", "deberta-v2")}
+
+    assert {name: served.card.batching for name, served in models.items()} == {
+        "convbert": "equal_lengths",
+        "deberta-v2": "any",
+    }
+
+
 def _compare_scores(folder: Path, batching: str) -> None:
     # Given
     documents = [*TEXTS, *TEXTS[:5]]
