@@ -14,6 +14,9 @@ CARD_TTL_S = 10
 
 #: `ready` takes work; `restarting` replaces its engine process; `draining` stops; `wedged` does not get on by itself.
 State = Literal["ready", "restarting", "draining", "wedged"]
+#: Which inputs share a forward pass: any; those of equal length only, where the model's own code lets padding change the
+#: numbers; none, where it takes one input at a time.
+Batching = Literal["any", "equal_lengths", "none"]
 
 
 def _known(values: type[StrEnum]) -> BeforeValidator:
@@ -59,6 +62,7 @@ class ModelCard(BaseModel):
     dtype: str
     #: Whether its batches are packed (no padding is computed) or padded.
     packed: bool
+    batching: Batching = "any"
     #: Token budget of one forward pass.
     max_batch_tokens: int
     #: Tokens per second, measured at warm-up.

@@ -5,6 +5,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
+from torch.nn import ModuleList
 from transformers import modeling_utils
 
 #: Files of which a tokenizer has at least one.
@@ -28,7 +29,8 @@ def complete_weights() -> Iterator[None]:
     """Within it, loading a checkpoint that lacks weights fails, where transformers only writes a table into the log.
 
     It writes that table by one function, which also knows what is missing; there is no option that makes it an error.
-    Weights of other shapes than `config.json` asks for do fail there, by a sentence that only points to the table.
+    Weights of other shapes than `config.json` asks for do fail there, by a sentence that only points to the table. Layers
+    beyond those that it asks for are in the table, and left out.
     """
     report = modeling_utils.log_state_dict_report
 
@@ -43,6 +45,12 @@ def complete_weights() -> Iterator[None]:
                 f"its weights are not those of its config.json: {name} has shape {tuple(stored)}, and with this "
                 f"configuration {type(model).__name__} has {tuple(asked)}"
             )
+        if surplus := next(filter(None, (_surplus(key, model) for key in sorted(loading_info.unexpected_keys))), None):
+            raise IncompleteModel(
+                f"its weights are not those of its config.json: they have {surplus[0]}, and with this configuration "
+                f"{type(model).__name__} has {surplus[1]} of them; if no more are meant, load the folder with "
+                "transformers and save it by save_pretrained, which leaves the others out"
+            )
         report(*arguments, model=model, loading_info=loading_info, **options)
 
     modeling_utils.log_state_dict_report = refuse
@@ -50,6 +58,25 @@ def complete_weights() -> Iterator[None]:
         yield
     finally:
         modeling_utils.log_state_dict_report = report
+
+
+def _surplus(key: str, model: Any) -> tuple[str, int] | None:
+    """The layer that a weight belongs to and how many the model has, where it is one beyond the last.
+
+    Other weights that a model has no use for are in many good checkpoints: heads, poolers, a decoder.
+    """
+    depths = {name: len(module) for name, module in model.named_modules() if isinstance(module, ModuleList)}
+    base = f"{model.base_model_prefix}."
+    parts = key.split(".")
+    for at, part in enumerate(parts):
+        if part.isdecimal():
+            path = ".".join(parts[:at])
+            depth = next(
+                (depths[name] for name in (path, path.removeprefix(base), base + path) if name in depths), None
+            )
+            if depth is not None and int(part) >= depth:
+                return f"{path}.{part}", depth
+    return None
 
 
 def _is_spare(key: str, model: Any) -> bool:

@@ -12,22 +12,26 @@ import numpy.typing as npt
 import torch
 from torch import Tensor
 
+from shared.model_card import Batching
 from workers.graphs import Graphs, graphs_of
 from workers.lone import LoneSequence, trace_lone_sequence
 from workers.packed import (
     ATTENTION,
+    BIASED,
     DECODERS,
+    LONGEST_UNSTATED,
     HostBatch,
     PackedBatch,
     has_windows,
     is_causal,
     learned_position_padding,
+    longest_input,
     packs,
     upload,
 )
-from workers.padded import pad, places, similar_lengths
-from workers.relative_bias import BIASED, RelativeBias, prepare
-from workers.sequences import Sequences
+from workers.rectangles import Rectangles
+from workers.relative_bias import RelativeBias, prepare
+from workers.sequences import Sequences, token_positions
 from workers.shared_prefix import shared_prefix
 
 
@@ -57,14 +61,18 @@ class Hidden:
         sums = self.states.new_zeros((len(self.cu_seq_lens) - 1, self.states.shape[1]))
         return sums.index_add_(0, self.seq_idx, self.states) / self.cu_seq_lens.diff()[:, None]
 
-    def without_leading(self, skip: npt.NDArray[np.int32]) -> "Hidden":
-        """The same without the first `skip` tokens of each sequence, shape (count,)."""
-        lengths = np.diff(self.cu_seq_lens.cpu().numpy())
-        starts = np.cumsum(lengths) - lengths
-        position = np.arange(int(lengths.sum())) - np.repeat(starts, lengths)
-        keep = torch.from_numpy(position >= np.repeat(skip, lengths)).to(self.states.device)
-        cu_seq_lens = torch.from_numpy(np.concatenate(([0], np.cumsum(lengths - skip))).astype(np.int32))
-        return Hidden(self.states[keep], self.input_ids[keep], cu_seq_lens.to(self.states.device), self.seq_idx[keep])
+    def only(self, which: npt.NDArray[np.int64], lengths: npt.NDArray[np.int32]) -> "Hidden":
+        """The same of some of the sequences, in the given order.
+
+        Args:
+            which: Their indices.
+            lengths: Those of all sequences, shape (count,).
+        """
+        chosen = lengths[which]
+        tokens = upload(token_positions(lengths, which), self.states.device)
+        cu_seq_lens = upload(np.concatenate(([0], np.cumsum(chosen))).astype(np.int32), self.states.device)
+        seq_idx = upload(np.repeat(np.arange(len(chosen)), chosen), self.states.device)
+        return Hidden(self.states[tokens], self.input_ids[tokens], cu_seq_lens, seq_idx)
 
     def in_chunks(self, lengths: npt.NDArray[np.int32]) -> "Hidden":
         """The same cut into pieces of these lengths (their sum is `total`), each of which is then pooled by itself."""
@@ -106,11 +114,20 @@ class Encoder:
         self._causal = self.packed and is_causal(model.config)
         self._takes_types = "token_type_ids" in tokenizer.model_input_names
         self._padding_idx = learned_position_padding(model)
-        self._pad_id = tokenizer.pad_token_id or 0
+        self._rectangles: Rectangles | None = None
         self._lone: LoneSequence | None = None
         self._graphs: Graphs | None = None
         self._biases: list[RelativeBias] = []
-        if self.packed:
+        if not self.packed:
+            self._rectangles = Rectangles(
+                self._padded_states,
+                device,
+                pad_id=tokenizer.pad_token_id or 0,
+                types=self._takes_types,
+                by_token=True,
+                longest=longest_input(model, LONGEST_UNSTATED),
+            )
+        else:
             # A trace bakes in that its example was shorter than the windows, and is wrong for longer texts.
             traceable = not is_decoder and not has_bias and not has_windows(model.config)
             if trace_lone and device.type == "cpu" and traceable:
@@ -131,6 +148,11 @@ class Encoder:
                     longest = int(model.config.max_position_embeddings) - before_first
                     self._graphs = graphs_of(self._forward, device, padding_idx=self._padding_idx, longest=longest)
 
+    @property
+    def batching(self) -> Batching:
+        """Which sequences share a forward pass."""
+        return "any" if self._rectangles is None else self._rectangles.batching
+
     def __call__(self, sequences: Sequences, *, visible: npt.NDArray[np.bool_] | None = None) -> Hidden:
         """Run a batch.
 
@@ -146,8 +168,8 @@ class Encoder:
         batch = HostBatch.of(sequences, padding_idx=self._padding_idx).on(self._device)
         for bias in self._biases:
             bias.reach(batch.max_length)
-        if not self.packed:
-            return _hidden(self._padded_states(sequences), batch)
+        if self._rectangles is not None:
+            return _hidden(self._rectangles(sequences), batch)
         if self._lone is not None and len(sequences.lengths) == 1 and visible is None:
             return _hidden(self._lone(self._inputs(batch))[0], batch)
         arguments: dict[str, Any] = {}
@@ -172,17 +194,10 @@ class Encoder:
         ).last_hidden_state
         return states
 
-    def _padded_states(self, sequences: Sequences) -> Tensor:
-        """States of shape (total, hidden size), from rectangles of sequences of similar lengths."""
-        order, groups = similar_lengths(sequences.lengths, self._device)
-        parts: list[Tensor] = []
-        for group in groups:
-            padded = pad(sequences.only(order[group]), self._pad_id, self._device, types=self._takes_types)
-            states = self._model(**padded, **self._options).last_hidden_state
-            parts.append(states[padded["attention_mask"].bool()])
-        if len(parts) == 1 and bool((order[:-1] < order[1:]).all()):
-            return parts[0]
-        return torch.cat(parts)[upload(places(sequences.lengths, order), self._device)]
+    def _padded_states(self, padded: dict[str, Tensor]) -> Tensor:
+        """States of the tokens that are not padding, shape (tokens, hidden size)."""
+        states: Tensor = self._model(**padded, **self._options).last_hidden_state
+        return states[padded["attention_mask"].bool()]
 
 
 def _hidden(states: Tensor, batch: PackedBatch) -> Hidden:

@@ -137,6 +137,7 @@ class Engine:
             device=devices.name(self.device),
             dtype=model.card.dtype,
             packed=model.card.packed,
+            batching=model.card.batching,
             seconds=round(time.perf_counter() - started, 1),
         )
         _note_embeddings(model)
@@ -190,6 +191,8 @@ class Engine:
         started = time.perf_counter()
         # Random, because what sequences begin with in common would be computed once.
         ids = np.random.default_rng(0).integers(5, 100, tokens, dtype=np.int32)
+        if (end := getattr(self.models[index], "end_of_text", None)) is not None:
+            ids[np.cumsum(lengths) - 1] = end
         self.run(index, Sequences(ids, lengths), self.models[index].card.kinds or [Kind.SCORES])
         return time.perf_counter() - started
 

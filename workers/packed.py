@@ -44,8 +44,12 @@ ENCODERS = frozenset(
 )
 #: The same, of classes that were made to generate text: their key-value cache has to be turned off.
 DECODERS = frozenset({"gemma", "gemma2", "gemma3_text", "llama", "mistral", "qwen2", "qwen3"})
+#: The same, of encoders with a relative position bias on their attention scores; on the CPU only (`workers.relative_bias`).
+BIASED = frozenset({"mpnet", "mt5", "t5", "umt5"})
 #: Longest input in tokens of a model that has no limit and whose files state none ...
 LONGEST_UNSTATED = 32_768
+#: ... of one whose bias grows with the square of the length (T5 was trained on 512 tokens; T5-base's bias takes 200 MB) ...
+_LONGEST_UNSTATED_BIASED = 2048
 #: ... which transformers writes as 10 to the power of 30.
 _UNSTATED = 10**9
 #: Rotary scalings that depend on the longest position in the batch: neighbours would change a text's vector.
@@ -241,7 +245,7 @@ def longest_input(model: Any, stated: int) -> int:
     Nor more than its rotary frequencies are the same for: a longer text would change its neighbours' vectors.
     """
     if stated >= _UNSTATED:
-        stated = LONGEST_UNSTATED
+        stated = _LONGEST_UNSTATED_BIASED if model.config.model_type in BIASED else LONGEST_UNSTATED
     if (unscaled := unscaled_length(model.config)) is not None:
         stated = min(stated, unscaled)
     padding_idx = learned_position_padding(model)

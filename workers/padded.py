@@ -5,6 +5,7 @@ import numpy.typing as npt
 import torch
 from torch import Tensor
 
+from shared.model_card import Batching
 from workers.sequences import Int32Array, Sequences, token_positions
 
 #: A sequence begins a new rectangle when it would make this one's share of padding larger than this ...
@@ -50,19 +51,33 @@ def pad(
     return {name: torch.from_numpy(array).to(device) for name, array in arrays.items()}
 
 
-def similar_lengths(lengths: Int32Array, device: torch.device) -> tuple[npt.NDArray[np.int64], list[slice]]:
+def similar_lengths(
+    lengths: Int32Array,
+    device: torch.device,
+    *,
+    batching: Batching = "any",
+    apart: npt.NDArray[np.int64] | None = None,
+) -> tuple[npt.NDArray[np.int64], list[slice]]:
     """Group sequences so that little padding is computed, in few forward passes.
 
+    Args:
+        lengths: Theirs, in tokens, shape (count,).
+        device: Where they run.
+        batching: Which of them may share a group.
+        apart: Numbers that are equal in a group, shape (count,); None where that does not matter.
+
     Returns:
-        Their order by length, longest first (stable), and the groups as slices of that order.
+        Their order, longest first (stable; by `apart` before), and the groups as slices of that order.
     """
-    order = np.argsort(-lengths, kind="stable")
+    kinds = np.zeros_like(lengths) if apart is None else apart
+    order = np.lexsort((-lengths, kinds))
     groups: list[slice] = []
     start = real = 0
-    for at, length in enumerate(lengths[order].tolist()):
+    for at, (length, kind) in enumerate(zip(lengths[order].tolist(), kinds[order].tolist(), strict=True)):
         area = int(lengths[order[start]]) * (at + 1 - start)
         padding = area - real - length
-        if at > start and padding > max(_MOST_PADDING * area, _TOKENS_OF_A_PASS[device.type]):
+        most = max(_MOST_PADDING * area, _TOKENS_OF_A_PASS[device.type]) if batching == "any" else 0
+        if at > start and (padding > most or kind != kinds[order[start]] or batching == "none"):
             groups.append(slice(start, at))
             start, real = at, 0
         real += length

@@ -50,8 +50,7 @@ def test_every_sink_has_its_test(name: str) -> None:
 def test_every_packable_model_type_is_compared_with_its_reference() -> None:
     from tests.helpers.tiny_models import ARCHITECTURES
     from workers.families.sequence_classification import _HEADS
-    from workers.packed import DECODERS, ENCODERS
-    from workers.relative_bias import BIASED
+    from workers.packed import BIASED, DECODERS, ENCODERS
 
     # Given that the parity tests run every tiny architecture
     types = {entry.encoder(200).config.model_type for entry in ARCHITECTURES.values()}

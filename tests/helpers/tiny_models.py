@@ -20,6 +20,9 @@ from transformers import (
     AlbertConfig,
     AlbertForSequenceClassification,
     AlbertModel,
+    BartConfig,
+    BartForSequenceClassification,
+    BartModel,
     BertConfig,
     BertForMaskedLM,
     BertForSequenceClassification,
@@ -29,6 +32,9 @@ from transformers import (
     CamembertForMaskedLM,
     CamembertForSequenceClassification,
     CamembertModel,
+    ConvBertConfig,
+    ConvBertForSequenceClassification,
+    ConvBertModel,
     Data2VecTextConfig,
     Data2VecTextForSequenceClassification,
     Data2VecTextModel,
@@ -49,6 +55,9 @@ from transformers import (
     EuroBertConfig,
     EuroBertForSequenceClassification,
     EuroBertModel,
+    FNetConfig,
+    FNetForSequenceClassification,
+    FNetModel,
     Gemma2Config,
     Gemma2ForSequenceClassification,
     Gemma2Model,
@@ -58,6 +67,9 @@ from transformers import (
     GemmaConfig,
     GemmaForSequenceClassification,
     GemmaModel,
+    GPT2Config,
+    GPT2ForSequenceClassification,
+    GPT2Model,
     JinaEmbeddingsV3Config,
     JinaEmbeddingsV3ForSequenceClassification,
     JinaEmbeddingsV3Model,
@@ -67,6 +79,9 @@ from transformers import (
     MistralConfig,
     MistralForSequenceClassification,
     MistralModel,
+    MobileBertConfig,
+    MobileBertForSequenceClassification,
+    MobileBertModel,
     ModernBertConfig,
     ModernBertForMaskedLM,
     ModernBertForSequenceClassification,
@@ -92,6 +107,7 @@ from transformers import (
     RobertaTokenizer,
     T5Config,
     T5EncoderModel,
+    T5ForSequenceClassification,
     UMT5Config,
     UMT5EncoderModel,
     XLMRobertaConfig,
@@ -102,6 +118,13 @@ from transformers import (
     XLMRobertaXLConfig,
     XLMRobertaXLForSequenceClassification,
     XLMRobertaXLModel,
+    XLNetConfig,
+    XLNetForSequenceClassification,
+    XLNetModel,
+    XLNetTokenizer,
+    YosoConfig,
+    YosoForSequenceClassification,
+    YosoModel,
 )
 
 #: Longest input of every tiny model, in tokens, special tokens included.
@@ -207,6 +230,22 @@ def _decoder_tokenizer() -> Any:
         model_max_length=MAX_TOKENS,
         padding_side="left",
         pad_token="<|endoftext|>",
+        eos_token="<|endoftext|>",
+        model_input_names=["input_ids", "attention_mask"],
+    )
+
+
+def _xlnet_tokenizer() -> Any:
+    """XLM-R's words in XLNet's class, which pads on the left and puts its special tokens last."""
+    vocabulary = [(token, score) for token, score in _model_of(_xlm_roberta_tokenizer().backend_tokenizer)["vocab"]]
+    return XLNetTokenizer(vocab=vocabulary, unk_token="<unk>", model_max_length=MAX_TOKENS)
+
+
+def _unpadded_tokenizer() -> Any:
+    """Byte-level BPE without a padding token, as GPT-2's."""
+    return PreTrainedTokenizerFast(
+        tokenizer_object=_decoder_tokenizer().backend_tokenizer,
+        model_max_length=MAX_TOKENS,
         eos_token="<|endoftext|>",
         model_input_names=["input_ids", "attention_mask"],
     )
@@ -442,6 +481,75 @@ ARCHITECTURES = {
         ),
     )
 }
+
+
+def _seq2seq(config: Any, **sizes: Any) -> Callable[[int], Any]:
+    """Encoder-decoders with XLM-R's and RoBERTa's special tokens."""
+    ids = {"bos_token_id": 0, "pad_token_id": 1, "eos_token_id": 2, "decoder_start_token_id": 2}
+    return lambda vocabulary: config(vocab_size=vocabulary, num_labels=1, **ids, **sizes)
+
+
+_BART_SIZES: dict[str, Any] = {
+    "d_model": DIMENSIONS,
+    "encoder_layers": 2,
+    "decoder_layers": 2,
+    "encoder_attention_heads": 4,
+    "decoder_attention_heads": 4,
+    "encoder_ffn_dim": 64,
+    "decoder_ffn_dim": 64,
+    "max_position_embeddings": MAX_TOKENS,
+}
+_MOBILEBERT = _bert_like(MobileBertConfig, embedding_size=DIMENSIONS, intra_bottleneck_size=DIMENSIONS)
+_FNET_SIZES = {name: size for name, size in _SIZES.items() if name != "num_attention_heads"}
+
+
+def _fnet(vocabulary: int) -> Any:
+    return FNetConfig(vocab_size=vocabulary, num_labels=1, **_FNET_SIZES)
+
+
+def _xlnet(vocabulary: int) -> Any:
+    return XLNetConfig(vocab_size=vocabulary, num_labels=1, d_model=DIMENSIONS, n_layer=2, n_head=4, d_inner=64)
+
+
+def _gpt2(vocabulary: int) -> Any:
+    sizes = {"n_embd": DIMENSIONS, "n_layer": 2, "n_head": 4, "n_positions": MAX_TOKENS}
+    return GPT2Config(vocab_size=vocabulary, num_labels=1, **sizes)
+
+
+#: Particular about which sequences share their forward pass: in company the reference is wrong, or fails.
+PARTICULAR = {
+    architecture.name: architecture
+    for architecture in (
+        _both("mobilebert", _bert_tokenizer, MobileBertModel, MobileBertForSequenceClassification, _MOBILEBERT),
+        _both(
+            "convbert",
+            _bert_tokenizer,
+            ConvBertModel,
+            ConvBertForSequenceClassification,
+            _bert_like(ConvBertConfig, embedding_size=DIMENSIONS),
+        ),
+        _both("fnet", _bert_tokenizer, FNetModel, FNetForSequenceClassification, _fnet),
+        _both(
+            "yoso",
+            _bert_tokenizer,
+            YosoModel,
+            YosoForSequenceClassification,
+            _bert_like(YosoConfig, use_expectation=True, type_vocab_size=2),
+        ),
+        _both("xlnet", _xlnet_tokenizer, XLNetModel, XLNetForSequenceClassification, _xlnet),
+        _both("gpt2", _unpadded_tokenizer, GPT2Model, GPT2ForSequenceClassification, _gpt2),
+        _both(
+            "bart", _roberta_tokenizer, BartModel, BartForSequenceClassification, _seq2seq(BartConfig, **_BART_SIZES)
+        ),
+        _both(
+            "t5-classifier",
+            _xlm_roberta_tokenizer,
+            T5EncoderModel,
+            T5ForSequenceClassification,
+            _seq2seq(T5Config, d_model=DIMENSIONS, d_kv=8, d_ff=64, num_layers=2, num_heads=4),
+        ),
+    )
+}
 #: Those that run packed.
 PACKED = frozenset(ARCHITECTURES) - {"deberta-v2", "gemma2-softcap", "mistral-bidirectional", "llama-dynamic"}
 
@@ -453,11 +561,11 @@ def embedding_model(
 
     Args:
         folder: Where; created.
-        name: Architecture, a key of `ARCHITECTURES`.
+        name: Architecture, a key of `ARCHITECTURES` or `PARTICULAR`.
         pooling: How tokens become one vector.
         normalize: Whether the folder ends in a `Normalize` module.
     """
-    architecture = ARCHITECTURES[name]
+    architecture = (ARCHITECTURES | PARTICULAR)[name]
     bare = folder / "bare"
     _save(architecture.encoder, architecture.tokenizer(), bare)
     modules: list[torch.nn.Module] = [Transformer(str(bare)), Pooling(DIMENSIONS, pooling)]
@@ -491,11 +599,11 @@ def cross_encoder(
 
     Args:
         folder: Where; created.
-        name: Architecture, a key of `ARCHITECTURES`.
+        name: Architecture, a key of `ARCHITECTURES` or `PARTICULAR`.
         labels: Its labels; one makes a reranker.
         problem_type: What its configuration says of them.
     """
-    architecture = ARCHITECTURES[name]
+    architecture = (ARCHITECTURES | PARTICULAR)[name]
     if architecture.classifier is None:
         raise ValueError(f"no classifier for {name}")
     build = architecture.classifier

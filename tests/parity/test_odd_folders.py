@@ -34,6 +34,17 @@ def _one_layer_more(folder: Path) -> None:
     _configure(folder, num_hidden_layers=4)
 
 
+def _one_layer_less(folder: Path) -> None:
+    _configure(folder, num_hidden_layers=2)
+
+
+def _one_layer_less_than_a_masked_model_has(folder: Path) -> None:
+    weights = load_file(folder / "model.safetensors")
+    named = {f"bert.{name}": tensor for name, tensor in weights.items()}
+    save_file(named, folder / "model.safetensors", metadata={"format": "pt"})
+    _one_layer_less(folder)
+
+
 def _one_tensor_less(folder: Path) -> None:
     weights = load_file(folder / "model.safetensors")
     weights.pop(next(name for name in weights if name.endswith("layer.1.output.dense.weight")))
@@ -83,6 +94,8 @@ def _no_pooling(folder: Path) -> None:
     [
         (_one_layer_more, "its weights lack .* and 15 more, which BertModel needs"),
         (_one_tensor_less, r"its weights lack encoder\.layer\.1\.output\.dense\.weight, which BertModel needs"),
+        (_one_layer_less, r"they have encoder\.layer\.2, and .* BertModel has 2 of them; .*save_pretrained"),
+        (_one_layer_less_than_a_masked_model_has, r"they have bert\.encoder\.layer\.2, and .* has 2 of them"),
         (_another_head, "its weights lack classifier.bias"),
         (_another_width, r"its weights are not those of its config\.json: .* has shape \(32,\), and .* has \(64,\)"),
         (
@@ -98,7 +111,18 @@ def _no_pooling(folder: Path) -> None:
         (lambda folder: (folder / "modules.json").write_text("[]"), "cannot be loaded"),
     ],
     ids=[
-        *("a layer", "a tensor", "a head", "a width", "words", "safetensors", "weights", "a fitting module"),
+        *(
+            "a layer",
+            "a tensor",
+            "a layer in config.json",
+            "a layer there of a masked model",
+            "a head",
+            "a width",
+            "words",
+            "safetensors",
+            "weights",
+            "a fitting module",
+        ),
         *("a tokenizer", "a module", "a configuration", "modules"),
     ],
 )
@@ -110,6 +134,34 @@ def test_what_is_missing_is_named_and_nothing_is_made_up(
 
     with pytest.raises(ConfigurationError, match=sentence):
         Served(folder)
+
+
+def test_layers_that_are_left_out_on_purpose_are_saved_as_the_sentence_says(tmp_path: Path) -> None:
+    folder = embedding_model(tmp_path, "bert")
+    _one_layer_less(folder)
+    SentenceTransformer(str(folder), device="cpu")[0].model.save_pretrained(folder)
+
+    expected = SentenceTransformer(str(folder), device="cpu").encode(SENTENCES)
+    np.testing.assert_allclose(Served(folder).embed(SENTENCES), expected, atol=1e-5)
+
+
+def test_weights_that_an_encoder_has_no_use_for_are_passed_over(tmp_path: Path) -> None:
+    # Given what checkpoints have beside an encoder: heads with layers of their own, buffers, a pooler, a decoder
+    folder = embedding_model(tmp_path, "bert")
+    expected = Served(folder).embed(SENTENCES)
+    weights = load_file(folder / "model.safetensors")
+    for name in (
+        "cls.predictions.decoder.weight",
+        "classifier.layers.7.weight",
+        "decoder.layer.9.attention.self.query.weight",
+        "embeddings.position_ids",
+        "encoder.layer.1.attention.self.masked_bias",
+    ):
+        weights[name] = torch.ones(4)
+    save_file(weights, folder / "model.safetensors", metadata={"format": "pt"})
+
+    # Then
+    np.testing.assert_array_equal(Served(folder).embed(SENTENCES), expected)
 
 
 @pytest.mark.parametrize("family", ["late_interaction", "bge_m3", "sequence_classification"])
@@ -188,22 +240,27 @@ def test_inputs_are_no_longer_than_there_are_positions(tmp_path: Path, name: str
     np.testing.assert_allclose(served.embed(["mill " * 400]), cut.encode(["mill " * 400]), atol=1e-5)
 
 
-def test_a_model_without_a_limit_whose_folder_states_none_has_one(tmp_path: Path) -> None:
-    # Given
-    folder = embedding_model(tmp_path, "t5")
+@pytest.mark.parametrize("name", ["t5", "umt5"])
+def test_a_model_without_a_limit_whose_folder_states_none_has_one(
+    tmp_path: Path, name: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    # Given, and no room to keep what attention needs of long texts
+    monkeypatch.setattr("workers.relative_bias._KEPT_BYTES", 0)
+    folder = embedding_model(tmp_path, name)
     path = folder / "tokenizer_config.json"
     described = json.loads(path.read_text())
     del described["model_max_length"]
     path.write_text(json.dumps(described))
-    text = "mill " * 200
+    reference = SentenceTransformer(str(folder), device="cpu")
+    reference.max_seq_length = 2048
+    texts = ["mill " * count for count in (3, 200, 3000, 30)]
 
     # When
     served = Served(folder)
 
     # Then
-    assert served.card.max_tokens == 32_768
-    expected = SentenceTransformer(str(folder), device="cpu").encode([text])
-    np.testing.assert_allclose(served.embed([text]), expected, atol=1e-5)
+    assert served.card.max_tokens == 2048
+    np.testing.assert_allclose(served.embed(texts), reference.encode(texts, batch_size=1), atol=1e-5)
 
 
 @pytest.mark.parametrize("legacy", [False, True], ids=["Router", "Asym"])

@@ -15,6 +15,7 @@ from sentence_transformers import SentenceTransformer
 
 from shared.errors import InvalidRequest
 from shared.model_config import DEFAULT_MODEL, ConfigurationError
+from shared.results import Kind
 from tests.helpers.texts import SENTENCES, TEXTS
 from tests.helpers.through_engine import Served
 from tests.helpers.tiny_models import DIMENSIONS, MAX_TOKENS, PACKED, embedding_model
@@ -97,6 +98,7 @@ def test_the_card_tells_what_the_folder_says(pair: Pair) -> None:
     card = pair.served.card
 
     assert card.packed == (pair.architecture in PACKED)
+    assert card.batching == "any"
     assert (card.dimensions, card.max_tokens, card.model_type) == (DIMENSIONS, MAX_TOKENS, "embedding")
     assert card.dtype == "float32"
     assert card.tokens_per_s > 0
@@ -321,19 +323,30 @@ def test_a_prompt_that_the_model_does_not_have_is_refused_with_those_that_it_has
         prompted.served.embed(["a"], prompt_name="nothing")
 
 
+@pytest.mark.parametrize("pooling", ["cls", "lasttoken", "max", "mean", "mean_sqrt_len_tokens", "weightedmean"])
 @pytest.mark.parametrize("architecture", ["bert", "qwen3"])
-def test_pooling_can_leave_the_prompt_out(tmp_path: Path, architecture: str) -> None:
-    # Given INSTRUCTOR's rule: the prompt is read, and not averaged; and texts with and without it in one batch
+def test_pooling_can_leave_the_prompt_out(tmp_path: Path, architecture: str, pooling: str) -> None:
+    # Given INSTRUCTOR's rule: the prompt is read, and not averaged
     folder = embedding_model(tmp_path, architecture)
     path = folder / "1_Pooling" / "config.json"
-    path.write_text(json.dumps({**json.loads(path.read_text()), "include_prompt": False}))
+    stated = {"embedding_dimension": DIMENSIONS, "pooling_mode": pooling, "include_prompt": False}
+    path.write_text(json.dumps(stated))
     served, reference = Served(folder), SentenceTransformer(str(folder), device="cpu")
-    texts = TEXTS[:12]
+    texts, prompts = TEXTS[:12], ("Represent the sentence: ", "x")
+    quiet = {"batch_size": 1, "normalize_embeddings": True, "show_progress_bar": False}
+    expected = [reference.encode(texts, prompt=prompt, **quiet) for prompt in ("", *prompts)]
 
     # Then
-    for prompt in ("Represent the sentence: ", "x"):
-        expected = reference.encode(texts, prompt=prompt, normalize_embeddings=True, show_progress_bar=False)
-        _close(served.embed(texts, prompt=prompt), expected)
+    assert served.card.pooling == pooling
+    for prompt, vectors in zip(prompts, expected[1:], strict=True):
+        _close(served.embed(texts, prompt=prompt), vectors)
+
+    # And texts with other prompts and with none share a batch
+    tokens = [served.tokenizer.encode(texts, prompt=prompt) for prompt in ("", *prompts)]
+    mixed = [one for of_text in zip(*tokens, strict=True) for one in of_text]
+    rows = served.forward(mixed, [Kind.DENSE])[Kind.DENSE].values
+    together = rows / np.linalg.norm(rows, axis=1, keepdims=True)
+    _close(together, np.stack(expected, axis=1).reshape(together.shape))
 
 
 @pytest.mark.parametrize(

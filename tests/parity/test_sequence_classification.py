@@ -51,6 +51,7 @@ def test_the_card_tells_what_the_folder_says(pair: Pair) -> None:
     card = pair.served.card
 
     assert card.packed == (pair.architecture in PACKED)
+    assert card.batching == "any"
     assert (card.dimensions, card.max_tokens, card.model_type) == (None, MAX_TOKENS, "reranker")
     assert card.operations == ["rerank", "classify"]
 

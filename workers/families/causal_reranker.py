@@ -125,6 +125,7 @@ class CausalReranker:
             pooling="lasttoken",
             dtype=str(dtype).removeprefix("torch."),
             packed=self._encoder.packed,
+            batching=self._encoder.batching,
             max_batch_tokens=1,
             tokens_per_s=0.0,
             architecture=type(model).__name__,

@@ -98,6 +98,7 @@ class LateInteraction:
             max_tokens=max_tokens,
             dtype=str(dtype).removeprefix("torch."),
             packed=self._encoder.packed,
+            batching=self._encoder.batching,
             max_batch_tokens=1,
             tokens_per_s=0.0,
             architecture=type(self.base_model).__name__,

@@ -21,10 +21,10 @@ from shared.model_card import ModelCard
 from shared.model_config import ConfigurationError, ModelConfig
 from shared.queues import Operation
 from shared.results import Kind
-from workers.encoder import Encoder
+from workers.encoder import Encoder, Hidden
 from workers.family import Family, Outputs, library_options
 from workers.input_format import InputFormat
-from workers.packed import longest_input
+from workers.packed import longest_input, upload
 from workers.prompts import unstated_prompts
 from workers.sequences import Sequences
 from workers.tail import tail_of
@@ -82,6 +82,7 @@ class SentenceEmbedding:
             late_chunking=pooling.pooling_mode == "mean" and pooling.include_prompt,
             dtype=str(dtype).removeprefix("torch."),
             packed=self._encoder.packed,
+            batching=self._encoder.batching,
             max_batch_tokens=1,
             tokens_per_s=0.0,
             architecture=type(transformer).__name__,
@@ -92,14 +93,24 @@ class SentenceEmbedding:
         hidden = self._encoder(sequences)
         if sequences.chunk_lengths is not None:
             hidden = hidden.in_chunks(sequences.chunk_lengths)
-        elif sequences.skip is not None:
-            # sentence-transformers takes one prompt length for a batch; here each sequence has its own.
-            hidden = hidden.without_leading(sequences.skip)
-        features = hidden.features()
+        if sequences.skip is None:
+            return {Kind.DENSE: self._pooled(hidden)}
+        # sentence-transformers takes one prompt length for a batch; here each sequence has its own.
+        groups = [np.flatnonzero(sequences.skip == length) for length in np.unique(sequences.skip)]
+        vectors = [
+            self._pooled(hidden.only(group, sequences.lengths), prompt_length=int(sequences.skip[group[0]]))
+            for group in groups
+        ]
+        return {Kind.DENSE: torch.cat(vectors)[upload(np.argsort(np.concatenate(groups)), hidden.states.device)]}
+
+    def _pooled(self, hidden: Hidden, *, prompt_length: int = 0) -> Tensor:
+        """Vectors, shape (sequences, dimensions), of token states without the first `prompt_length` of each sequence."""
+        features = {**hidden.features(), "prompt_length": prompt_length}
         features["token_embeddings"] = features["token_embeddings"].float()
         for module in self._tail:
             features = module(features)
-        return {Kind.DENSE: features["sentence_embedding"][:, : self._truncate_dim]}
+        vectors: Tensor = features["sentence_embedding"][:, : self._truncate_dim]
+        return vectors
 
     def _width(self, config: ModelConfig) -> int:
         """Length of its vectors: that of one, since what `1_Pooling/config.json` says of it nothing holds true."""

@@ -35,7 +35,8 @@ from workers.chat_template import UnsupportedTemplate, cross_encoder_format, is_
 from workers.encoder import Encoder, Hidden
 from workers.family import Family, Outputs, library_options
 from workers.input_format import InputFormat
-from workers.padded import pad
+from workers.packed import LONGEST_UNSTATED, longest_input
+from workers.rectangles import Rectangles
 from workers.sequences import Sequences
 
 
@@ -121,7 +122,6 @@ class SequenceClassifier:
     def __init__(self, config: ModelConfig, folder: Path, device: torch.device, dtype: torch.dtype) -> None:
         encoder = CrossEncoder(str(folder), **library_options(device, dtype)).eval()
         transformer, *tail = encoder
-        self._device = device
         self._model = transformer.model
         self.base_model = self._model.base_model
         tokenizer = transformer.tokenizer
@@ -132,7 +132,8 @@ class SequenceClassifier:
         self._tail = [module.float() for module in tail]
         described = self._model.config
         self._head = _HEADS.get(described.model_type)
-        self._encoder: Encoder | None = None
+        #: An encoder-decoder's head reads its decoder's state at the last one.
+        self.end_of_text: int | None = described.eos_token_id if described.is_encoder_decoder else None
         if self._head is not None and not tail:
             if getattr(self.base_model, "pooler", None) is not None:
                 # The trunk would run it too, on the packed row's first token and in the trunk's number format.
@@ -140,10 +141,20 @@ class SequenceClassifier:
             for name in _HEAD_MODULES:
                 if (module := getattr(self._model, name, None)) is not None:
                     module.float()
+        #: What gives token states, or logits where the head is the model's own.
+        self._trunk: Encoder | Rectangles
         if self._head is not None or tail:
-            self._encoder = Encoder(self.base_model, tokenizer, device)
-        self._pad_id = tokenizer.pad_token_id or 0
-        self._takes_types = "token_type_ids" in tokenizer.model_input_names
+            self._trunk = Encoder(self.base_model, tokenizer, device)
+        else:
+            self._trunk = Rectangles(
+                lambda inputs: self._model(**inputs).logits,
+                device,
+                pad_id=tokenizer.pad_token_id or 0,
+                types="token_type_ids" in tokenizer.model_input_names,
+                by_token=False,
+                longest=longest_input(self.base_model, LONGEST_UNSTATED),
+                end=self.end_of_text,
+            )
         count = encoder.num_labels
         names = described.id2label if len(described.id2label) == count else {}
         self.input_format = _input_format(config, encoder, declared=(folder / "modules.json").exists())
@@ -163,7 +174,8 @@ class SequenceClassifier:
             prompts=[name for name, prompt in self.input_format.prompts.items() if prompt],
             max_tokens=self.input_format.max_tokens,
             dtype=str(dtype).removeprefix("torch."),
-            packed=self._encoder is not None and self._encoder.packed,
+            packed=isinstance(self._trunk, Encoder) and self._trunk.packed,
+            batching=self._trunk.batching,
             max_batch_tokens=1,
             tokens_per_s=0.0,
             architecture=type(self._model).__name__,
@@ -171,10 +183,9 @@ class SequenceClassifier:
 
     def forward(self, sequences: Sequences, kinds: Collection[Kind]) -> Outputs:  # noqa: ARG002 - it has one kind
         """Logits, shape (sequences, labels)."""
-        if self._encoder is None:
-            inputs = pad(sequences, self._pad_id, self._device, types=self._takes_types)
-            return {Kind.SCORES: self._model(**inputs).logits}
-        hidden = self._encoder(sequences)
+        if isinstance(self._trunk, Rectangles):
+            return {Kind.SCORES: self._trunk(sequences)}
+        hidden = self._trunk(sequences)
         hidden = replace(hidden, states=hidden.states.float())
         if self._head is not None and not self._tail:
             return {Kind.SCORES: self._head(self._model, hidden)}

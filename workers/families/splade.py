@@ -96,6 +96,7 @@ class Splade:
             pooling=f"splade_{pooling.pooling_strategy}",
             dtype=str(dtype).removeprefix("torch."),
             packed=self._encoder.packed,
+            batching=self._encoder.batching,
             max_batch_tokens=1,
             tokens_per_s=0.0,
             architecture=type(masked).__name__,

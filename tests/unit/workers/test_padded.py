@@ -38,6 +38,21 @@ def test_equal_lengths_are_one_rectangle_and_a_lone_long_text_one_of_its_own() -
     assert len(similar_lengths(np.array([9, 256, 9, 9], np.int32), CPU)[1]) == 2
 
 
+@given(LENGTHS, st.data())
+def test_what_must_not_share_a_group_does_not(lengths: list[int], data: st.DataObject) -> None:
+    array = np.array(lengths, np.int32)
+    kinds = np.array(data.draw(st.lists(st.integers(0, 2), min_size=len(lengths), max_size=len(lengths))))
+
+    order, groups = similar_lengths(array, CPU, batching="equal_lengths", apart=kinds)
+    alone = similar_lengths(array, CPU, batching="none")[1]
+
+    assert sorted(order) == list(range(len(lengths)))
+    shared = [{(lengths[at], int(kinds[at])) for at in order[group]} for group in groups]
+    assert all(len(of_group) == 1 for of_group in shared)
+    assert len(groups) == len(set(zip(lengths, kinds.tolist(), strict=True)))
+    assert len(alone) == len(lengths)
+
+
 @given(LENGTHS)
 def test_tokens_come_back_to_their_places(lengths: list[int]) -> None:
     sequences = _sequences(lengths)
