@@ -28,6 +28,7 @@ from workers.packed import longest_input
 from workers.prompts import unstated_prompts
 from workers.sequences import Sequences
 from workers.tail import tail_of
+from workers.tokenizer_call import TokenizerCall
 
 #: Modules that look at one token or one vector at a time, so that packed neighbours do not matter; and poolings.
 _TAIL = (Pooling, Dense, LayerNorm, Dropout, Normalize)
@@ -80,10 +81,12 @@ class SentenceEmbedding:
         transformer = model[0].model
         self._encoder = Encoder(transformer, tokenizer, device, trace_lone=True)
         self.base_model = transformer
-        max_tokens = longest_input(transformer, int(model.max_seq_length))
+        call = TokenizerCall.of(config.name, model[0].processing_kwargs)
+        max_tokens = longest_input(transformer, call.max_length or int(model.max_seq_length))
         self.input_format = InputFormat(
             tokenizer_json=tokenizer.backend_tokenizer.to_str(),
             max_tokens=max_tokens,
+            add_special_tokens=call.add_special_tokens,
             prompts=dict(model.prompts),
             unstated_prompts=unstated_prompts(folder, model.prompts),
             default_prompt_name=model.default_prompt_name,

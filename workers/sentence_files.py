@@ -65,6 +65,12 @@ class SentenceFiles:
         longest: int | None = self.transformer.get("max_seq_length")
         return longest
 
+    @property
+    def processing(self) -> dict[str, dict[str, Any]]:
+        """How tokenizer, image processor and chat template are called, by the kind of input."""
+        called: dict[str, dict[str, Any]] = self.transformer.get("processing_kwargs") or {}
+        return called
+
     def tail(self, model: str, served: tuple[type[nn.Module], ...]) -> list[nn.Module]:
         """The modules behind the first one, as `tail_of` leaves them.
 

@@ -176,7 +176,7 @@ def _by_modules(config: ModelConfig, folder: Path, device: torch.device, dtype: 
         known = ", ".join(sorted(DECODERS))
         raise ConfigurationError(f"model {config.name}: {model.config.model_type} does not rerank here, only {known}")
     try:
-        input_format = cross_encoder_format(encoder, templated=is_templated(encoder))
+        input_format = cross_encoder_format(config.name, encoder, templated=is_templated(encoder))
     except UnsupportedTemplate as err:
         raise ConfigurationError(f"model {config.name}: its chat template is not one for pairs here: {err}") from err
     tokens = [token for token in (others[0].true_token_id, others[0].false_token_id) if token is not None]

@@ -29,6 +29,7 @@ from workers.prompts import unstated_prompts
 from workers.sentence_files import SentenceFiles
 from workers.sequences import Sequences
 from workers.siglip_tokenizer import fast_siglip_tokenizer
+from workers.tokenizer_call import TokenizerCall
 
 _MODEL_TYPES = frozenset({"clip", "siglip", "siglip2"})
 #: Where sentence-transformers before 5.4 put CLIP in its folders.
@@ -44,6 +45,11 @@ class ImageText:
         files = SentenceFiles.of(folder)
         self._tail = [module.to(device).eval() for module in files.tail(config.name, _TAIL)]
         self._truncate_dim = files.truncate_dim
+        call = TokenizerCall.of(config.name, files.processing)
+        if files.processing.get("image"):
+            raise ConfigurationError(
+                f"model {config.name}: the processing_kwargs of images in its sentence_bert_config.json are not done here"
+            )
         prompts, unstated = files.prompts, unstated_prompts(folder, files.prompts)
         if (folder / _LEGACY_MODULE).is_dir():
             folder = folder / _LEGACY_MODULE
@@ -72,7 +78,8 @@ class ImageText:
         patches = int(getattr(vision, "num_patches", 0) or (vision.image_size // vision.patch_size) ** 2)
         self.input_format = InputFormat(
             tokenizer_json=tokenizer.backend_tokenizer.to_str(),
-            max_tokens=min(self._most, int(files.max_seq_length or tokenizer.model_max_length)),
+            max_tokens=min(self._most, int(call.max_length or files.max_seq_length or tokenizer.model_max_length)),
+            add_special_tokens=call.add_special_tokens,
             prompts=prompts,
             unstated_prompts=unstated,
             default_prompt_name=files.default_prompt_name,

@@ -29,6 +29,7 @@ from workers.prompts import unstated_prompts
 from workers.sentence_files import SentenceFiles, read_json
 from workers.sequences import Int32Array, Sequences
 from workers.shared_prefix import shared_prefix
+from workers.tokenizer_call import TokenizerCall
 
 #: Longest input, in tokens, and the instruction where none is given: the defaults of Qwen's code.
 _MAX_TOKENS = 8192
@@ -74,7 +75,8 @@ class Qwen3VL:
         prompts = files.prompts
         template = _Template(config, files, tokenizer)
         text = self.base_model.config.text_config
-        longest = int(files.max_seq_length or tokenizer.model_max_length)
+        call = TokenizerCall.of(config.name, files.processing, templated=True)
+        longest = int(call.max_length or files.max_seq_length or tokenizer.model_max_length)
         stated = min(_MAX_TOKENS, longest, int(text.max_position_embeddings))
         self.input_format = InputFormat(
             tokenizer_json=tokenizer.backend_tokenizer.to_str(),
@@ -192,7 +194,7 @@ class _Template:
             tokenizer.chat_template = read_json(files.folder / "chat_template.json", {}).get("chat_template")
         if tokenizer.chat_template is None:
             raise ConfigurationError(f"model {config.name} has no chat template")
-        given = files.transformer.get("processing_kwargs", {}).get("chat_template", {})
+        given = files.processing.get("chat_template", {})
         # The state of the generation prompt's last token is the vector: Qwen's code adds it, and so do its folders.
         self._options = {"add_generation_prompt": True, **given}
         self._options.pop("restore_suffix", None)  # sentence-transformers' own: what is always done here

@@ -203,13 +203,13 @@ def _input_format(config: ModelConfig, encoder: Any, *, declared: bool) -> Input
     if templated and several and declared:
         raise ConfigurationError(f"model {config.name}: classifiers with a chat template are not supported")
     try:
-        return cross_encoder_format(encoder, templated=templated and not several)
+        return cross_encoder_format(config.name, encoder, templated=templated and not several)
     except UnsupportedTemplate as err:
         if declared:
             raise ConfigurationError(
                 f"model {config.name}: its chat template is not one for pairs here: {err}"
             ) from err
-    return cross_encoder_format(encoder, templated=False)
+    return cross_encoder_format(config.name, encoder, templated=False)
 
 
 class SequenceClassificationFamily:

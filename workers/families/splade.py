@@ -31,6 +31,7 @@ from workers.packed import longest_input
 from workers.prompts import unstated_prompts
 from workers.rows import Piece, Rows
 from workers.sequences import Sequences
+from workers.tokenizer_call import TokenizerCall
 
 #: Most tokens whose vocabulary scores exist at the same time: 250,000 entries of float32 for each are 64 MB.
 _CHUNK_TOKENS = 64
@@ -74,10 +75,12 @@ class Splade:
         self._static: npt.NDArray[np.float32] | None = None
         if static is not None:
             self._static = static.weight.detach().float().cpu().numpy()
-        max_tokens = longest_input(self.base_model, int(of_documents[0].max_seq_length))
+        call = TokenizerCall.of(config.name, of_documents[0].processing_kwargs)
+        max_tokens = longest_input(self.base_model, call.max_length or int(of_documents[0].max_seq_length))
         self.input_format = InputFormat(
             tokenizer_json=tokenizer.backend_tokenizer.to_str(),
             max_tokens=max_tokens,
+            add_special_tokens=call.add_special_tokens,
             prompts=dict(model.prompts),
             unstated_prompts=unstated_prompts(folder, model.prompts),
             default_prompt_name=model.default_prompt_name,
