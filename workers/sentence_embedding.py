@@ -19,7 +19,6 @@ from torch import Tensor
 from shared.errors import first_line
 from shared.model_card import ModelCard
 from shared.model_config import ConfigurationError, ModelConfig
-from shared.queues import Operation
 from shared.results import Kind
 from workers.encoder import Encoder, Hidden
 from workers.family import Outputs, library_options
@@ -27,6 +26,7 @@ from workers.input_format import InputFormat
 from workers.packed import longest_input
 from workers.prompts import unstated_prompts
 from workers.sequences import Sequences
+from workers.similarity import dense_scoring, operations_of
 from workers.tail import tail_of
 from workers.tokenizer_call import TokenizerCall
 
@@ -67,7 +67,8 @@ class SentenceEmbedding:
             raise ConfigurationError(f"model {config.name}: {_unread(model[0])}")
         self.tokenizer = tokenizer = model.tokenizer
         # Half precision is for the transformer: what follows is little work, and its rounding would be the vector's.
-        self._tail = tail_of(config.name, list(model)[1:], _TAIL)
+        scoring, whole = dense_scoring(model.similarity_fn_name, type(model[-1]).__name__, model.truncate_dim)
+        self._tail = tail_of(config.name, list(model)[1:], _TAIL, whole=whole)
         if not (folder / "modules.json").exists():
             self._tail = [Pooling(model.get_embedding_dimension(), bare_pooling)]
         pooling = next((module for module in self._tail if isinstance(module, Pooling)), None)
@@ -96,9 +97,10 @@ class SentenceEmbedding:
         dimensions = self._width(config)
         self.card = ModelCard(
             name=config.name,
-            operations=[Operation.EMBED, Operation.RERANK],
+            operations=operations_of(scoring),
             model_type="embedding",
             kinds=[Kind.DENSE],
+            scoring=scoring or "cosine",
             prompts=[name for name, prompt in model.prompts.items() if prompt],
             dimensions=dimensions,
             max_tokens=max_tokens,

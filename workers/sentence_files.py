@@ -71,12 +71,23 @@ class SentenceFiles:
         called: dict[str, dict[str, Any]] = self.transformer.get("processing_kwargs") or {}
         return called
 
-    def tail(self, model: str, served: tuple[type[nn.Module], ...]) -> list[nn.Module]:
+    @property
+    def similarity(self) -> str:
+        """By what vectors are compared."""
+        return str(self.settings.get("similarity_fn_name") or "cosine")
+
+    @property
+    def last_module(self) -> str:
+        """Class name of the last module; empty where none is listed."""
+        return self.modules[-1][0] if self.modules else ""
+
+    def tail(self, model: str, served: tuple[type[nn.Module], ...], *, whole: bool = False) -> list[nn.Module]:
         """The modules behind the first one, as `tail_of` leaves them.
 
         Args:
             model: What the model is called.
             served: Kinds that may be among them, all of sentence-transformers.
+            whole: See `tail_of`.
 
         Raises:
             ConfigurationError: There is one of another kind.
@@ -88,7 +99,7 @@ class SentenceFiles:
             known[name].load(str(self.folder), subfolder=place, local_files_only=True)
             for name, place in self.modules[1:]
         ]
-        return tail_of(model, loaded, served)
+        return tail_of(model, loaded, served, whole=whole)
 
 
 def read_json(path: Path, default: Any) -> Any:

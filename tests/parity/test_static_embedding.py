@@ -98,11 +98,12 @@ def test_documents_have_the_prompt_of_passages_where_the_folder_has_no_other(tmp
     _close(vectors, reference.encode(FULL, prompt="text: ", normalize_embeddings=True))
 
 
-def test_reranking_is_by_cosine(tmp_path: Path) -> None:
-    reference = _static(tmp_path)
+@pytest.mark.parametrize("similarity", ["cosine", "dot"])
+def test_reranking_is_by_what_the_folder_names(tmp_path: Path, similarity: str) -> None:
+    reference = _static(tmp_path, similarity_fn_name=similarity)
     query, documents = reference.encode(["mill"]), reference.encode(FULL)
 
-    _close(Served(tmp_path).rerank("mill", FULL), reference.similarity(query, documents)[0])
+    _close(Served(tmp_path).rerank("mill", FULL, raw_scores=True), reference.similarity(query, documents)[0])
 
 
 @pytest.mark.parametrize("dtype", [torch.float32, torch.float16])

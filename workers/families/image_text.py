@@ -19,7 +19,6 @@ from transformers import AutoImageProcessor, AutoModel, AutoTokenizer
 from shared.errors import first_line
 from shared.model_card import ModelCard
 from shared.model_config import ConfigurationError, ModelConfig
-from shared.queues import Operation
 from shared.results import Kind
 from workers.family import Family, Outputs
 from workers.input_format import InputFormat
@@ -29,6 +28,7 @@ from workers.prompts import unstated_prompts
 from workers.sentence_files import SentenceFiles
 from workers.sequences import Sequences
 from workers.siglip_tokenizer import fast_siglip_tokenizer
+from workers.similarity import dense_scoring, operations_of
 from workers.tokenizer_call import TokenizerCall
 
 _MODEL_TYPES = frozenset({"clip", "siglip", "siglip2"})
@@ -43,7 +43,8 @@ class ImageText:
 
     def __init__(self, config: ModelConfig, folder: Path, device: torch.device, dtype: torch.dtype) -> None:
         files = SentenceFiles.of(folder)
-        self._tail = [module.to(device).eval() for module in files.tail(config.name, _TAIL)]
+        scoring, whole = dense_scoring(files.similarity, files.last_module, files.truncate_dim)
+        self._tail = [module.to(device).eval() for module in files.tail(config.name, _TAIL, whole=whole)]
         self._truncate_dim = files.truncate_dim
         call = TokenizerCall.of(config.name, files.processing)
         if files.processing.get("image"):
@@ -89,9 +90,10 @@ class ImageText:
         )
         self.card = ModelCard(
             name=config.name,
-            operations=[Operation.EMBED, Operation.RERANK],
+            operations=operations_of(scoring),
             model_type="embedding",
             kinds=[Kind.DENSE],
+            scoring=scoring or "cosine",
             modalities=["text", "image"],
             prompts=[name for name, prompt in prompts.items() if prompt],
             dimensions=self._width(config, int(getattr(described, "projection_dim", None) or text.projection_size)),

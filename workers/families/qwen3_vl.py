@@ -16,11 +16,11 @@ import numpy as np
 import numpy.typing as npt
 import torch
 from torch import Tensor
+from torch.nn import functional
 from transformers import AutoImageProcessor, AutoModel, AutoTokenizer
 
 from shared.model_card import ModelCard
 from shared.model_config import ConfigurationError, ModelConfig
-from shared.queues import Operation
 from shared.results import Kind
 from workers.family import Family, Outputs
 from workers.input_format import InputFormat
@@ -29,6 +29,7 @@ from workers.prompts import unstated_prompts
 from workers.sentence_files import SentenceFiles, read_json
 from workers.sequences import Int32Array, Sequences
 from workers.shared_prefix import shared_prefix
+from workers.similarity import dense_scoring, operations_of
 from workers.tokenizer_call import TokenizerCall
 
 #: Longest input, in tokens, and the instruction where none is given: the defaults of Qwen's code.
@@ -72,6 +73,7 @@ class Qwen3VL:
         self._side = int(vision.spatial_merge_size)
         square = (int(vision.patch_size) * self._side) ** 2
         self._truncate_dim = files.truncate_dim
+        scoring, self._unit = dense_scoring(files.similarity, files.last_module, files.truncate_dim)
         prompts = files.prompts
         template = _Template(config, files, tokenizer)
         text = self.base_model.config.text_config
@@ -95,9 +97,10 @@ class Qwen3VL:
         )
         self.card = ModelCard(
             name=config.name,
-            operations=[Operation.EMBED, Operation.RERANK],
+            operations=operations_of(scoring),
             model_type="embedding",
             kinds=[Kind.DENSE],
+            scoring=scoring or "cosine",
             modalities=["text", "image"],
             prompts=[name for name, prompt in self.input_format.prompts.items() if prompt],
             dimensions=min(int(text.hidden_size), files.truncate_dim or int(text.hidden_size)),
@@ -142,7 +145,10 @@ class Qwen3VL:
         hidden = self._text(
             inputs_embeds=embeddings, position_ids=positions, use_cache=False, **arguments
         ).last_hidden_state
-        return {Kind.DENSE: hidden[0, upload(last, self._device), : self._truncate_dim]}
+        vectors = hidden[0, upload(last, self._device)]
+        if self._unit:
+            vectors = functional.normalize(vectors.float(), dim=-1)
+        return {Kind.DENSE: vectors[:, : self._truncate_dim]}
 
     def _look(self, pixels: npt.NDArray[np.uint8], grids: Int32Array) -> tuple[Tensor, list[Tensor]]:
         """The vision tower's states for the images' tokens, shape (tokens, hidden), and those of its earlier layers."""

@@ -22,7 +22,6 @@ from torch import Tensor
 
 from shared.model_card import ModelCard
 from shared.model_config import ConfigurationError, ModelConfig
-from shared.queues import Operation
 from shared.results import Kind
 from workers.encoder import Encoder
 from workers.family import Family, Outputs, library_options
@@ -31,6 +30,7 @@ from workers.packed import longest_input
 from workers.prompts import unstated_prompts
 from workers.rows import Piece, Rows
 from workers.sequences import Sequences
+from workers.similarity import operations_of, scoring_of
 from workers.tokenizer_call import TokenizerCall
 
 #: Most tokens whose vocabulary scores exist at the same time: 250,000 entries of float32 for each are 64 MB.
@@ -75,6 +75,7 @@ class Splade:
         self._static: npt.NDArray[np.float32] | None = None
         if static is not None:
             self._static = static.weight.detach().float().cpu().numpy()
+        scoring = scoring_of(model.similarity_fn_name, unit=False)
         call = TokenizerCall.of(config.name, of_documents[0].processing_kwargs)
         max_tokens = longest_input(self.base_model, call.max_length or int(of_documents[0].max_seq_length))
         self.input_format = InputFormat(
@@ -90,10 +91,10 @@ class Splade:
         )
         self.card = ModelCard(
             name=config.name,
-            operations=[Operation.EMBED, Operation.RERANK],
+            operations=operations_of(scoring),
             model_type="embedding",
             kinds=[Kind.SPARSE],
-            scoring="dot",
+            scoring=scoring or "dot",
             prompts=[name for name, prompt in model.prompts.items() if prompt],
             max_tokens=max_tokens,
             pooling=f"splade_{pooling.pooling_strategy}",
