@@ -52,13 +52,14 @@ def cross_encoder_format(model: str, encoder: Any, *, templated: bool) -> InputF
     """
     transformer = encoder[0]
     tokenizer_json = transformer.tokenizer.backend_tokenizer.to_str()
-    call = TokenizerCall.of(model, transformer.processing_kwargs, templated=templated)
+    call = TokenizerCall.of(model, transformer.tokenizer, transformer.processing_kwargs, templated=templated)
     max_tokens = longest_input(transformer.model.base_model, call.max_length or int(transformer.max_seq_length))
     if not templated:
         return InputFormat(
             tokenizer_json=tokenizer_json,
             max_tokens=max_tokens,
             add_special_tokens=call.add_special_tokens,
+            split_special_tokens=call.split_special_tokens,
             pairs="tokenizer",
             prompts=dict(encoder.prompts),
             default_prompt_name=encoder.default_prompt_name,
@@ -72,6 +73,7 @@ def cross_encoder_format(model: str, encoder: Any, *, templated: bool) -> InputF
     return InputFormat(
         tokenizer_json=tokenizer_json,
         max_tokens=max_tokens,
+        split_special_tokens=call.split_special_tokens,
         pairs="template",
         template=[template],
         instructed_template=[instructed] if "{instruction" in instructed else [],

@@ -82,12 +82,13 @@ class SentenceEmbedding:
         transformer = model[0].model
         self._encoder = Encoder(transformer, tokenizer, device, trace_lone=True)
         self.base_model = transformer
-        call = TokenizerCall.of(config.name, model[0].processing_kwargs)
+        call = TokenizerCall.of(config.name, tokenizer, model[0].processing_kwargs)
         max_tokens = longest_input(transformer, call.max_length or int(model.max_seq_length))
         self.input_format = InputFormat(
             tokenizer_json=tokenizer.backend_tokenizer.to_str(),
             max_tokens=max_tokens,
             add_special_tokens=call.add_special_tokens,
+            split_special_tokens=call.split_special_tokens,
             prompts=dict(model.prompts),
             unstated_prompts=unstated_prompts(folder, model.prompts),
             default_prompt_name=model.default_prompt_name,

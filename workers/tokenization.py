@@ -60,8 +60,7 @@ class ModelTokenizer:
         # Of a query and its document only the document is cut: a truncated query would change what every document is
         # scored against.
         self._rerank_tokenizer = _cutting(input_format, "only_second")
-        self._plain = Tokenizer.from_str(input_format.tokenizer_json)
-        self._plain.no_padding()
+        self._plain = _tokenizer(input_format)
         self._plain.no_truncation()
         #: For queries, which a request's limit does not cut.
         self._unlimited = self
@@ -395,9 +394,15 @@ class ModelTokenizer:
         return len(ids) if ids[-len(bare) :] == bare else len(ids) - 1
 
 
-def _cutting(input_format: InputFormat, strategy: str) -> Tokenizer:
+def _tokenizer(input_format: InputFormat) -> Tokenizer:
     tokenizer = Tokenizer.from_str(input_format.tokenizer_json)
+    tokenizer.encode_special_tokens = input_format.split_special_tokens
     tokenizer.no_padding()
+    return tokenizer
+
+
+def _cutting(input_format: InputFormat, strategy: str) -> Tokenizer:
+    tokenizer = _tokenizer(input_format)
     tokenizer.enable_truncation(input_format.max_tokens, strategy=strategy)
     return tokenizer
 

@@ -1,7 +1,8 @@
-"""How a folder has its tokenizer called: `processing_kwargs` of sentence-transformers' `sentence_bert_config.json`.
+"""How a folder has its tokenizer called, beyond what the tokenizer's own JSON says.
 
-The library hands them to the tokenizer's `__call__`. What changes token ids is done here too or refused by its name; what
-only concerns padding and the form of the result changes no number.
+By `split_special_tokens` of `tokenizer_config.json`, and by `processing_kwargs` of `sentence_bert_config.json`, which
+sentence-transformers hands to the tokenizer's `__call__`. What changes token ids is done here too or refused by its name;
+what only concerns padding and the form of the result changes no number.
 """
 
 from collections.abc import Mapping
@@ -27,13 +28,18 @@ class TokenizerCall:
     max_length: int | None
     #: Whether special tokens are put around texts.
     add_special_tokens: bool
+    #: Whether special tokens that a text spells out are words like others.
+    split_special_tokens: bool
 
     @classmethod
-    def of(cls, model: str, processing: Mapping[str, Mapping[str, Any]], *, templated: bool = False) -> "TokenizerCall":
+    def of(
+        cls, model: str, tokenizer: Any, processing: Mapping[str, Mapping[str, Any]], *, templated: bool = False
+    ) -> "TokenizerCall":
         """Read the options of texts.
 
         Args:
             model: What the model is called.
+            tokenizer: Its transformers tokenizer.
             processing: The folder's `processing_kwargs`.
             templated: Whether texts go through a chat template, which has options of its own and brings its own special
                 tokens.
@@ -46,6 +52,7 @@ class TokenizerCall:
         called = {name: value for kind in order for name, value in (processing.get(kind) or {}).items()}
         max_length, truncation = called.pop("max_length", None), called.pop("truncation", True)
         adds = called.pop("add_special_tokens", not templated)
+        splits = called.pop("split_special_tokens", tokenizer.split_special_tokens)
         if templated:  # what is left may be the template's own
             called = {name: value for name, value in called.items() if name not in processing.get("chat_template", {})}
         wrong = {name: value for name, value in called.items() if name not in _WITHOUT_EFFECT}
@@ -58,4 +65,4 @@ class TokenizerCall:
             raise ConfigurationError(
                 f"model {model}: {name}={value!r} of the processing_kwargs in its sentence_bert_config.json is not done here"
             )
-        return cls(int(max_length) if max_length else None, bool(adds))
+        return cls(int(max_length) if max_length else None, bool(adds), bool(splits))

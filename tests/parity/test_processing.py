@@ -74,6 +74,41 @@ def test_a_sparse_encoder(tmp_path: Path) -> None:
     np.testing.assert_allclose(scores, expected, rtol=1e-4)
 
 
+def _split(folder: Path) -> None:
+    path = folder / "tokenizer_config.json"
+    path.write_text(json.dumps(json.loads(path.read_text()) | {"split_special_tokens": True}))
+
+
+@pytest.mark.parametrize("way", ["the tokenizer's own file", "processing_kwargs"])
+def test_special_tokens_in_a_text_are_words_where_the_folder_says_so(tmp_path: Path, way: str) -> None:
+    folder = embedding_model(tmp_path, "bert")
+    texts = ["a [SEP] b", "[MASK] x [PAD]", *SENTENCES]
+    before = Served(folder).embed(texts)
+    if way == "processing_kwargs":
+        _call(folder, {"text": {"split_special_tokens": True}})
+    else:
+        _split(folder)
+    reference, served = SentenceTransformer(str(folder), device="cpu"), Served(folder)
+
+    vectors = served.embed(texts)
+
+    expected = reference.encode(texts, batch_size=1, normalize_embeddings=True)
+    np.testing.assert_allclose(vectors, expected, atol=TOLERANCE)
+    assert np.abs(vectors[:2] - before[:2]).max(axis=1).min() > 1e-3
+
+
+def test_special_tokens_in_a_pair_are_words_where_the_folder_says_so(tmp_path: Path) -> None:
+    folder = cross_encoder(tmp_path, "bert")
+    _split(folder)
+    documents = ["a [SEP] b", "[MASK] x"]
+
+    expected = CrossEncoder(str(folder), device="cpu").predict(
+        [("a [SEP]", text) for text in documents], batch_size=1, activation_fn=torch.nn.Sigmoid()
+    )
+
+    np.testing.assert_allclose(Served(folder).rerank("a [SEP]", documents), expected, atol=TOLERANCE)
+
+
 @pytest.mark.parametrize(
     ("processing", "named"),
     [

@@ -156,6 +156,7 @@ def _by_recipe(config: ModelConfig, folder: Path, device: torch.device, dtype: t
     input_format = InputFormat(
         tokenizer_json=tokenizer.backend_tokenizer.to_str(),
         max_tokens=longest_input(model.base_model, max_tokens),
+        split_special_tokens=bool(tokenizer.split_special_tokens),
         pairs="template",
         template=list(recipe.template),
         default_instruction=recipe.default_instruction,

@@ -46,7 +46,6 @@ class ImageText:
         scoring, whole = dense_scoring(files.similarity, files.last_module, files.truncate_dim)
         self._tail = [module.to(device).eval() for module in files.tail(config.name, _TAIL, whole=whole)]
         self._truncate_dim = files.truncate_dim
-        call = TokenizerCall.of(config.name, files.processing)
         if files.processing.get("image"):
             raise ConfigurationError(
                 f"model {config.name}: the processing_kwargs of images in its sentence_bert_config.json are not done here"
@@ -61,6 +60,7 @@ class ImageText:
         tokenizer = AutoTokenizer.from_pretrained(folder, **options)
         if not getattr(tokenizer, "is_fast", False):
             tokenizer = fast_siglip_tokenizer(tokenizer)
+        call = TokenizerCall.of(config.name, tokenizer, files.processing)
         processor = AutoImageProcessor.from_pretrained(folder, backend="pil", **options)
         described = self.base_model.config
         text, vision = described.text_config, described.vision_config
@@ -81,6 +81,7 @@ class ImageText:
             tokenizer_json=tokenizer.backend_tokenizer.to_str(),
             max_tokens=min(self._most, int(call.max_length or files.max_seq_length or tokenizer.model_max_length)),
             add_special_tokens=call.add_special_tokens,
+            split_special_tokens=call.split_special_tokens,
             prompts=prompts,
             unstated_prompts=unstated,
             default_prompt_name=files.default_prompt_name,

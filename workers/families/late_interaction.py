@@ -72,7 +72,7 @@ class LateInteraction:
             raise ConfigurationError(
                 f"model {config.name}: query expansion needs another token than the last of each text"
             )
-        call = TokenizerCall.of(config.name, transformer.processing_kwargs)
+        call = TokenizerCall.of(config.name, tokenizer, transformer.processing_kwargs)
         if call.max_length and expansion:
             raise ConfigurationError(
                 f"model {config.name}: max_length of its processing_kwargs and query expansion do not go together"
@@ -86,6 +86,7 @@ class LateInteraction:
             tokenizer_json=tokenizer.backend_tokenizer.to_str(),
             max_tokens=max_tokens,
             add_special_tokens=call.add_special_tokens,
+            split_special_tokens=call.split_special_tokens,
             prompts=dict(model.prompts),
             unstated_prompts=unstated_prompts(folder, model.prompts),
             default_input_type="document",

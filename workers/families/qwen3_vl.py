@@ -77,7 +77,11 @@ class Qwen3VL:
         prompts = files.prompts
         template = _Template(config, files, tokenizer)
         text = self.base_model.config.text_config
-        call = TokenizerCall.of(config.name, files.processing, templated=True)
+        call = TokenizerCall.of(config.name, tokenizer, files.processing, templated=True)
+        if call.split_special_tokens:
+            raise ConfigurationError(
+                f"model {config.name}: split_special_tokens would split its chat template's tokens"
+            )
         longest = int(call.max_length or files.max_seq_length or tokenizer.model_max_length)
         stated = min(_MAX_TOKENS, longest, int(text.max_position_embeddings))
         self.input_format = InputFormat(

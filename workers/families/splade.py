@@ -76,12 +76,13 @@ class Splade:
         if static is not None:
             self._static = static.weight.detach().float().cpu().numpy()
         scoring = scoring_of(model.similarity_fn_name, unit=False)
-        call = TokenizerCall.of(config.name, of_documents[0].processing_kwargs)
+        call = TokenizerCall.of(config.name, tokenizer, of_documents[0].processing_kwargs)
         max_tokens = longest_input(self.base_model, call.max_length or int(of_documents[0].max_seq_length))
         self.input_format = InputFormat(
             tokenizer_json=tokenizer.backend_tokenizer.to_str(),
             max_tokens=max_tokens,
             add_special_tokens=call.add_special_tokens,
+            split_special_tokens=call.split_special_tokens,
             prompts=dict(model.prompts),
             unstated_prompts=unstated_prompts(folder, model.prompts),
             default_prompt_name=model.default_prompt_name,
