@@ -74,6 +74,10 @@ def _another_dense(folder: Path) -> None:
     (folder / "modules.json").write_text(json.dumps(modules))
 
 
+def _other_positions(folder: Path) -> None:
+    _configure(folder, position_embedding_type="alibi")
+
+
 def _no_pooling(folder: Path) -> None:
     shutil.rmtree(folder / "1_Pooling")
 
@@ -92,6 +96,7 @@ def _no_pooling(folder: Path) -> None:
         (_pickled, r"its weights are a pickle \(pytorch_model\.bin\), .* only safetensors are read .* docs/models\.md"),
         (_no_weights, r"no file named model\.safetensors"),
         (_another_dense, r"the modules of its modules\.json do not fit each other: .*48"),
+        (_other_positions, r"position_embedding_type 'alibi' of its config\.json is not supported"),
         (_no_tokenizer, "it has no tokenizer"),
         (_no_pooling, "cannot be loaded"),
         (lambda folder: (folder / "config.json").write_text("[]"), "cannot be loaded"),
@@ -99,6 +104,7 @@ def _no_pooling(folder: Path) -> None:
     ],
     ids=[
         *("a layer", "a tensor", "a head", "a width", "words", "safetensors", "weights", "a fitting module"),
+        "positions",
         *("a tokenizer", "a module", "a configuration", "modules"),
     ],
 )
@@ -110,6 +116,45 @@ def test_what_is_missing_is_named_and_nothing_is_made_up(
 
     with pytest.raises(ConfigurationError, match=sentence):
         Served(folder)
+
+
+_OWN_CODE = {"AutoConfig": "configuration.Config", "AutoModel": "someone/code--modeling.Model"}
+
+
+@pytest.mark.parametrize("name", ["bert", "qwen2"])
+def test_a_model_with_code_of_its_own_is_refused_unless_its_family_is_named(tmp_path: Path, name: str) -> None:
+    folder = embedding_model(tmp_path, name)
+    _configure(folder, auto_map=_OWN_CODE)
+
+    with pytest.raises(
+        ConfigurationError, match=r"auto_map, AutoModel: someone/.*`family: sentence_embedding` in models"
+    ):
+        Served(folder)
+
+    expected = SentenceTransformer(str(folder), device="cpu").encode(SENTENCES, normalize_embeddings=True)
+    np.testing.assert_allclose(Served(folder, family="sentence_embedding").embed(SENTENCES), expected, atol=1e-5)
+
+
+@pytest.mark.parametrize("name", ["nomic-bert", "jina-v3", "modernbert", "eurobert-mean"])
+def test_a_model_whose_code_transformers_took_in_is_served(tmp_path: Path, name: str) -> None:
+    folder = embedding_model(tmp_path, name)
+    expected = Served(folder).embed(SENTENCES)
+    _configure(folder, auto_map=_OWN_CODE)
+
+    np.testing.assert_array_equal(Served(folder).embed(SENTENCES), expected)
+
+
+def test_what_code_makes_of_qwen2_can_be_said_in_its_configuration(tmp_path: Path) -> None:
+    folder = embedding_model(tmp_path, "qwen2")
+    causal = Served(folder).embed(SENTENCES)
+    _configure(folder, auto_map=_OWN_CODE, is_causal=False)
+
+    # As gte-Qwen2's own class: every token sees every other
+    reference = SentenceTransformer(str(folder), device="cpu", model_kwargs={"attn_implementation": "eager"})
+    vectors = Served(folder, family="sentence_embedding").embed(SENTENCES)
+
+    np.testing.assert_allclose(vectors, reference.encode(SENTENCES, batch_size=1, normalize_embeddings=True), atol=1e-5)
+    assert np.abs(vectors - causal).max() > 1e-3
 
 
 @pytest.mark.parametrize("family", ["late_interaction", "bge_m3", "sequence_classification"])
