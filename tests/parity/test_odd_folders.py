@@ -157,6 +157,47 @@ def test_what_code_makes_of_qwen2_can_be_said_in_its_configuration(tmp_path: Pat
     assert np.abs(vectors - causal).max() > 1e-3
 
 
+def _dense_as_pickle(
+    folder: Path, bare: Path, pickled: Callable[[dict[str, torch.Tensor]], Any]
+) -> SentenceTransformer:
+    """A folder whose `Dense` is a pickle, as those of older repositories are, and what it is without that."""
+    dense = Dense(32, 12)
+    sharpen(list(dense.named_parameters()))
+    reference = _saved(folder, bare, Pooling(32, "mean"), dense)
+    weights = folder / "2_Dense" / "model.safetensors"
+    torch.save(pickled(load_file(weights)), weights.with_name("pytorch_model.bin"))
+    weights.unlink()
+    return reference
+
+
+def test_a_module_whose_weights_are_a_pickle_is_read_as_tensors(tmp_path: Path, bare: Path) -> None:
+    reference = _dense_as_pickle(tmp_path / "saved", bare, lambda tensors: tensors)
+
+    expected = reference.encode(SENTENCES, normalize_embeddings=True)
+
+    np.testing.assert_allclose(Served(tmp_path / "saved").embed(SENTENCES), expected, atol=1e-5)
+
+
+class _Program:
+    """What a pickle makes of itself: a file."""
+
+    def __init__(self, proof: Path) -> None:
+        self._proof = proof
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        return Path.touch, (self._proof,)
+
+
+def test_a_module_whose_pickle_is_a_program_is_refused_and_does_not_run(tmp_path: Path, bare: Path) -> None:
+    proof = tmp_path / "it ran"
+    _dense_as_pickle(tmp_path / "saved", bare, lambda tensors: {**tensors, "more": _Program(proof)})
+
+    with pytest.raises(ConfigurationError, match=r"cannot be loaded: Weights only load failed"):
+        Served(tmp_path / "saved")
+
+    assert not proof.exists()
+
+
 @pytest.mark.parametrize("family", ["late_interaction", "bge_m3", "sequence_classification"])
 def test_a_family_whose_weights_are_not_there_is_refused(tmp_path: Path, family: str) -> None:
     with pytest.raises(ConfigurationError):
