@@ -42,6 +42,7 @@ def _one_tensor_less(folder: Path) -> None:
 
 def _another_head(folder: Path) -> None:
     _configure(folder, architectures=["BertForSequenceClassification"])
+    (folder / "modules.json").unlink()
 
 
 def _no_tokenizer(folder: Path) -> None:
@@ -196,6 +197,20 @@ def test_a_module_whose_pickle_is_a_program_is_refused_and_does_not_run(tmp_path
         Served(tmp_path / "saved")
 
     assert not proof.exists()
+
+
+def test_an_embedding_model_that_was_a_classifier_is_one_by_its_modules(tmp_path: Path) -> None:
+    # Given: the configuration, and the head, of what it was trained from
+    folder = embedding_model(tmp_path / "model", "bert")
+    classifier = cross_encoder(tmp_path / "classifier", "bert")
+    for name in ("config.json", "model.safetensors"):
+        shutil.copy(classifier / name, folder / name)
+
+    expected = SentenceTransformer(str(folder), device="cpu").encode(SENTENCES, normalize_embeddings=True)
+
+    served = Served(folder)
+    np.testing.assert_allclose(served.embed(SENTENCES), expected, atol=1e-5)
+    assert served.card.model_type == "embedding"
 
 
 @pytest.mark.parametrize("family", ["late_interaction", "bge_m3", "sequence_classification"])

@@ -17,8 +17,10 @@ class SentenceEmbeddingFamily:
     name = "sentence_embedding"
     priority = 0
 
-    def serves(self, folder: Path, config: Mapping[str, Any]) -> bool:  # noqa: ARG002
-        """Anything but a sequence classifier."""
+    def serves(self, folder: Path, config: Mapping[str, Any]) -> bool:
+        """Anything but a bare sequence classifier."""
+        if (folder / "modules.json").exists():
+            return True
         architecture = (config.get("architectures") or ["(none)"])[0]
         return not architecture.endswith("ForSequenceClassification")
 

@@ -219,10 +219,12 @@ class SequenceClassificationFamily:
     priority = 1
 
     def serves(self, folder: Path, config: Mapping[str, Any]) -> bool:
-        """A sequence classifier, or a folder that says so."""
+        """A folder that says so; a sequence classifier, unless sentence-transformers made something else of it."""
         described = folder / "config_sentence_transformers.json"
         if described.exists() and json.loads(described.read_text()).get("model_type") == "CrossEncoder":
             return True
+        if (folder / "modules.json").exists():
+            return False
         return str((config.get("architectures") or [""])[0]).endswith("ForSequenceClassification")
 
     def load(self, config: ModelConfig, folder: Path, device: torch.device, dtype: torch.dtype) -> SequenceClassifier:
