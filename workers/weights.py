@@ -98,7 +98,9 @@ def local_folder(config: ModelConfig, *, fetch: bool = True) -> Path:
                 f"model {config.name}: modules.json of folder {path} is no list of modules: {first_line(err)}"
             ) from err
         if not described:
-            raise ConfigurationError(f"model {config.name}: folder {path} has no config.json")
+            first = first_module_type(path)
+            why = f", and the {first} that its modules.json begins with is not served" if first else ""
+            raise ConfigurationError(f"model {config.name}: folder {path} has no config.json{why}")
         _refuse_half_a_mirror(config, path)
         return path
     if source.startswith((".", "/", "~")):

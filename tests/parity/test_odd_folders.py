@@ -213,6 +213,17 @@ def test_an_embedding_model_that_was_a_classifier_is_one_by_its_modules(tmp_path
     assert served.card.model_type == "embedding"
 
 
+def test_a_folder_of_word_vectors_is_refused_by_its_module(tmp_path: Path) -> None:
+    (tmp_path / "modules.json").write_text(
+        '[{"idx": 0, "name": "0", "path": "0_WordEmbeddings", "type": "sentence_transformers.models.WordEmbeddings"}]'
+    )
+
+    with pytest.raises(
+        ConfigurationError, match=r"no config\.json, and the WordEmbeddings that its modules\.json begins"
+    ):
+        Served(tmp_path)
+
+
 @pytest.mark.parametrize("family", ["late_interaction", "bge_m3", "sequence_classification"])
 def test_a_family_whose_weights_are_not_there_is_refused(tmp_path: Path, family: str) -> None:
     with pytest.raises(ConfigurationError):

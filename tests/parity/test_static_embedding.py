@@ -153,6 +153,15 @@ def test_a_text_without_a_token_is_refused(tmp_path: Path) -> None:
         Served(tmp_path).embed(["mill", ""])
 
 
+def test_a_folder_of_model2vec_without_modules_says_what_it_lacks(tmp_path: Path) -> None:
+    _static(tmp_path)
+    (tmp_path / "modules.json").unlink()
+    (tmp_path / "config.json").write_text('{"model_type": "model2vec", "architectures": ["StaticModel"]}')
+
+    with pytest.raises(ConfigurationError, match=r"has no modules\.json.* current versions of Model2Vec write one"):
+        Served(tmp_path)
+
+
 def test_a_pickled_table_is_not_read(tmp_path: Path) -> None:
     _static(tmp_path)
     path = next(tmp_path.rglob("model.safetensors"))

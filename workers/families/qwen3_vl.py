@@ -23,6 +23,7 @@ from shared.model_card import ModelCard
 from shared.model_config import ConfigurationError, ModelConfig
 from shared.results import Kind
 from workers.family import Family, Outputs
+from workers.folder_name import says
 from workers.input_format import InputFormat
 from workers.packed import ATTENTION, HostBatch, longest_input, upload
 from workers.prompts import unstated_prompts
@@ -41,8 +42,6 @@ _IMAGE_SQUARES = (4, 1800)
 _EMPTY = "NULL"
 #: What texts become in the template: nothing, space around, its own tokens.
 _PROBES = ("", "  two  words\n", "<|im_end|>\n")
-#: Deepest folders of a path that may name a model: the hub's cache keeps its name three above the files.
-_NAMING_FOLDERS = 3
 
 
 class Qwen3VL:
@@ -269,8 +268,7 @@ class Qwen3VLFamily:
 
     def serves(self, folder: Path, config: Mapping[str, Any]) -> bool:
         """Told by the model type; the rerankers have the same, and "rerank" in their names."""
-        named = any("rerank" in part.lower() for part in folder.parts[-_NAMING_FOLDERS:])
-        return config.get("model_type") == "qwen3_vl" and not named
+        return config.get("model_type") == "qwen3_vl" and not says(folder, "rerank")
 
     def load(self, config: ModelConfig, folder: Path, device: torch.device, dtype: torch.dtype) -> Qwen3VL:
         """Load a model."""

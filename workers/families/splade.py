@@ -57,8 +57,16 @@ class Splade:
         of_queries, of_documents, default_route = _routes(model)
         masked: Any = getattr(of_documents[0], "model", None)
         head = _HEADS.get(masked.config.model_type) if masked is not None else None
+        if masked is not None and head is None:
+            served = ", ".join(sorted(_HEADS))
+            raise ConfigurationError(
+                f"model {config.name}: {masked.config.model_type} makes no sparse vectors here; these types do: {served}"
+            )
         if head is None or len(of_documents) != 2 or not isinstance(of_documents[1], SpladePooling):
-            raise ConfigurationError(f"model {config.name}: this kind of sparse encoder is not supported")
+            raise ConfigurationError(
+                f"model {config.name}: a sparse encoder is a transformer and a SpladePooling here, and this one is "
+                + ", ".join(type(module).__name__ for module in of_documents)
+            )
         tokenizer, pooling = of_documents[0].tokenizer, of_documents[1]
         static = of_queries[0] if of_queries != of_documents else None
         if static is not None and (len(of_queries) > 1 or not isinstance(static, SparseStaticEmbedding)):

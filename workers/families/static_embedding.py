@@ -26,6 +26,8 @@ from workers.similarity import dense_scoring, operations_of
 from workers.tail import tail_of
 from workers.weights import STATIC_EMBEDDING, first_module_type
 
+#: Model type of the folders that Model2Vec writes.
+_MODEL2VEC = "model2vec"
 #: What may follow the table: modules that look at one vector.
 _TAIL = (Dense, LayerNorm, Dropout, Normalize)
 
@@ -86,12 +88,17 @@ class StaticEmbeddingFamily:
     name = "static_embedding"
     priority = 40
 
-    def serves(self, folder: Path, config: Mapping[str, Any]) -> bool:  # noqa: ARG002
-        """Told by the list of modules; most such folders have no `config.json`."""
-        return first_module_type(folder) == STATIC_EMBEDDING
+    def serves(self, folder: Path, config: Mapping[str, Any]) -> bool:
+        """Told by the list of modules; most such folders have no `config.json`. One without a list is Model2Vec's own."""
+        return first_module_type(folder) == STATIC_EMBEDDING or config.get("model_type") == _MODEL2VEC
 
     def load(self, config: ModelConfig, folder: Path, device: torch.device, dtype: torch.dtype) -> StaticTable:  # noqa: ARG002
         """Load a table."""
+        if not (folder / "modules.json").exists():
+            raise ConfigurationError(
+                f"model {config.name}: {folder} has no modules.json, which tells how the table is read; current versions of "
+                "Model2Vec write one when they save a model"
+            )
         return StaticTable(config, folder, device)
 
 
