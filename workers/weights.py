@@ -13,6 +13,8 @@ from workers.manifest import BadManifest, read_manifest, wrong_sizes
 
 #: sentence-transformers' class of models that are a table of tokens' vectors.
 STATIC_EMBEDDING = "StaticEmbedding"
+#: First modules that have a `config.json`, their own or that of a way.
+_WITH_CONFIG = ("CLIPModel", "Router", "Asym", "Transformer", "MLMTransformer")
 
 
 def architecture(folder: Path) -> dict[str, Any]:
@@ -99,7 +101,8 @@ def local_folder(config: ModelConfig, *, fetch: bool = True) -> Path:
             ) from err
         if not described:
             first = first_module_type(path)
-            why = f", and the {first} that its modules.json begins with is not served" if first else ""
+            foreign = first not in ("", *_WITH_CONFIG)
+            why = f", and the {first} that its modules.json begins with is not served" if foreign else ""
             raise ConfigurationError(f"model {config.name}: folder {path} has no config.json{why}")
         _refuse_half_a_mirror(config, path)
         return path
