@@ -13,8 +13,8 @@ Float32Array = npt.NDArray[np.float32]
 def shown(output: Output) -> Float32Array:
     """The scores of a rerank request, shape (documents,).
 
-    Cosines and means of late interaction are cut at 0, below which vectors have nothing in common. A dot product x of sparse
-    weights has no upper bound: it becomes x / (1 + x).
+    Cosines and means of late interaction are cut at 0, below which vectors have nothing in common. A dot product x
+    has no upper bound: it becomes x / (1 + x).
     """
     scores = arrays.rows(output)
     if not output.scoring:

@@ -40,8 +40,9 @@ class ModelCard(BaseModel):
     kinds: Annotated[list[Kind], _known(Kind)] = []
     #: What it reads: `text`, and perhaps `image`.
     modalities: list[str] = ["text"]
-    #: How it scores a document: by its own logit, by the cosine of two dense vectors, by the dot product of two sparse
-    #: ones, or by the sum (or mean) over the query's vectors of the best dot product with one of the document's.
+    #: How it scores a document: by its own logit, by the cosine or the dot product of two vectors (dense ones where it makes
+    #: them, else sparse ones), or by the sum (or mean) over the query's vectors of the best dot product with one of the
+    #: document's.
     scoring: Literal["logit", "cosine", "dot", "maxsim", "mean_maxsim"] = "cosine"
     #: What turns logits into scores between 0 and 1.
     activation: Literal["sigmoid", "softmax"] = "sigmoid"

@@ -10,6 +10,7 @@ from typing import Any
 
 from workers.input_format import InputFormat, filled
 from workers.packed import longest_input
+from workers.tokenizer_call import TokenizerCall
 
 #: What stands for the texts while the template is rendered; no template has such words of its own.
 _MARKS = {"query": "QuErYmArK", "document": "DoCuMeNtMaRk", "instruction": "InStRuCtIoNmArK"}
@@ -37,27 +38,28 @@ class UnsupportedTemplate(ValueError):
     """The chat template does more than put query and document into places."""
 
 
-def cross_encoder_format(encoder: Any, *, templated: bool) -> InputFormat:
+def cross_encoder_format(model: str, encoder: Any, *, templated: bool) -> InputFormat:
     """What becomes of pairs.
 
     Args:
+        model: What the model is called.
         encoder: A `CrossEncoder` whose first module is a `Transformer` with a fast tokenizer.
         templated: Whether the chat template makes one text of both, or the tokenizer puts one after the other.
 
     Raises:
         UnsupportedTemplate: The template is not text with places.
+        ConfigurationError: The tokenizer is called in a way that is not done here.
     """
     transformer = encoder[0]
     tokenizer_json = transformer.tokenizer.backend_tokenizer.to_str()
-    # What of it goes before what, as sentence-transformers calls template and tokenizer.
-    order = ("common", "text", "chat_template") if templated else ("text", "common")
-    called = {name: value for kind in order for name, value in transformer.processing_kwargs.get(kind, {}).items()}
-    stated = int(called.get("max_length") or transformer.max_seq_length)
-    max_tokens = longest_input(transformer.model.base_model, stated)
+    call = TokenizerCall.of(model, transformer.tokenizer, transformer.processing_kwargs, templated=templated)
+    max_tokens = longest_input(transformer.model.base_model, call.max_length or int(transformer.max_seq_length))
     if not templated:
         return InputFormat(
             tokenizer_json=tokenizer_json,
             max_tokens=max_tokens,
+            add_special_tokens=call.add_special_tokens,
+            split_special_tokens=call.split_special_tokens,
             pairs="tokenizer",
             prompts=dict(encoder.prompts),
             default_prompt_name=encoder.default_prompt_name,
@@ -71,12 +73,13 @@ def cross_encoder_format(encoder: Any, *, templated: bool) -> InputFormat:
     return InputFormat(
         tokenizer_json=tokenizer_json,
         max_tokens=max_tokens,
+        split_special_tokens=call.split_special_tokens,
         pairs="template",
         template=[template],
         instructed_template=[instructed] if "{instruction" in instructed else [],
         # The default one is in the template already.
         prompts=dict(encoder.prompts),
-        keeps_closing=bool(called.get("restore_suffix", True)),
+        keeps_closing=bool(transformer.processing_kwargs.get("chat_template", {}).get("restore_suffix", True)),
     )
 
 

@@ -48,6 +48,7 @@ from workers.engine_protocol import (
 from workers.family import Family, LoadedModel, Outputs
 from workers.rows import BatchRows, Float32Array, Rows
 from workers.sequences import Int32Array, Sequences
+from workers.stock_class import refuse_other_positions, refuse_own_code
 from workers.weights import architecture, local_folder, weights_folders
 
 log = get_logger("millrace.engine")
@@ -125,8 +126,12 @@ class Engine:
             dtype = devices.choose_dtype(wanted, self.device, str(described.get("model_type", "")))
             require_safetensors(weights_folders(folder))
             require_tokenizer(folder)
+            family = self._family(config, folder, described)
+            refuse_other_positions(config.name, described)
+            if config.family is None:
+                refuse_own_code(config.name, described, family.name)
             with complete_weights():
-                model: LoadedModel = self._family(config, folder, described).load(config, folder, self.device, dtype)
+                model: LoadedModel = family.load(config, folder, self.device, dtype)
         except ConfigurationError:
             raise
         except Exception as err:

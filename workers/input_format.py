@@ -16,6 +16,10 @@ class InputFormat:
     tokenizer_json: str
     #: Longest input, special tokens included.
     max_tokens: int
+    #: Whether the tokenizer puts its special tokens around texts and pairs.
+    add_special_tokens: bool = True
+    #: Whether a special token that a text spells out is split into words; the tokenizer's JSON does not say it.
+    split_special_tokens: bool = False
     #: What becomes of a query and its documents: sequences of their own, pairs by the tokenizer's rule, or a text that the
     #: template makes of both.
     pairs: Literal["separate", "tokenizer", "template"] = "separate"

@@ -2,11 +2,12 @@
 
 from fnmatch import fnmatchcase
 
-#: Of pickled files only bge-m3's two small heads, which are loaded as weights only.
+#: Of pickled files only bge-m3's two small heads and the weights of small modules behind the first one (`2_Dense`), which
+#: many repositories have in no other form; both are loaded as weights only.
 #: `artifact.metadata` is Stanford's ColBERT's: without it the lengths of queries and documents are guessed.
 NEEDED = (
     *("*.json", "*.safetensors", "*.txt", "*.model", "*.jinja", "artifact.metadata"),
-    *("sparse_linear.pt", "colbert_linear.pt"),
+    *("sparse_linear.pt", "colbert_linear.pt", "[1-9]*_*/pytorch_model.bin"),
     # Whoever hands a model on hands its licence on too.
     *("LICENSE*", "NOTICE*"),
 )

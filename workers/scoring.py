@@ -11,14 +11,13 @@ from workers.rows import Piece, stacked
 
 Float32Array = npt.NDArray[np.float32]
 
-#: What a model has to make of query and documents to score them.
-KIND = {
-    "logit": Kind.SCORES,
-    "cosine": Kind.DENSE,
-    "dot": Kind.SPARSE,
-    "maxsim": Kind.MULTIVECTOR,
-    "mean_maxsim": Kind.MULTIVECTOR,
-}
+#: What makes a score by itself; cosines and dot products are those of the one vector that a model makes of a text.
+_KINDS = {"logit": Kind.SCORES, "maxsim": Kind.MULTIVECTOR, "mean_maxsim": Kind.MULTIVECTOR}
+
+
+def kind_of(card: ModelCard) -> Kind:
+    """What a model has to make of query and documents to score them."""
+    return _KINDS.get(card.scoring, Kind.DENSE if Kind.DENSE in card.kinds else Kind.SPARSE)
 
 
 def scores(card: ModelCard, pieces: Sequence[Piece], *, raw: bool) -> Float32Array:
@@ -33,11 +32,19 @@ def scores(card: ModelCard, pieces: Sequence[Piece], *, raw: bool) -> Float32Arr
         logits = np.array([piece.values[0] for piece in pieces], np.float32)
         return logits if raw else sigmoid(logits)
     query, documents = pieces[0], pieces[1:]
-    if card.scoring == "cosine":
-        similarities: Float32Array = normalized(stacked(documents)) @ normalized(stacked([query]))[0]
+    if kind_of(card) == Kind.SPARSE:
+        dots = np.array([_sparse_dot(query, document) for document in documents], np.float32)
+        if card.scoring == "dot":
+            return dots
+        lengths = np.array([_length(document) for document in documents], np.float32)
+        cosines: Float32Array = dots / np.maximum(lengths * np.float32(_length(query)), np.float32(1e-12))
+        return cosines
+    if kind_of(card) == Kind.DENSE:
+        one, others = stacked([query]), stacked(documents)
+        if card.scoring == "cosine":
+            one, others = normalized(one), normalized(others)
+        similarities: Float32Array = others @ one[0]
         return similarities
-    if card.scoring == "dot":
-        return np.array([_sparse_dot(query, document) for document in documents], np.float32)
     best = np.array([_best(query, document) for document in documents], np.float32)
     # The mean is at most 1 for unit vectors; the sum is what ColBERT publishes.
     as_mean = card.scoring == "mean_maxsim" or not raw
@@ -73,6 +80,10 @@ def _best(query: Piece, document: Piece) -> float:
     if not len(document.values):
         return 0.0  # nothing in it takes part
     return float((query.values @ document.values.T).max(axis=1).sum())
+
+
+def _length(row: Piece) -> float:
+    return float(np.sqrt(np.square(row.values).sum()))
 
 
 def _sparse_dot(query: Piece, document: Piece) -> float:

@@ -60,8 +60,7 @@ class ModelTokenizer:
         # Of a query and its document only the document is cut: a truncated query would change what every document is
         # scored against.
         self._rerank_tokenizer = _cutting(input_format, "only_second")
-        self._plain = Tokenizer.from_str(input_format.tokenizer_json)
-        self._plain.no_padding()
+        self._plain = _tokenizer(input_format)
         self._plain.no_truncation()
         #: For queries, which a request's limit does not cut.
         self._unlimited = self
@@ -79,7 +78,7 @@ class ModelTokenizer:
 
     def special_tokens(self, *, pair: bool) -> int:
         """How many tokens it puts around a text, or a pair of them."""
-        return int(self._tokenizer.num_special_tokens_to_add(pair))
+        return int(self._tokenizer.num_special_tokens_to_add(pair)) if self._format.add_special_tokens else 0
 
     def limited(self, most: int) -> "ModelTokenizer":
         """The same for inputs of at most so many tokens. It shares all that is large, so it costs nothing to make."""
@@ -194,7 +193,9 @@ class ModelTokenizer:
         own = {"query": self._format.query_max_tokens, "document": self._format.document_max_tokens}
         longest = own.get(input_type or "") or self._format.max_tokens
         tokenizer = _cut_at(side, self._query_tokenizer if input_type == "query" else self._tokenizer, longest)
-        encodings = tokenizer.encode_batch_fast([prefix + _kept(text, most, side) for text in texts])
+        encodings = tokenizer.encode_batch_fast(
+            [prefix + _kept(text, most, side) for text in texts], add_special_tokens=self._format.add_special_tokens
+        )
         tokens = [
             _tokens(encoding, beyond=len(text) > most, pair=False, is_query=input_type == "query", skip=skip)
             for encoding, text in zip(encodings, texts, strict=True)
@@ -255,7 +256,9 @@ class ModelTokenizer:
             ends.append(len(document))
         most = self._most_characters
         # Not the fast variant: that one leaves the offsets out.
-        (encoding,) = _cut_at("right", self._tokenizer, self._format.max_tokens).encode_batch([document[:most]])
+        (encoding,) = _cut_at("right", self._tokenizer, self._format.max_tokens).encode_batch(
+            [document[:most]], add_special_tokens=self._format.add_special_tokens
+        )
         owner = 0
         chunks = [0] * len(ends)
         for (_, end), special in zip(encoding.offsets, encoding.special_tokens_mask, strict=True):
@@ -301,7 +304,7 @@ class ModelTokenizer:
             for first, second in zip(firsts, seconds, strict=True)
         ]
         try:
-            encodings = tokenizer.encode_batch_fast(pairs)
+            encodings = tokenizer.encode_batch_fast(pairs, add_special_tokens=self._format.add_special_tokens)
         except Exception as err:  # tokenizers raises plain Exception
             raise ValueError(str(err)) from err
         return [
@@ -386,14 +389,20 @@ class ModelTokenizer:
         """Tokens that a prompt makes at the front of a text, as sentence-transformers counts: without a closing one."""
         if not prompt:
             return 0
-        ids = self._plain.encode(prompt).ids
+        ids = self._plain.encode(prompt, add_special_tokens=self._format.add_special_tokens).ids
         bare = self._plain.encode(prompt, add_special_tokens=False).ids
         return len(ids) if ids[-len(bare) :] == bare else len(ids) - 1
 
 
-def _cutting(input_format: InputFormat, strategy: str) -> Tokenizer:
+def _tokenizer(input_format: InputFormat) -> Tokenizer:
     tokenizer = Tokenizer.from_str(input_format.tokenizer_json)
+    tokenizer.encode_special_tokens = input_format.split_special_tokens
     tokenizer.no_padding()
+    return tokenizer
+
+
+def _cutting(input_format: InputFormat, strategy: str) -> Tokenizer:
+    tokenizer = _tokenizer(input_format)
     tokenizer.enable_truncation(input_format.max_tokens, strategy=strategy)
     return tokenizer
 

@@ -13,6 +13,8 @@ from workers.manifest import BadManifest, read_manifest, wrong_sizes
 
 #: sentence-transformers' class of models that are a table of tokens' vectors.
 STATIC_EMBEDDING = "StaticEmbedding"
+#: First modules that have a `config.json`, their own or that of a way.
+_WITH_CONFIG = ("CLIPModel", "Router", "Asym", "Transformer", "MLMTransformer")
 
 
 def architecture(folder: Path) -> dict[str, Any]:
@@ -98,7 +100,10 @@ def local_folder(config: ModelConfig, *, fetch: bool = True) -> Path:
                 f"model {config.name}: modules.json of folder {path} is no list of modules: {first_line(err)}"
             ) from err
         if not described:
-            raise ConfigurationError(f"model {config.name}: folder {path} has no config.json")
+            first = first_module_type(path)
+            foreign = first not in ("", *_WITH_CONFIG)
+            why = f", and the {first} that its modules.json begins with is not served" if foreign else ""
+            raise ConfigurationError(f"model {config.name}: folder {path} has no config.json{why}")
         _refuse_half_a_mirror(config, path)
         return path
     if source.startswith((".", "/", "~")):

@@ -83,7 +83,7 @@ class RequestWork:
         """What the engine has to make of its items."""
         if isinstance(self.request, EmbedRequest):
             return [Kind(kind) for kind in self.request.kinds]
-        return [scoring.KIND[card.scoring]]
+        return [scoring.kind_of(card)]
 
     def reply(self, card: ModelCard, int8_ranges: Float32Array | None = None) -> Reply:
         """The answer: vectors or scores as little-endian numbers, or the error.

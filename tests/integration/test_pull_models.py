@@ -26,6 +26,8 @@ FILES = {
     "tokenizer.json": b"{}",
     "model.safetensors": b"weights" * 1000,
     "1_Pooling/config.json": b"{}",
+    # Many repositories have their small modules in no other form.
+    "2_Dense/pytorch_model.bin": b"tensors",
     "LICENSE": b"Apache-2.0",
     # Stanford's ColBERT says there how long its queries and documents are.
     "artifact.metadata": b"{}",
@@ -33,6 +35,7 @@ FILES = {
 #: What nobody needs, or must not have.
 OTHERS = {
     "pytorch_model.bin": b"a pickle",
+    "0_Transformer/pytorch_model.bin": b"a pickle",
     "modeling_custom.py": b"import os",
     "onnx/model.onnx": b"onnx",
     "onnx/config.json": b"{}",
@@ -100,7 +103,7 @@ def test_a_model_of_a_busy_hub_is_mirrored_at_its_commit_with_the_files_that_it_
 
     # Then
     assert done.returncode == 0, done.stderr
-    assert f"org/model at {commit} is in {tmp_path}/mirror: 6 files" in done.stdout
+    assert f"org/model at {commit} is in {tmp_path}/mirror: 7 files" in done.stdout
     assert files_in(tmp_path / "mirror") == FILES
     manifest = json.loads((tmp_path / "mirror" / MANIFEST).read_text())
     assert (manifest["name"], manifest["revision"]) == ("org/model", commit)

@@ -7,6 +7,8 @@ import numpy as np
 import numpy.typing as npt
 import pytest
 import torch
+from sentence_transformers import SentenceTransformer
+from sentence_transformers.sentence_transformer.modules import Normalize, Pooling, Transformer
 from transformers import AutoModel, AutoTokenizer
 
 from shared.errors import WrongTask
@@ -129,6 +131,48 @@ def test_the_card_lists_the_kinds_that_the_folder_has_heads_for(served: Served, 
     # Then
     assert served.card.kinds == ["dense", "sparse", "multivector"]
     assert Served(other).card.kinds == ["dense", "sparse"]
+
+
+@pytest.fixture(scope="module")
+def stated(folder: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The same model as sentence-transformers saves one that has settings of its own."""
+    saved = tmp_path_factory.mktemp("stated")
+    SentenceTransformer(
+        modules=[Transformer(str(folder), max_seq_length=16), Pooling(DIMENSIONS, "mean"), Normalize()],
+        prompts={"query": "the river ", "document": "mill: "},
+        truncate_dim=8,
+        device="cpu",
+    ).save_pretrained(str(saved), create_model_card=False)
+    for name in ("sparse_linear.pt", "colbert_linear.pt"):
+        (saved / name).write_bytes((folder / name).read_bytes())
+    return saved
+
+
+def test_prompts_pooling_length_and_dimensions_of_the_folder_are_kept(stated: Path) -> None:
+    reference, served = SentenceTransformer(str(stated), device="cpu"), Served(stated)
+    options = {"normalize_embeddings": True, "batch_size": 1}
+
+    for vectors, expected in (
+        (served.embed(TEXTS), reference.encode(TEXTS, **options)),
+        (served.embed(TEXTS, input_type="query"), reference.encode_query(TEXTS, **options)),
+        (served.embed(TEXTS, input_type="document"), reference.encode_document(TEXTS, **options)),
+    ):
+        np.testing.assert_allclose(vectors, expected, atol=TOLERANCE)
+    card = served.card
+    assert (card.dimensions, card.max_tokens, card.pooling, card.prompts) == (8, 16, "mean", ["query", "document"])
+
+
+def test_the_heads_see_what_the_dense_vector_is_made_of(stated: Path, served: Served) -> None:
+    text = "the wheel"
+    prompted = _ask(served, [f"the river {text}"], Kind.SPARSE, Kind.MULTIVECTOR)
+
+    request = EmbedRequest(
+        request_id="r", deadline=0, texts=[text], kinds=[Kind.SPARSE, Kind.MULTIVECTOR], input_type="query"
+    )
+    output = Served(stated).answer(request)
+
+    for one, other in ((output.sparse, prompted.sparse), (output.multivector, prompted.multivector)):
+        np.testing.assert_allclose(_parts(one)[0][0], _parts(other)[0][0], atol=TOLERANCE)
 
 
 def test_a_kind_that_a_model_does_not_make_is_refused(tmp_path: Path) -> None:

@@ -16,6 +16,7 @@ from shared.results import Kind
 from tests.helpers.texts import TEXTS
 from tests.helpers.through_engine import Served
 from tests.helpers.tiny_rerankers import MAX_TOKENS, MODELS, causal_reranker
+from workers.families.causal_reranker import PLUGIN
 
 TOLERANCE = 1e-5
 QUERY = "what turns the wheel?"
@@ -177,6 +178,15 @@ def test_an_instruction_takes_its_place_in_the_template(tmp_path: Path, name: st
     scores = Served(folder).rerank(QUERY, TEXTS, instruction=instruction)
 
     _close(scores, Reference(folder, name).scores(QUERY, TEXTS, instruction=instruction))
+
+
+def test_only_the_models_own_folder_or_repository_says_that_it_reranks() -> None:
+    config = {"model_type": "qwen3", "architectures": ["Qwen3ForCausalLM"]}
+    cached = Path("/cache/hub/models--Qwen--Qwen3-Reranker-0.6B/snapshots/1a2b")
+
+    assert PLUGIN.serves(cached, config)
+    assert PLUGIN.serves(Path("/models/my-Reranker"), config)
+    assert not PLUGIN.serves(Path("/srv/rerank-service/models/qwen3-embedder"), config)
 
 
 def test_a_folder_with_another_name_is_a_reranker_when_the_configuration_says_so(tmp_path: Path) -> None:

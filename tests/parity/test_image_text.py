@@ -13,9 +13,11 @@ import pytest
 import torch
 from PIL import Image
 from sentence_transformers import SentenceTransformer
+from sentence_transformers.sentence_transformer.modules import Dense, Normalize, Transformer
 from transformers import AutoModel, AutoProcessor
 
 from shared.errors import InvalidRequest, WrongTask
+from shared.model_config import ConfigurationError
 from tests.helpers.texts import TEXTS
 from tests.helpers.through_engine import Array, Served
 from tests.helpers.tiny_image_models import NAMES, TEXT_TOKENS, encoded, image_text_model, picture
@@ -179,6 +181,42 @@ def test_clip_folders_of_sentence_transformers_old_and_new(tmp_path: Path) -> No
         served = Served(folder)
         np.testing.assert_allclose(served.embed(texts), expected[0], atol=TOLERANCE)
         np.testing.assert_allclose(_embed(served, [*images]), expected[1], atol=TOLERANCE)
+
+
+def test_modules_dimensions_prompts_and_length_of_the_folder_are_kept(tmp_path: Path) -> None:
+    # Given
+    transformer = Transformer(str(image_text_model(tmp_path, "clip")), max_seq_length=9)
+    dense = Dense(transformer.get_embedding_dimension(), 12)
+    SentenceTransformer(
+        modules=[transformer, dense, Normalize()],
+        prompts={"query": "the river ", "photo": "a photo of "},
+        default_prompt_name="photo",
+        truncate_dim=7,
+        device="cpu",
+    ).save_pretrained(str(tmp_path / "saved"), create_model_card=False)
+    reference, served = SentenceTransformer(str(tmp_path / "saved"), device="cpu"), Served(tmp_path / "saved")
+    texts = ["a mill by the river", "the wheel of the mill turns in the water of the river", "x"]
+    options = {"normalize_embeddings": True, "batch_size": 1}
+
+    # Then
+    for vectors, expected in (
+        (served.embed(texts), reference.encode(texts, **options)),
+        (served.embed(texts, input_type="query"), reference.encode_query(texts, **options)),
+        (_embed(served, [*PICTURES]), reference.encode([image.convert("RGB") for image in PICTURES], **options)),
+    ):
+        np.testing.assert_allclose(vectors, np.asarray(expected), atol=TOLERANCE)
+    assert (served.card.dimensions, served.card.prompts, served.card.max_tokens) == (7, ["query", "photo"], 9)
+
+
+def test_a_module_that_is_not_served_is_named(tmp_path: Path) -> None:
+    folder = image_text_model(tmp_path, "clip")
+    (folder / "modules.json").write_text(
+        '[{"idx": 0, "name": "0", "path": "", "type": "sentence_transformers.models.Transformer"},'
+        ' {"idx": 1, "name": "1", "path": "1_CNN", "type": "sentence_transformers.models.CNN"}]'
+    )
+
+    with pytest.raises(ConfigurationError, match=r"module CNN of its modules\.json is not supported"):
+        Served(folder)
 
 
 def test_half_precision_points_the_same_way(pair: Pair) -> None:

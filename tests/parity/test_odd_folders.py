@@ -53,6 +53,7 @@ def _one_tensor_less(folder: Path) -> None:
 
 def _another_head(folder: Path) -> None:
     _configure(folder, architectures=["BertForSequenceClassification"])
+    (folder / "modules.json").unlink()
 
 
 def _no_tokenizer(folder: Path) -> None:
@@ -85,6 +86,10 @@ def _another_dense(folder: Path) -> None:
     (folder / "modules.json").write_text(json.dumps(modules))
 
 
+def _other_positions(folder: Path) -> None:
+    _configure(folder, position_embedding_type="alibi")
+
+
 def _no_pooling(folder: Path) -> None:
     shutil.rmtree(folder / "1_Pooling")
 
@@ -105,6 +110,7 @@ def _no_pooling(folder: Path) -> None:
         (_pickled, r"its weights are a pickle \(pytorch_model\.bin\), .* only safetensors are read .* docs/models\.md"),
         (_no_weights, r"no file named model\.safetensors"),
         (_another_dense, r"the modules of its modules\.json do not fit each other: .*48"),
+        (_other_positions, r"position_embedding_type 'alibi' of its config\.json is not supported"),
         (_no_tokenizer, "it has no tokenizer"),
         (_no_pooling, "cannot be loaded"),
         (lambda folder: (folder / "config.json").write_text("[]"), "cannot be loaded"),
@@ -123,6 +129,7 @@ def _no_pooling(folder: Path) -> None:
             "weights",
             "a fitting module",
         ),
+        "positions",
         *("a tokenizer", "a module", "a configuration", "modules"),
     ],
 )
@@ -162,6 +169,111 @@ def test_weights_that_an_encoder_has_no_use_for_are_passed_over(tmp_path: Path) 
 
     # Then
     np.testing.assert_array_equal(Served(folder).embed(SENTENCES), expected)
+
+
+_OWN_CODE = {"AutoConfig": "configuration.Config", "AutoModel": "someone/code--modeling.Model"}
+
+
+@pytest.mark.parametrize("name", ["bert", "qwen2"])
+def test_a_model_with_code_of_its_own_is_refused_unless_its_family_is_named(tmp_path: Path, name: str) -> None:
+    folder = embedding_model(tmp_path, name)
+    _configure(folder, auto_map=_OWN_CODE)
+
+    with pytest.raises(
+        ConfigurationError, match=r"auto_map, AutoModel: someone/.*`family: sentence_embedding` in models"
+    ):
+        Served(folder)
+
+    expected = SentenceTransformer(str(folder), device="cpu").encode(SENTENCES, normalize_embeddings=True)
+    np.testing.assert_allclose(Served(folder, family="sentence_embedding").embed(SENTENCES), expected, atol=1e-5)
+
+
+@pytest.mark.parametrize("name", ["nomic-bert", "jina-v3", "modernbert", "eurobert-mean"])
+def test_a_model_whose_code_transformers_took_in_is_served(tmp_path: Path, name: str) -> None:
+    folder = embedding_model(tmp_path, name)
+    expected = Served(folder).embed(SENTENCES)
+    _configure(folder, auto_map=_OWN_CODE)
+
+    np.testing.assert_array_equal(Served(folder).embed(SENTENCES), expected)
+
+
+def test_what_code_makes_of_qwen2_can_be_said_in_its_configuration(tmp_path: Path) -> None:
+    folder = embedding_model(tmp_path, "qwen2")
+    causal = Served(folder).embed(SENTENCES)
+    _configure(folder, auto_map=_OWN_CODE, is_causal=False)
+
+    # As gte-Qwen2's own class: every token sees every other
+    reference = SentenceTransformer(str(folder), device="cpu", model_kwargs={"attn_implementation": "eager"})
+    vectors = Served(folder, family="sentence_embedding").embed(SENTENCES)
+
+    np.testing.assert_allclose(vectors, reference.encode(SENTENCES, batch_size=1, normalize_embeddings=True), atol=1e-5)
+    assert np.abs(vectors - causal).max() > 1e-3
+
+
+def _dense_as_pickle(
+    folder: Path, bare: Path, pickled: Callable[[dict[str, torch.Tensor]], Any]
+) -> SentenceTransformer:
+    """A folder whose `Dense` is a pickle, as those of older repositories are, and what it is without that."""
+    dense = Dense(32, 12)
+    sharpen(list(dense.named_parameters()))
+    reference = _saved(folder, bare, Pooling(32, "mean"), dense)
+    weights = folder / "2_Dense" / "model.safetensors"
+    torch.save(pickled(load_file(weights)), weights.with_name("pytorch_model.bin"))
+    weights.unlink()
+    return reference
+
+
+def test_a_module_whose_weights_are_a_pickle_is_read_as_tensors(tmp_path: Path, bare: Path) -> None:
+    reference = _dense_as_pickle(tmp_path / "saved", bare, lambda tensors: tensors)
+
+    expected = reference.encode(SENTENCES, normalize_embeddings=True)
+
+    np.testing.assert_allclose(Served(tmp_path / "saved").embed(SENTENCES), expected, atol=1e-5)
+
+
+class _Program:
+    """What a pickle makes of itself: a file."""
+
+    def __init__(self, proof: Path) -> None:
+        self._proof = proof
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        return Path.touch, (self._proof,)
+
+
+def test_a_module_whose_pickle_is_a_program_is_refused_and_does_not_run(tmp_path: Path, bare: Path) -> None:
+    proof = tmp_path / "it ran"
+    _dense_as_pickle(tmp_path / "saved", bare, lambda tensors: {**tensors, "more": _Program(proof)})
+
+    with pytest.raises(ConfigurationError, match=r"cannot be loaded: Weights only load failed"):
+        Served(tmp_path / "saved")
+
+    assert not proof.exists()
+
+
+def test_an_embedding_model_that_was_a_classifier_is_one_by_its_modules(tmp_path: Path) -> None:
+    # Given: the configuration, and the head, of what it was trained from
+    folder = embedding_model(tmp_path / "model", "bert")
+    classifier = cross_encoder(tmp_path / "classifier", "bert")
+    for name in ("config.json", "model.safetensors"):
+        shutil.copy(classifier / name, folder / name)
+
+    expected = SentenceTransformer(str(folder), device="cpu").encode(SENTENCES, normalize_embeddings=True)
+
+    served = Served(folder)
+    np.testing.assert_allclose(served.embed(SENTENCES), expected, atol=1e-5)
+    assert served.card.model_type == "embedding"
+
+
+def test_a_folder_of_word_vectors_is_refused_by_its_module(tmp_path: Path) -> None:
+    (tmp_path / "modules.json").write_text(
+        '[{"idx": 0, "name": "0", "path": "0_WordEmbeddings", "type": "sentence_transformers.models.WordEmbeddings"}]'
+    )
+
+    with pytest.raises(
+        ConfigurationError, match=r"no config\.json, and the WordEmbeddings that its modules\.json begins"
+    ):
+        Served(tmp_path)
 
 
 @pytest.mark.parametrize("family", ["late_interaction", "bge_m3", "sequence_classification"])

@@ -326,6 +326,24 @@ class TestSentenceTransformers:
         np.testing.assert_allclose(served.embed([text]), model.encode([text]), atol=TOLERANCE)
 
     @pytest.mark.usefixtures("model")
+    def test_dimensions_and_length_of_the_folder(self, tmp_path: Path) -> None:
+        folder = qwen3_vl(tmp_path)
+        for name, field in (
+            ("config_sentence_transformers", {"truncate_dim": 8}),
+            ("sentence_bert_config", {"max_seq_length": 60}),
+        ):
+            path = folder / f"{name}.json"
+            path.write_text(json.dumps(json.loads(path.read_text()) | field))
+        model, served = SentenceTransformer(str(folder), local_files_only=True), Served(folder)
+        model.max_seq_length = 60  # the processor without videos is not told
+        texts = [*filter(None, TEXTS), " ".join(TEXTS)]
+
+        vectors = model.encode(texts, batch_size=1, normalize_embeddings=True)
+
+        np.testing.assert_allclose(served.embed(texts), vectors, atol=TOLERANCE)
+        assert (served.card.dimensions, served.card.max_tokens) == (8, 60)
+
+    @pytest.mark.usefixtures("model")
     @pytest.mark.parametrize(
         "prompts", [PROMPTS, {"default": "Say it."}, {"default": "Say it.", "passage": "Keep it."}]
     )

@@ -12,7 +12,7 @@ import pytest
 import torch
 from sentence_transformers import SparseEncoder
 from sentence_transformers.sparse_encoder.modules import MLMTransformer, Router, SparseStaticEmbedding, SpladePooling
-from transformers import AutoTokenizer
+from transformers import AutoTokenizer, MegatronBertConfig, MegatronBertForMaskedLM
 
 from shared.errors import InvalidRequest
 from shared.jobs import EmbedRequest
@@ -283,6 +283,17 @@ def test_a_router_whose_ways_are_the_same_is_a_plain_encoder(tmp_path: Path) -> 
         expected = pair.expected(TEXTS, input_type)
         vectors = pair.dense(TEXTS, expected.shape[1], input_type)
         np.testing.assert_allclose(vectors, expected, atol=TOLERANCE * expected.max())
+
+
+def test_a_type_that_is_not_served_is_refused_with_those_that_are(tmp_path: Path) -> None:
+    masked_language_model(tmp_path, "bert")
+    sizes = {"hidden_size": 32, "num_hidden_layers": 1, "num_attention_heads": 4, "intermediate_size": 64}
+    MegatronBertForMaskedLM(MegatronBertConfig(vocab_size=30522, **sizes)).save_pretrained(tmp_path)
+
+    with pytest.raises(
+        ConfigurationError, match="megatron-bert makes no sparse vectors here; these types do: bert, cam"
+    ):
+        Served(tmp_path)
 
 
 def test_other_routers_are_refused(tmp_path: Path) -> None:

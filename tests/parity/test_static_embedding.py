@@ -98,11 +98,12 @@ def test_documents_have_the_prompt_of_passages_where_the_folder_has_no_other(tmp
     _close(vectors, reference.encode(FULL, prompt="text: ", normalize_embeddings=True))
 
 
-def test_reranking_is_by_cosine(tmp_path: Path) -> None:
-    reference = _static(tmp_path)
+@pytest.mark.parametrize("similarity", ["cosine", "dot"])
+def test_reranking_is_by_what_the_folder_names(tmp_path: Path, similarity: str) -> None:
+    reference = _static(tmp_path, similarity_fn_name=similarity)
     query, documents = reference.encode(["mill"]), reference.encode(FULL)
 
-    _close(Served(tmp_path).rerank("mill", FULL), reference.similarity(query, documents)[0])
+    _close(Served(tmp_path).rerank("mill", FULL, raw_scores=True), reference.similarity(query, documents)[0])
 
 
 @pytest.mark.parametrize("dtype", [torch.float32, torch.float16])
@@ -150,6 +151,15 @@ def test_a_text_without_a_token_is_refused(tmp_path: Path) -> None:
 
     with pytest.raises(InvalidRequest, match="input 1 has no tokens"):
         Served(tmp_path).embed(["mill", ""])
+
+
+def test_a_folder_of_model2vec_without_modules_says_what_it_lacks(tmp_path: Path) -> None:
+    _static(tmp_path)
+    (tmp_path / "modules.json").unlink()
+    (tmp_path / "config.json").write_text('{"model_type": "model2vec", "architectures": ["StaticModel"]}')
+
+    with pytest.raises(ConfigurationError, match=r"has no modules\.json.* current versions of Model2Vec write one"):
+        Served(tmp_path)
 
 
 def test_a_pickled_table_is_not_read(tmp_path: Path) -> None:

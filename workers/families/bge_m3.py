@@ -11,67 +11,43 @@ from typing import Any
 import torch
 from torch import Tensor
 from torch.nn import functional
-from transformers import AutoModel, AutoTokenizer
 
-from shared.model_card import ModelCard
 from shared.model_config import ConfigurationError, ModelConfig
-from shared.queues import Operation
 from shared.results import Kind
-from workers.encoder import Encoder, Hidden
+from workers.encoder import Hidden
 from workers.family import Family, Outputs
-from workers.input_format import InputFormat
-from workers.packed import longest_input
 from workers.rows import Rows
+from workers.sentence_embedding import SentenceEmbedding
 from workers.sequences import Sequences
 from workers.weights import architecture
 
 _SPARSE, _COLBERT = "sparse_linear.pt", "colbert_linear.pt"
 
 
-class BgeM3:
-    """One loaded model."""
+class BgeM3(SentenceEmbedding):
+    """One loaded model: a dense one as sentence-transformers describes it, and the heads beside it.
+
+    A folder without sentence-transformers' files is pooled as FlagEmbedding does, by its first token.
+    """
 
     def __init__(self, config: ModelConfig, folder: Path, device: torch.device, dtype: torch.dtype) -> None:
-        tokenizer = AutoTokenizer.from_pretrained(folder, local_files_only=True)
-        model = AutoModel.from_pretrained(
-            folder, local_files_only=True, dtype=dtype, use_safetensors=True, add_pooling_layer=False
-        )
-        model = model.to(device).eval()
-        if not getattr(tokenizer, "is_fast", False):
-            raise ConfigurationError(f"model {config.name} has no fast tokenizer (tokenizer.json)")
-        self._device = device
-        self.base_model = model
-        self._encoder = Encoder(model, tokenizer, device, trace_lone=True)
+        super().__init__(config, folder, device, dtype, bare_pooling="cls")
         self._sparse = _linear(folder / _SPARSE, device)
         self._colbert = _linear(folder / _COLBERT, device)
+        tokenizer = self.tokenizer
         specials = (tokenizer.cls_token_id, tokenizer.eos_token_id, tokenizer.pad_token_id, tokenizer.unk_token_id)
         self._not_words = torch.tensor([token for token in specials if token is not None], device=device)
         kinds = [Kind.DENSE]
         kinds += [Kind.SPARSE] if self._sparse is not None else []
         kinds += [Kind.MULTIVECTOR] if self._colbert is not None else []
-        max_tokens = longest_input(model, int(tokenizer.model_max_length))
-        self.input_format = InputFormat(tokenizer_json=tokenizer.backend_tokenizer.to_str(), max_tokens=max_tokens)
-        self.card = ModelCard(
-            name=config.name,
-            operations=[Operation.EMBED, Operation.RERANK],
-            model_type="embedding",
-            kinds=kinds,
-            dimensions=model.config.hidden_size,
-            max_tokens=max_tokens,
-            pooling="cls",
-            dtype=str(dtype).removeprefix("torch."),
-            packed=self._encoder.packed,
-            max_batch_tokens=1,
-            tokens_per_s=0.0,
-            architecture=type(model).__name__,
-        )
+        self.card = self.card.model_copy(update={"kinds": kinds})
 
     def forward(self, sequences: Sequences, kinds: Collection[Kind]) -> Outputs:
         """Whatever is wanted of one pass over the batch."""
         hidden = self._encoder(sequences)
         rows: dict[Kind, Tensor | Rows] = {}
         if Kind.DENSE in kinds:
-            rows[Kind.DENSE] = hidden.first()
+            rows[Kind.DENSE] = self._pooled(hidden, sequences)
         if Kind.SPARSE in kinds and self._sparse is not None:
             rows[Kind.SPARSE] = self._lexical(hidden, self._sparse)
         if Kind.MULTIVECTOR in kinds and self._colbert is not None:

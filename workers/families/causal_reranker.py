@@ -13,8 +13,8 @@ Only the vocabulary rows of those words are multiplied, with the last state, in 
 sigmoid of their difference.
 
 A `…ForCausalLM` folder does not say that it reranks, unless it has a `LogitScore` among its `modules.json`, and then
-everything else too. Another one is taken for a reranker when its path has "rerank" in it, as those of the published models
-have, or when `models.yaml` says `family: causal_reranker`.
+everything else too. Another one is taken for a reranker when its folder's name has "rerank" in it, as those of the
+published models have, or when `models.yaml` says `family: causal_reranker`.
 """
 
 import json
@@ -36,6 +36,7 @@ from shared.results import Kind
 from workers.chat_template import UnsupportedTemplate, cross_encoder_format, is_templated
 from workers.encoder import Encoder
 from workers.family import Family, Outputs, library_options
+from workers.folder_name import says
 from workers.input_format import InputFormat
 from workers.packed import DECODERS, longest_input
 from workers.sequences import Sequences
@@ -89,8 +90,6 @@ _BGE = _Recipe(
     words=("Yes",),
 )
 _RECIPES = {"qwen3": _QWEN3, "qwen2": _MXBAI, "gemma": _BGE, "gemma2": _BGE}
-#: Deepest folders of a path that may name a model: the hub's cache keeps its name three above the files.
-_NAMING_FOLDERS = 3
 
 
 @dataclass(frozen=True)
@@ -157,6 +156,7 @@ def _by_recipe(config: ModelConfig, folder: Path, device: torch.device, dtype: t
     input_format = InputFormat(
         tokenizer_json=tokenizer.backend_tokenizer.to_str(),
         max_tokens=longest_input(model.base_model, max_tokens),
+        split_special_tokens=bool(tokenizer.split_special_tokens),
         pairs="template",
         template=list(recipe.template),
         default_instruction=recipe.default_instruction,
@@ -177,7 +177,7 @@ def _by_modules(config: ModelConfig, folder: Path, device: torch.device, dtype: 
         known = ", ".join(sorted(DECODERS))
         raise ConfigurationError(f"model {config.name}: {model.config.model_type} does not rerank here, only {known}")
     try:
-        input_format = cross_encoder_format(encoder, templated=is_templated(encoder))
+        input_format = cross_encoder_format(config.name, encoder, templated=is_templated(encoder))
     except UnsupportedTemplate as err:
         raise ConfigurationError(f"model {config.name}: its chat template is not one for pairs here: {err}") from err
     tokens = [token for token in (others[0].true_token_id, others[0].false_token_id) if token is not None]
@@ -224,8 +224,7 @@ class CausalRerankerFamily:
         if (folder / "modules.json").exists():
             return _has_logit_score(folder)
         architecture = str((config.get("architectures") or [""])[0])
-        named = any("rerank" in part.lower() for part in folder.parts[-_NAMING_FOLDERS:])
-        if not named or config.get("model_type") not in _RECIPES:
+        if not says(folder, "rerank") or config.get("model_type") not in _RECIPES:
             return False
         labels = config.get("id2label") or {}
         one_label = architecture == "Qwen3ForSequenceClassification" and len(labels) == 1

@@ -1,7 +1,8 @@
 """Images and texts in one space: CLIP (Radford et al. 2021), SigLIP (Zhai et al. 2023), SigLIP 2 (Tschannen et al. 2025).
 
-transformers' own classes on both sides. Neither side is packed: images of one model have one size, SigLIP's texts are read
-with their padding, always at full length, because it was trained so.
+transformers' own classes on both sides; what sentence-transformers' files say of prompts, lengths and modules behind them
+counts too. Neither side is packed: images of one model have one size, SigLIP's texts are read with their padding, always at
+full length, because it was trained so.
 """
 
 from collections.abc import Collection, Mapping
@@ -11,29 +12,45 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 import torch
+from sentence_transformers.sentence_transformer.modules import Dense, Dropout, LayerNorm, Normalize
 from torch import Tensor
 from transformers import AutoImageProcessor, AutoModel, AutoTokenizer
 
+from shared.errors import first_line
 from shared.model_card import ModelCard
 from shared.model_config import ConfigurationError, ModelConfig
-from shared.queues import Operation
 from shared.results import Kind
 from workers.family import Family, Outputs
 from workers.input_format import InputFormat
 from workers.packed import upload
 from workers.padded import pad
+from workers.prompts import unstated_prompts
+from workers.sentence_files import SentenceFiles
 from workers.sequences import Sequences
 from workers.siglip_tokenizer import fast_siglip_tokenizer
+from workers.similarity import dense_scoring, operations_of
+from workers.tokenizer_call import TokenizerCall
 
 _MODEL_TYPES = frozenset({"clip", "siglip", "siglip2"})
 #: Where sentence-transformers before 5.4 put CLIP in its folders.
 _LEGACY_MODULE = "0_CLIPModel"
+#: What may follow the two sides: modules that look at one vector.
+_TAIL = (Dense, LayerNorm, Dropout, Normalize)
 
 
 class ImageText:
     """One loaded model."""
 
     def __init__(self, config: ModelConfig, folder: Path, device: torch.device, dtype: torch.dtype) -> None:
+        files = SentenceFiles.of(folder)
+        scoring, whole = dense_scoring(files.similarity, files.last_module, files.truncate_dim)
+        self._tail = [module.to(device).eval() for module in files.tail(config.name, _TAIL, whole=whole)]
+        self._truncate_dim = files.truncate_dim
+        if files.processing.get("image"):
+            raise ConfigurationError(
+                f"model {config.name}: the processing_kwargs of images in its sentence_bert_config.json are not done here"
+            )
+        prompts, unstated = files.prompts, unstated_prompts(folder, files.prompts)
         if (folder / _LEGACY_MODULE).is_dir():
             folder = folder / _LEGACY_MODULE
         self._device, self._dtype = device, dtype
@@ -43,6 +60,7 @@ class ImageText:
         tokenizer = AutoTokenizer.from_pretrained(folder, **options)
         if not getattr(tokenizer, "is_fast", False):
             tokenizer = fast_siglip_tokenizer(tokenizer)
+        call = TokenizerCall.of(config.name, tokenizer, files.processing)
         processor = AutoImageProcessor.from_pretrained(folder, backend="pil", **options)
         described = self.base_model.config
         text, vision = described.text_config, described.vision_config
@@ -61,19 +79,26 @@ class ImageText:
         patches = int(getattr(vision, "num_patches", 0) or (vision.image_size // vision.patch_size) ** 2)
         self.input_format = InputFormat(
             tokenizer_json=tokenizer.backend_tokenizer.to_str(),
-            max_tokens=self._most,
+            max_tokens=min(self._most, int(call.max_length or files.max_seq_length or tokenizer.model_max_length)),
+            add_special_tokens=call.add_special_tokens,
+            split_special_tokens=call.split_special_tokens,
+            prompts=prompts,
+            unstated_prompts=unstated,
+            default_prompt_name=files.default_prompt_name,
             padded_to=self._most if self._pads_fully else 0,
             image_processor=str(folder),
             image_tokens=patches + 1,
         )
         self.card = ModelCard(
             name=config.name,
-            operations=[Operation.EMBED, Operation.RERANK],
+            operations=operations_of(scoring),
             model_type="embedding",
             kinds=[Kind.DENSE],
+            scoring=scoring or "cosine",
             modalities=["text", "image"],
-            dimensions=int(getattr(described, "projection_dim", None) or text.projection_size),
-            max_tokens=self._most,
+            prompts=[name for name, prompt in prompts.items() if prompt],
+            dimensions=self._width(config, int(getattr(described, "projection_dim", None) or text.projection_size)),
+            max_tokens=self.input_format.max_tokens,
             dtype=str(dtype).removeprefix("torch."),
             packed=False,
             max_batch_tokens=1,
@@ -85,14 +110,31 @@ class ImageText:
         """Vectors of texts and images, not normalised."""
         is_image = sequences.is_image
         if sequences.pixels is None or is_image is None:
-            return {Kind.DENSE: self._of_texts(sequences)}
+            return {Kind.DENSE: self._finished(self._of_texts(sequences))}
         of_images = self._of_images(sequences.pixels, sequences.grids)
         if is_image.all():
-            return {Kind.DENSE: of_images}
+            return {Kind.DENSE: self._finished(of_images)}
         of_texts = self._of_texts(Sequences(sequences.ids, sequences.lengths[~is_image]))
         # Images, then texts, and from there to the places where they stood.
         places = np.argsort(np.argsort(~is_image, kind="stable"), kind="stable")
-        return {Kind.DENSE: torch.cat([of_images, of_texts])[upload(places, self._device)]}
+        return {Kind.DENSE: self._finished(torch.cat([of_images, of_texts])[upload(places, self._device)])}
+
+    def _finished(self, vectors: Tensor) -> Tensor:
+        """What the folder's other modules make of vectors of either side."""
+        features = {"sentence_embedding": vectors.float() if self._tail else vectors}
+        for module in self._tail:
+            features = module(features)
+        return features["sentence_embedding"][:, : self._truncate_dim]
+
+    def _width(self, config: ModelConfig, projected: int) -> int:
+        """Length of its vectors: that of one, behind the modules that follow a vector of the length `projected`."""
+        try:
+            with torch.inference_mode():
+                return int(self._finished(torch.ones((1, projected), device=self._device)).shape[1])
+        except RuntimeError as err:
+            raise ConfigurationError(
+                f"model {config.name}: the modules of its modules.json do not fit each other: {first_line(err)}"
+            ) from err
 
     def _of_texts(self, sequences: Sequences) -> Tensor:
         width = self._most if self._pads_fully else None

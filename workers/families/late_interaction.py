@@ -28,6 +28,7 @@ from workers.packed import longest_input
 from workers.prompts import unstated_prompts
 from workers.rows import Rows
 from workers.sequences import Sequences
+from workers.tokenizer_call import TokenizerCall
 from workers.weights import architecture
 
 #: Modules that a folder for late interaction lists; what its `config_sentence_transformers.json` calls it, PyLate's up to
@@ -71,19 +72,26 @@ class LateInteraction:
             raise ConfigurationError(
                 f"model {config.name}: query expansion needs another token than the last of each text"
             )
-        max_tokens = longest_input(self.base_model, int(model.max_seq_length))
+        call = TokenizerCall.of(config.name, tokenizer, transformer.processing_kwargs)
+        if call.max_length and expansion:
+            raise ConfigurationError(
+                f"model {config.name}: max_length of its processing_kwargs and query expansion do not go together"
+            )
+        max_tokens = longest_input(self.base_model, call.max_length or int(model.max_seq_length))
         filled = int(expansion.get("length") or 0)
         # `fixed` cuts queries there too; `min` lets a query's own limit be no lower.
-        query_most = filled if expansion.get("strategy") == "fixed" else transformer.query_length or 0
+        query_most = filled if expansion.get("strategy") == "fixed" else _own(call, transformer.query_length)
         query_most = max(query_most, filled) if query_most else 0
         self.input_format = InputFormat(
             tokenizer_json=tokenizer.backend_tokenizer.to_str(),
             max_tokens=max_tokens,
+            add_special_tokens=call.add_special_tokens,
+            split_special_tokens=call.split_special_tokens,
             prompts=dict(model.prompts),
             unstated_prompts=unstated_prompts(folder, model.prompts),
             default_input_type="document",
             query_max_tokens=min(query_most, max_tokens) or None,
-            document_max_tokens=min(transformer.document_length or 0, max_tokens) or None,
+            document_max_tokens=min(_own(call, transformer.document_length), max_tokens) or None,
             expansion_token=self._expansion_token,
             expansion_tokens=min(filled, max_tokens),
         )
@@ -130,6 +138,11 @@ class LateInteraction:
             run = is_filler[end - length : end][::-1]
             trailing[end - (len(run) if run.all() else int(np.argmin(run))) : end] = True
         return trailing
+
+
+def _own(call: TokenizerCall, length: int | None) -> int:
+    """The longest text of one side; 0 for that of all, as where the tokenizer is called with one."""
+    return 0 if call.max_length else length or 0
 
 
 def _expansion_token(tokenizer: Any, expansion: Mapping[str, Any]) -> int:

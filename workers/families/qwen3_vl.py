@@ -8,7 +8,6 @@ Texts and images share a packed batch. An image's tokens have the vision tower's
 added behind the first layers (DeepStack), and positions by row and column (interleaved MRoPE).
 """
 
-import json
 from collections.abc import Collection, Mapping
 from pathlib import Path
 from typing import Any
@@ -17,18 +16,22 @@ import numpy as np
 import numpy.typing as npt
 import torch
 from torch import Tensor
+from torch.nn import functional
 from transformers import AutoImageProcessor, AutoModel, AutoTokenizer
 
 from shared.model_card import ModelCard
 from shared.model_config import ConfigurationError, ModelConfig
-from shared.queues import Operation
 from shared.results import Kind
 from workers.family import Family, Outputs
+from workers.folder_name import says
 from workers.input_format import InputFormat
 from workers.packed import ATTENTION, HostBatch, longest_input, upload
 from workers.prompts import unstated_prompts
+from workers.sentence_files import SentenceFiles, read_json
 from workers.sequences import Int32Array, Sequences
 from workers.shared_prefix import shared_prefix
+from workers.similarity import dense_scoring, operations_of
+from workers.tokenizer_call import TokenizerCall
 
 #: Longest input, in tokens, and the instruction where none is given: the defaults of Qwen's code.
 _MAX_TOKENS = 8192
@@ -39,15 +42,14 @@ _IMAGE_SQUARES = (4, 1800)
 _EMPTY = "NULL"
 #: What texts become in the template: nothing, space around, its own tokens.
 _PROBES = ("", "  two  words\n", "<|im_end|>\n")
-#: Deepest folders of a path that may name a model: the hub's cache keeps its name three above the files.
-_NAMING_FOLDERS = 3
 
 
 class Qwen3VL:
     """One loaded model."""
 
     def __init__(self, config: ModelConfig, folder: Path, device: torch.device, dtype: torch.dtype) -> None:
-        _check_modules(config, folder)
+        files = SentenceFiles.of(folder)
+        _check_modules(config, files)
         options: dict[str, Any] = {"local_files_only": True, "trust_remote_code": False}
         self._device, self._dtype = device, dtype
         self.base_model: Any = AutoModel.from_pretrained(folder, dtype=dtype, use_safetensors=True, **options)
@@ -69,18 +71,24 @@ class Qwen3VL:
         self._frames = int(vision.temporal_patch_size)
         self._side = int(vision.spatial_merge_size)
         square = (int(vision.patch_size) * self._side) ** 2
-        settings = _settings(folder, "config_sentence_transformers.json")
-        # Those of sentence-transformers, which are in every folder of its own.
-        prompts = {"query": "", "document": "", **(settings.get("prompts") or {})} if settings else {}
-        template = _Template(config, folder, tokenizer)
+        self._truncate_dim = files.truncate_dim
+        scoring, self._unit = dense_scoring(files.similarity, files.last_module, files.truncate_dim)
+        prompts = files.prompts
+        template = _Template(config, files, tokenizer)
         text = self.base_model.config.text_config
-        stated = min(_MAX_TOKENS, int(tokenizer.model_max_length), int(text.max_position_embeddings))
+        call = TokenizerCall.of(config.name, tokenizer, files.processing, templated=True)
+        if call.split_special_tokens:
+            raise ConfigurationError(
+                f"model {config.name}: split_special_tokens would split its chat template's tokens"
+            )
+        longest = int(call.max_length or files.max_seq_length or tokenizer.model_max_length)
+        stated = min(_MAX_TOKENS, longest, int(text.max_position_embeddings))
         self.input_format = InputFormat(
             tokenizer_json=tokenizer.backend_tokenizer.to_str(),
             max_tokens=longest_input(self._text, stated),
             prompts=prompts,
             unstated_prompts=unstated_prompts(folder, prompts),
-            default_prompt_name=settings.get("default_prompt_name"),
+            default_prompt_name=files.default_prompt_name,
             default_instruction=template.default_instruction,
             image_processor=str(folder),
             image_pixels=[squares * square for squares in _IMAGE_SQUARES],
@@ -92,12 +100,13 @@ class Qwen3VL:
         )
         self.card = ModelCard(
             name=config.name,
-            operations=[Operation.EMBED, Operation.RERANK],
+            operations=operations_of(scoring),
             model_type="embedding",
             kinds=[Kind.DENSE],
+            scoring=scoring or "cosine",
             modalities=["text", "image"],
             prompts=[name for name, prompt in self.input_format.prompts.items() if prompt],
-            dimensions=int(text.hidden_size),
+            dimensions=min(int(text.hidden_size), files.truncate_dim or int(text.hidden_size)),
             max_tokens=self.input_format.max_tokens,
             pooling="lasttoken",
             dtype=str(dtype).removeprefix("torch."),
@@ -139,7 +148,10 @@ class Qwen3VL:
         hidden = self._text(
             inputs_embeds=embeddings, position_ids=positions, use_cache=False, **arguments
         ).last_hidden_state
-        return {Kind.DENSE: hidden[0, upload(last, self._device)]}
+        vectors = hidden[0, upload(last, self._device)]
+        if self._unit:
+            vectors = functional.normalize(vectors.float(), dim=-1)
+        return {Kind.DENSE: vectors[:, : self._truncate_dim]}
 
     def _look(self, pixels: npt.NDArray[np.uint8], grids: Int32Array) -> tuple[Tensor, list[Tensor]]:
         """The vision tower's states for the images' tokens, shape (tokens, hidden), and those of its earlier layers."""
@@ -185,13 +197,13 @@ def image_positions(
 class _Template:
     """A folder's chat template as strings around the instruction and the input."""
 
-    def __init__(self, config: ModelConfig, folder: Path, tokenizer: Any) -> None:
+    def __init__(self, config: ModelConfig, files: SentenceFiles, tokenizer: Any) -> None:
         self._name, self._tokenizer = config.name, tokenizer
         if tokenizer.chat_template is None:
-            tokenizer.chat_template = _settings(folder, "chat_template.json").get("chat_template")
+            tokenizer.chat_template = read_json(files.folder / "chat_template.json", {}).get("chat_template")
         if tokenizer.chat_template is None:
             raise ConfigurationError(f"model {config.name} has no chat template")
-        given = _settings(folder, "sentence_bert_config.json").get("processing_kwargs", {}).get("chat_template", {})
+        given = files.processing.get("chat_template", {})
         # The state of the generation prompt's last token is the vector: Qwen's code adds it, and so do its folders.
         self._options = {"add_generation_prompt": True, **given}
         self._options.pop("restore_suffix", None)  # sentence-transformers' own: what is always done here
@@ -227,29 +239,21 @@ class _Template:
         return ConfigurationError(f"model {self._name}: its chat template {why}")
 
 
-def _settings(folder: Path, name: str) -> dict[str, Any]:
-    """A JSON file of the folder; empty where there is none."""
-    path = folder / name
-    settings: dict[str, Any] = json.loads(path.read_text()) if path.exists() else {}
-    return settings
-
-
-def _check_modules(config: ModelConfig, folder: Path) -> None:
+def _check_modules(config: ModelConfig, files: SentenceFiles) -> None:
     """Refuse folders of sentence-transformers that make something else of texts or of token states.
 
     Raises:
         ConfigurationError: It has other modules, another pooling, or no use for the chat template.
     """
-    modules = folder / "modules.json"
-    if not modules.exists():
+    if not files.modules:
         return
-    paths = {entry["type"].rsplit(".", 1)[-1]: entry["path"] for entry in json.loads(modules.read_text())}
+    paths = dict(files.modules)
     if others := paths.keys() - {"Transformer", "Pooling", "Normalize"}:
         raise ConfigurationError(f"model {config.name}: its module {min(others)} is not served by the family qwen3_vl")
-    pooling = _settings(folder / paths.get("Pooling", ""), "config.json")
+    pooling = read_json(files.folder / paths.get("Pooling", "") / "config.json", {})
     if pooling.get("pooling_mode") != "lasttoken" and not pooling.get("pooling_mode_lasttoken"):
         raise ConfigurationError(f"model {config.name}: the family qwen3_vl pools by the last token only")
-    if "message" not in _settings(folder, "sentence_bert_config.json").get("modality_config", {}):
+    if "message" not in files.transformer.get("modality_config", {}):
         raise ConfigurationError(
             f"model {config.name}: its sentence_bert_config.json puts no `message` through the chat template, which is all "
             "that the family qwen3_vl does"
@@ -264,8 +268,7 @@ class Qwen3VLFamily:
 
     def serves(self, folder: Path, config: Mapping[str, Any]) -> bool:
         """Told by the model type; the rerankers have the same, and "rerank" in their names."""
-        named = any("rerank" in part.lower() for part in folder.parts[-_NAMING_FOLDERS:])
-        return config.get("model_type") == "qwen3_vl" and not named
+        return config.get("model_type") == "qwen3_vl" and not says(folder, "rerank")
 
     def load(self, config: ModelConfig, folder: Path, device: torch.device, dtype: torch.dtype) -> Qwen3VL:
         """Load a model."""

@@ -1,139 +1,14 @@
-"""Dense embedding models, as sentence-transformers describes them.
+"""Dense embedding models: what sentence-transformers loads and no other family knows better."""
 
-It loads, configures and post-processes them (pooling, dense layers, maximum length); the batch and the attention are ours.
-
-Final `Normalize` modules are left out: normalisation is asked for per request, and done in float32 by the worker.
-"""
-
-from collections.abc import Collection, Mapping
+from collections.abc import Mapping
 from pathlib import Path
-from typing import Any, cast
+from typing import Any
 
-import numpy as np
 import torch
-from sentence_transformers import SentenceTransformer
-from sentence_transformers.base.modules import Router, Transformer
-from sentence_transformers.sentence_transformer.modules import Dense, Dropout, LayerNorm, Normalize, Pooling
-from torch import Tensor
 
-from shared.errors import first_line
-from shared.model_card import ModelCard
-from shared.model_config import ConfigurationError, ModelConfig
-from shared.queues import Operation
-from shared.results import Kind
-from workers.encoder import Encoder, Hidden
-from workers.family import Family, Outputs, library_options
-from workers.input_format import InputFormat
-from workers.packed import longest_input, upload
-from workers.prompts import unstated_prompts
-from workers.sequences import Sequences
-from workers.tail import tail_of
-
-#: Modules that look at one token or one vector at a time, so that packed neighbours do not matter; and poolings.
-_TAIL = (Pooling, Dense, LayerNorm, Dropout, Normalize)
-
-
-#: An id that every vocabulary has.
-_ANY_TOKEN = 5
-
-
-class SentenceEmbedding:
-    """One loaded embedding model."""
-
-    def __init__(self, config: ModelConfig, folder: Path, device: torch.device, dtype: torch.dtype) -> None:
-        model = SentenceTransformer(str(folder), **library_options(device, dtype)).eval()
-        if not isinstance(model[0], Transformer):
-            raise ConfigurationError(f"model {config.name}: {_unread(model[0])}")
-        tokenizer = model.tokenizer
-        # Half precision is for the transformer: what follows is little work, and its rounding would be the vector's.
-        self._tail = tail_of(config.name, list(model)[1:], _TAIL)
-        pooling = next((module for module in self._tail if isinstance(module, Pooling)), None)
-        if pooling is None or not getattr(tokenizer, "is_fast", False):
-            raise ConfigurationError(f"model {config.name} is not a text embedding model with a fast tokenizer")
-        if "message" in getattr(model[0], "modality_config", {}):
-            raise ConfigurationError(
-                f"model {config.name}: its files put texts through the tokenizer's chat template, which is not done here; "
-                "if it was trained on bare texts, leave `message` out of sentence_bert_config.json's modality_config"
-            )
-        transformer = model[0].model
-        self._encoder = Encoder(transformer, tokenizer, device, trace_lone=True)
-        self.base_model = transformer
-        max_tokens = longest_input(transformer, int(model.max_seq_length))
-        self.input_format = InputFormat(
-            tokenizer_json=tokenizer.backend_tokenizer.to_str(),
-            max_tokens=max_tokens,
-            prompts=dict(model.prompts),
-            unstated_prompts=unstated_prompts(folder, model.prompts),
-            default_prompt_name=model.default_prompt_name,
-            skip_prompt=not pooling.include_prompt,
-        )
-        self._truncate_dim = model.truncate_dim
-        dimensions = self._width(config)
-        self.card = ModelCard(
-            name=config.name,
-            operations=[Operation.EMBED, Operation.RERANK],
-            model_type="embedding",
-            kinds=[Kind.DENSE],
-            prompts=[name for name, prompt in model.prompts.items() if prompt],
-            dimensions=dimensions,
-            max_tokens=max_tokens,
-            pooling=str(pooling.pooling_mode),
-            # The mean of its tokens is what makes a chunk's vector; other poolings have one token to look at.
-            late_chunking=pooling.pooling_mode == "mean" and pooling.include_prompt,
-            dtype=str(dtype).removeprefix("torch."),
-            packed=self._encoder.packed,
-            batching=self._encoder.batching,
-            max_batch_tokens=1,
-            tokens_per_s=0.0,
-            architecture=type(transformer).__name__,
-        )
-
-    def forward(self, sequences: Sequences, kinds: Collection[Kind]) -> Outputs:  # noqa: ARG002 - it has one kind
-        """Sentence vectors, not normalised."""
-        hidden = self._encoder(sequences)
-        if sequences.chunk_lengths is not None:
-            hidden = hidden.in_chunks(sequences.chunk_lengths)
-        if sequences.skip is None:
-            return {Kind.DENSE: self._pooled(hidden)}
-        # sentence-transformers takes one prompt length for a batch; here each sequence has its own.
-        groups = [np.flatnonzero(sequences.skip == length) for length in np.unique(sequences.skip)]
-        vectors = [
-            self._pooled(hidden.only(group, sequences.lengths), prompt_length=int(sequences.skip[group[0]]))
-            for group in groups
-        ]
-        return {Kind.DENSE: torch.cat(vectors)[upload(np.argsort(np.concatenate(groups)), hidden.states.device)]}
-
-    def _pooled(self, hidden: Hidden, *, prompt_length: int = 0) -> Tensor:
-        """Vectors, shape (sequences, dimensions), of token states without the first `prompt_length` of each sequence."""
-        features = {**hidden.features(), "prompt_length": prompt_length}
-        features["token_embeddings"] = features["token_embeddings"].float()
-        for module in self._tail:
-            features = module(features)
-        vectors: Tensor = features["sentence_embedding"][:, : self._truncate_dim]
-        return vectors
-
-    def _width(self, config: ModelConfig) -> int:
-        """Length of its vectors: that of one, since what `1_Pooling/config.json` says of it nothing holds true."""
-        one = Sequences(np.array([_ANY_TOKEN], np.int32), np.array([1], np.int32))
-        try:
-            with torch.inference_mode():
-                vectors = self.forward(one, [Kind.DENSE])[Kind.DENSE]
-        except RuntimeError as err:
-            raise ConfigurationError(
-                f"model {config.name}: the modules of its modules.json do not fit each other: {first_line(err)}"
-            ) from err
-        return int(cast("Tensor", vectors).shape[1])
-
-
-def _unread(module: Any) -> str:
-    """Why a module that is no transformer cannot read texts here."""
-    if isinstance(module, Router):
-        ways = ", ".join(module.sub_modules)
-        return (
-            f"its modules.json begins with a Router (or Asym), which has modules of their own for {ways}; dense models "
-            "have one for all texts here: save each way as a model of its own (docs/models.md has the line)"
-        )
-    return f"module {type(module).__name__} of its modules.json does not read texts here; a Transformer does"
+from shared.model_config import ModelConfig
+from workers.family import Family
+from workers.sentence_embedding import SentenceEmbedding
 
 
 class SentenceEmbeddingFamily:
@@ -142,8 +17,10 @@ class SentenceEmbeddingFamily:
     name = "sentence_embedding"
     priority = 0
 
-    def serves(self, folder: Path, config: Mapping[str, Any]) -> bool:  # noqa: ARG002
-        """Anything but a sequence classifier."""
+    def serves(self, folder: Path, config: Mapping[str, Any]) -> bool:
+        """Anything but a bare sequence classifier."""
+        if (folder / "modules.json").exists():
+            return True
         architecture = (config.get("architectures") or ["(none)"])[0]
         return not architecture.endswith("ForSequenceClassification")
 

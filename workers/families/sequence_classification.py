@@ -214,13 +214,13 @@ def _input_format(config: ModelConfig, encoder: Any, *, declared: bool) -> Input
     if templated and several and declared:
         raise ConfigurationError(f"model {config.name}: classifiers with a chat template are not supported")
     try:
-        return cross_encoder_format(encoder, templated=templated and not several)
+        return cross_encoder_format(config.name, encoder, templated=templated and not several)
     except UnsupportedTemplate as err:
         if declared:
             raise ConfigurationError(
                 f"model {config.name}: its chat template is not one for pairs here: {err}"
             ) from err
-    return cross_encoder_format(encoder, templated=False)
+    return cross_encoder_format(config.name, encoder, templated=False)
 
 
 class SequenceClassificationFamily:
@@ -230,10 +230,12 @@ class SequenceClassificationFamily:
     priority = 1
 
     def serves(self, folder: Path, config: Mapping[str, Any]) -> bool:
-        """A sequence classifier, or a folder that says so."""
+        """A folder that says so; a sequence classifier, unless sentence-transformers made something else of it."""
         described = folder / "config_sentence_transformers.json"
         if described.exists() and json.loads(described.read_text()).get("model_type") == "CrossEncoder":
             return True
+        if (folder / "modules.json").exists():
+            return False
         return str((config.get("architectures") or [""])[0]).endswith("ForSequenceClassification")
 
     def load(self, config: ModelConfig, folder: Path, device: torch.device, dtype: torch.dtype) -> SequenceClassifier:

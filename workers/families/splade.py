@@ -22,7 +22,6 @@ from torch import Tensor
 
 from shared.model_card import ModelCard
 from shared.model_config import ConfigurationError, ModelConfig
-from shared.queues import Operation
 from shared.results import Kind
 from workers.encoder import Encoder
 from workers.family import Family, Outputs, library_options
@@ -31,6 +30,8 @@ from workers.packed import longest_input
 from workers.prompts import unstated_prompts
 from workers.rows import Piece, Rows
 from workers.sequences import Sequences
+from workers.similarity import operations_of, scoring_of
+from workers.tokenizer_call import TokenizerCall
 
 #: Most tokens whose vocabulary scores exist at the same time: 250,000 entries of float32 for each are 64 MB.
 _CHUNK_TOKENS = 64
@@ -56,8 +57,16 @@ class Splade:
         of_queries, of_documents, default_route = _routes(model)
         masked: Any = getattr(of_documents[0], "model", None)
         head = _HEADS.get(masked.config.model_type) if masked is not None else None
+        if masked is not None and head is None:
+            served = ", ".join(sorted(_HEADS))
+            raise ConfigurationError(
+                f"model {config.name}: {masked.config.model_type} makes no sparse vectors here; these types do: {served}"
+            )
         if head is None or len(of_documents) != 2 or not isinstance(of_documents[1], SpladePooling):
-            raise ConfigurationError(f"model {config.name}: this kind of sparse encoder is not supported")
+            raise ConfigurationError(
+                f"model {config.name}: a sparse encoder is a transformer and a SpladePooling here, and this one is "
+                + ", ".join(type(module).__name__ for module in of_documents)
+            )
         tokenizer, pooling = of_documents[0].tokenizer, of_documents[1]
         static = of_queries[0] if of_queries != of_documents else None
         if static is not None and (len(of_queries) > 1 or not isinstance(static, SparseStaticEmbedding)):
@@ -74,10 +83,14 @@ class Splade:
         self._static: npt.NDArray[np.float32] | None = None
         if static is not None:
             self._static = static.weight.detach().float().cpu().numpy()
-        max_tokens = longest_input(self.base_model, int(of_documents[0].max_seq_length))
+        scoring = scoring_of(model.similarity_fn_name, unit=False)
+        call = TokenizerCall.of(config.name, tokenizer, of_documents[0].processing_kwargs)
+        max_tokens = longest_input(self.base_model, call.max_length or int(of_documents[0].max_seq_length))
         self.input_format = InputFormat(
             tokenizer_json=tokenizer.backend_tokenizer.to_str(),
             max_tokens=max_tokens,
+            add_special_tokens=call.add_special_tokens,
+            split_special_tokens=call.split_special_tokens,
             prompts=dict(model.prompts),
             unstated_prompts=unstated_prompts(folder, model.prompts),
             default_prompt_name=model.default_prompt_name,
@@ -87,10 +100,10 @@ class Splade:
         )
         self.card = ModelCard(
             name=config.name,
-            operations=[Operation.EMBED, Operation.RERANK],
+            operations=operations_of(scoring),
             model_type="embedding",
             kinds=[Kind.SPARSE],
-            scoring="dot",
+            scoring=scoring or "dot",
             prompts=[name for name, prompt in model.prompts.items() if prompt],
             max_tokens=max_tokens,
             pooling=f"splade_{pooling.pooling_strategy}",

@@ -16,16 +16,18 @@ from torch.nn import functional
 
 from shared.model_card import ModelCard
 from shared.model_config import ConfigurationError, ModelConfig
-from shared.queues import Operation
 from shared.results import Kind
 from workers.family import Family, Outputs, library_options
 from workers.input_format import InputFormat
 from workers.packed import LONGEST_UNSTATED, upload
 from workers.prompts import unstated_prompts
 from workers.sequences import Sequences
+from workers.similarity import dense_scoring, operations_of
 from workers.tail import tail_of
 from workers.weights import STATIC_EMBEDDING, first_module_type
 
+#: Model type of the folders that Model2Vec writes.
+_MODEL2VEC = "model2vec"
 #: What may follow the table: modules that look at one vector.
 _TAIL = (Dense, LayerNorm, Dropout, Normalize)
 
@@ -40,7 +42,8 @@ class StaticTable:
             raise ConfigurationError(f"model {config.name}: its modules.json does not begin with a {STATIC_EMBEDDING}")
         self._device = device
         self._table = first.embedding.weight.detach().float()
-        self._tail = tail_of(config.name, modules, _TAIL)
+        scoring, whole = dense_scoring(model.similarity_fn_name, type(model[-1]).__name__, model.truncate_dim)
+        self._tail = tail_of(config.name, modules, _TAIL, whole=whole)
         self._dimensions = model.truncate_dim or model.get_embedding_dimension()
         described = json.loads(first.tokenizer.to_str())
         self.input_format = InputFormat(
@@ -54,9 +57,10 @@ class StaticTable:
         )
         self.card = ModelCard(
             name=config.name,
-            operations=[Operation.EMBED, Operation.RERANK],
+            operations=operations_of(scoring),
             model_type="embedding",
             kinds=[Kind.DENSE],
+            scoring=scoring or "cosine",
             prompts=[name for name, prompt in model.prompts.items() if prompt],
             dimensions=self._dimensions,
             max_tokens=self.input_format.max_tokens,
@@ -84,12 +88,17 @@ class StaticEmbeddingFamily:
     name = "static_embedding"
     priority = 40
 
-    def serves(self, folder: Path, config: Mapping[str, Any]) -> bool:  # noqa: ARG002
-        """Told by the list of modules; most such folders have no `config.json`."""
-        return first_module_type(folder) == STATIC_EMBEDDING
+    def serves(self, folder: Path, config: Mapping[str, Any]) -> bool:
+        """Told by the list of modules; most such folders have no `config.json`. One without a list is Model2Vec's own."""
+        return first_module_type(folder) == STATIC_EMBEDDING or config.get("model_type") == _MODEL2VEC
 
     def load(self, config: ModelConfig, folder: Path, device: torch.device, dtype: torch.dtype) -> StaticTable:  # noqa: ARG002
         """Load a table."""
+        if not (folder / "modules.json").exists():
+            raise ConfigurationError(
+                f"model {config.name}: {folder} has no modules.json, which tells how the table is read; current versions of "
+                "Model2Vec write one when they save a model"
+            )
         return StaticTable(config, folder, device)
 
 
