@@ -9,7 +9,7 @@ from collections.abc import Callable
 from typing import Any, ClassVar
 
 import httptools
-from uvicorn.protocols.http.httptools_impl import STATUS_LINE, HttpToolsProtocol
+from uvicorn.protocols.http.httptools_impl import STATUS_LINE, HttpToolsProtocol, RequestResponseCycle
 
 from api import wire
 from shared.errors import HeadTooLarge, HeadTooSlow, MalformedHttp, MillraceError
@@ -104,8 +104,9 @@ class Connection(HttpToolsProtocol):
     head_limit_bytes: ClassVar[int] = 64 * 1024
     #: A connection whose first request, or any that has begun, has not got so far in this time is closed, in seconds.
     head_timeout_s: ClassVar[float] = 20.0
-    #: A client that takes nothing of its answer for so long is cut off, in seconds.
+    #: A client that takes less than so much of its answer in such a time is cut off, in seconds and bytes.
     write_timeout_s: ClassVar[float] = 120.0
+    least_taken_bytes: ClassVar[int] = 1 << 20
     #: How long a server that leaves waits for a connection's last request, in seconds: it may be on its way.
     last_request_s: ClassVar[float] = 1.0
 
@@ -119,6 +120,8 @@ class Connection(HttpToolsProtocol):
         self._head_timer: asyncio.TimerHandle | None = None
         self._write_timer: asyncio.TimerHandle | None = None
         self._leaving = False
+        #: The request that is being answered, or was last.
+        self._answered: RequestResponseCycle | None = None
 
     def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]  # noqa: D102 - asyncio's
         self._outlet = _Outlet(transport, self._is_in_body)
@@ -163,7 +166,12 @@ class Connection(HttpToolsProtocol):
         self._in_head = False
         if not self.parser.should_upgrade():
             super().on_headers_complete()
-            self.cycle.keep_alive = self.cycle.keep_alive and not self._leaving
+            # Refused before it was told to go on, a client does not send its body, and says where the next request begins.
+            self.cycle.keep_alive = self.cycle.keep_alive and not self._leaving and not self.expect_100_continue
+
+    def _start_asgi_task(self, cycle: RequestResponseCycle, app: Any) -> None:
+        self._answered = cycle
+        super()._start_asgi_task(cycle, app)
 
     def on_message_complete(self) -> None:  # noqa: D102 - httptools'
         self._had_body = True
@@ -189,10 +197,10 @@ class Connection(HttpToolsProtocol):
     def _watch_writing(self) -> None:
         """Nothing more is written until the client has taken most of what is: see that it does."""
         unread = self.transport.get_write_buffer_size()
-        self._write_timer = self.loop.call_later(self.write_timeout_s, self._cut_off_if_still, unread)
+        self._write_timer = self.loop.call_later(self.write_timeout_s, self._cut_off_if_slow, unread)
 
-    def _cut_off_if_still(self, unread: int) -> None:
-        if self.transport.get_write_buffer_size() < unread:
+    def _cut_off_if_slow(self, unread: int) -> None:
+        if unread - self.transport.get_write_buffer_size() >= self.least_taken_bytes:
             self._watch_writing()
             return
         log.info("client_cut_off", unread_bytes=unread, seconds=self.write_timeout_s)
@@ -252,11 +260,15 @@ class Connection(HttpToolsProtocol):
         """Answer what is no request that anybody could be given, and close: where the next one begins is not known."""
         self._forget_head()
         log.info("connection_refused", code=error.code, reason=error.message)
-        if self.cycle is not None and not self.cycle.response_complete and not self._is_in_body():
-            # Those before it are answered, and the connection is closed then.
-            self.cycle.keep_alive = False
-            self._outlet.is_deaf = True
-            return
+        if self._answered is not None and not self._answered.response_complete:
+            if self.pipeline and self._is_in_body():
+                self.pipeline.popleft()  # it is the last one's body that is wrong
+                self.cycle = self.pipeline[0][0] if self.pipeline else self._answered
+            if not self._is_in_body():
+                # Those before it are answered, and the connection is closed then.
+                self.cycle.keep_alive = False
+                self._outlet.is_deaf = True
+                return
         self.pipeline.clear()
         if self.cycle is not None and not self.cycle.response_complete:
             # The body of a request that is being read has gone wrong: to the application it is as if the client had left.

@@ -15,7 +15,7 @@ from dataclasses import dataclass, field, replace
 from itertools import chain, count
 
 from api.admission import Admission
-from api.aside import aside
+from api.aside import aside_in
 from api.fleet import Fleet
 from api.long_texts import read_tokens, shortened
 from api.replies import Outcome, PendingTask, Replies
@@ -161,7 +161,7 @@ class Dispatcher:
         with self._admission.admitted(model, lane, request, tokens):
             parts = await self._answered_parts(model, lane, request, published or Published())
         replies = [part.reply.result() for part in parts]
-        output = await aside(_merge, replies) if len(replies) > _PARTS_AT_ONCE else _merge(replies)
+        output = await aside_in(lane, _merge, replies) if len(replies) > _PARTS_AT_ONCE else _merge(replies)
         return replace(output, timings=_timings(parts))
 
     async def _answered_parts(self, model: str, lane: Lane, request: Request, published: Published) -> list[_Waiting]:

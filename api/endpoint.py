@@ -17,7 +17,7 @@ from api.access.caller import Caller, caller_of
 from api.access.limits import Charge
 from api.access.usage import Usage
 from api.answer_sizes import expected_bytes
-from api.aside import aside
+from api.aside import aside_in
 from api.callers_words import in_callers_words
 from api.catalog import Catalog
 from api.departure import CLIENT_GONE, LEFT, ClientLeft, given_up_when_left, refused_when_leaving
@@ -148,11 +148,11 @@ class Endpoint:
             content = [orjson.dumps(problem)]
         finally:
             # A large answer is kept until it is sent, and may have the body's texts in it.
-            sent = exchange.guest.leave if exchange.guest and sum(map(len, content)) > _LARGE_BYTES else None
-            if exchange.guest and sent is None:
+            stays = exchange.guest if sum(map(len, content)) > _LARGE_BYTES else None
+            if exchange.guest and stays is None:
                 exchange.guest.leave()
         self._count(exchange, code, time.perf_counter() - started)
-        return json_answer.response(content, status, headers, sent)
+        return json_answer.response(content, status, headers, stays)
 
     def _patience_s(self, headers: Mapping[bytes, bytes]) -> float:
         """How long a request may wait before its deadline is known for certain, in seconds."""
@@ -217,7 +217,7 @@ class Endpoint:
         exchange.data = data
         entries = input_counts.entries(route, data, self._settings.max_client_batch_size)
         large = large or entries > input_counts.MOST_AT_ONCE
-        body, job = await aside(_understood, route, data, context) if large else _understood(route, data, context)
+        body, job = await _understood_aside(route, data, context, lane) if large else _understood(route, data, context)
         # On a route for a model's main task, only the job says which.
         exchange.operation = operation_of(job.requests[0])
         context.caller.require(group_of(exchange.operation))
@@ -228,7 +228,7 @@ class Endpoint:
         answer = Answer(context.request_id, models[0], outputs, time.perf_counter() - started, models)
         exchange.answer = answer
         if large or sum(output.size for output in outputs) > _AT_ONCE_BYTES:
-            content = await aside(lambda: json_answer.pieces(route.render(body, answer)))
+            content = await aside_in(lane, lambda: json_answer.pieces(route.render(body, answer)))
             if exchange.guest is not None:
                 exchange.guest.answer_is(sum(map(len, content)))
         else:
@@ -398,6 +398,19 @@ def _understood(route: Route, data: Mapping[str, Any], context: Context) -> tupl
     """A body as its model, and the job that it asks for."""
     body = wire.validated(route.body, data)
     return body, route.parse(body, context)
+
+
+async def _understood_aside(route: Route, data: Mapping[str, Any], context: Context, lane: Lane) -> tuple[Any, Job]:
+    """The same of a large body, behind others of its lane.
+
+    Raises:
+        DeadlineExceeded: They took too long.
+    """
+    try:
+        async with asyncio.timeout(max(0.0, deadlines.remaining_s(context.deadline))):
+            return await aside_in(lane, _understood, route, data, context)
+    except TimeoutError:
+        raise DeadlineExceeded from None
 
 
 def _exchange(contenders: Sequence[tuple[Dialect, Route]]) -> Exchange:

@@ -1,7 +1,7 @@
 """Answers as JSON. A large one is written in pieces, each of a few milliseconds."""
 
 from collections import deque
-from collections.abc import AsyncIterator, Callable, Iterator, Mapping, Sequence
+from collections.abc import AsyncIterator, Iterator, Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -10,6 +10,7 @@ from starlette.responses import Response, StreamingResponse
 from starlette.types import Receive, Scope, Send
 
 from api import wire
+from api.room import Guest
 
 JSON = "application/json"
 #: Numbers and strings in a piece.
@@ -25,41 +26,44 @@ def pieces(value: Any) -> list[bytes]:
     return written
 
 
-def response(
-    content: Sequence[bytes], status: int, headers: Mapping[str, str], sent: Callable[[], None] | None = None
-) -> Response:
+def response(content: Sequence[bytes], status: int, headers: Mapping[str, str], guest: Guest | None = None) -> Response:
     """The answer of some pieces of JSON; several leave one after the other, as fast as the caller takes them.
 
     Args:
         content: The pieces.
         status: Of the answer.
         headers: Of the answer.
-        sent: Called when all has left, or nobody takes the rest.
+        guest: Has room for them, and gives it back as they leave, and all that is left when nobody takes the rest.
     """
-    if len(content) == 1 and sent is None:
+    if len(content) == 1 and guest is None:
         return Response(content[0], status_code=status, headers=headers, media_type=JSON)
     size = {"content-length": str(sum(map(len, content)))}
-    return _Pieces(deque(content), sent, status_code=status, headers={**headers, **size}, media_type=JSON)
+    return _Pieces(deque(content), guest, status_code=status, headers={**headers, **size}, media_type=JSON)
 
 
 class _Pieces(StreamingResponse):
     """An answer of which nothing is kept that has left."""
 
-    def __init__(self, content: deque[bytes], sent: Callable[[], None] | None, **named: Any) -> None:
-        super().__init__(_each(content), **named)
-        self._sent = sent
+    def __init__(self, content: deque[bytes], guest: Guest | None, **named: Any) -> None:
+        super().__init__(_each(content, guest), **named)
+        self._guest = guest
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         try:
             await super().__call__(scope, receive, send)
         finally:
-            if self._sent is not None:
-                self._sent()
+            if self._guest is not None:
+                self._guest.leave()
 
 
-async def _each(content: deque[bytes]) -> AsyncIterator[bytes]:
+async def _each(content: deque[bytes], guest: Guest | None) -> AsyncIterator[bytes]:
+    left = sum(map(len, content))
     while content:
-        yield content.popleft()
+        piece = content.popleft()
+        yield piece
+        left -= len(piece)
+        if guest is not None:
+            guest.answer_is(left)
 
 
 def _write(value: Any, written: list[bytes]) -> None:

@@ -57,9 +57,10 @@ async def read(
 
     async def make_room(size: int) -> None:
         nonlocal watch
+        due_at = timeout.when() or 0
+        timeout.reschedule(None)  # its sender is kept waiting meanwhile
         await guest.bring_body(size, patience_s)
-        # Its sender was kept waiting meanwhile.
-        timeout.reschedule((timeout.when() or 0) + guest.waited_s)
+        timeout.reschedule(due_at + guest.waited_s)
         watch = loop.call_later(_LEAST_S, look, arrived)
 
     try:

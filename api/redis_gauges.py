@@ -1,5 +1,6 @@
 """What Redis knows and Prometheus asks for: lengths of queues, its own memory, whether it can write to its disk."""
 
+import asyncio
 from collections import Counter
 from collections.abc import Mapping, Sequence
 from typing import Any
@@ -14,6 +15,8 @@ from shared.metrics import Metrics
 
 log = get_logger("millrace.metrics")
 
+#: How long it is waited for, in seconds: whoever asks for metrics wants those that there are.
+_PATIENCE_S = 2.0
 #: What only Redis knows. Not a number until it has been asked.
 ASKED_OF_REDIS = (
     "millrace_stored_bytes",
@@ -32,7 +35,7 @@ async def measure_redis(redis: Redis, metrics: Metrics, models: Sequence[str]) -
     """
     queued: Counter[str] = Counter()
     try:
-        async with redis.pipeline(transaction=False) as pipe:
+        async with asyncio.timeout(_PATIENCE_S), redis.pipeline(transaction=False) as pipe:
             lanes = ask_lengths(pipe, models)
             for model in models:
                 pipe.exists(keys.awake(model))
@@ -40,7 +43,7 @@ async def measure_redis(redis: Redis, metrics: Metrics, models: Sequence[str]) -
             pipe.info()
             # A user that may not ask for INFO loses its gauges, not the lengths.
             *answers, stored_bytes, about = await pipe.execute(raise_on_error=False)
-    except (RedisError, OSError):
+    except (RedisError, OSError, TimeoutError):
         return None
     lengths, awake = answers[: len(lanes)], answers[len(lanes) :]
     for (model, lane), length in zip(lanes, lengths, strict=True):

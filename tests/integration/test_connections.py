@@ -209,6 +209,27 @@ def test_what_is_wrong_behind_a_request_does_not_take_its_answer_away(port: int,
     assert found.closed
 
 
+def test_a_wrong_body_behind_a_request_does_not_take_its_answer_away(port: int) -> None:
+    first = head(b"content-length: 2", start=b"POST /slow HTTP/1.1") + b"ab"
+    second = head(b"content-length: 2", start=b"POST /second HTTP/1.1") + b"cd"
+    third = head(b"transfer-encoding: chunked", start=b"POST /third HTTP/1.1") + b"5\r\n12345\r\nZZZ\r\n"
+
+    found = sent(port, first + second + third)
+
+    assert [json.loads(response.body)["path"] for response in found.responses] == ["/slow", "/second"]
+    assert found.closed
+
+
+def test_who_is_refused_before_being_told_to_go_on_is_told_that_the_connection_ends(port: int) -> None:
+    request = head(b"expect: 100-continue", b"content-length: 1000", start=b"POST /unread HTTP/1.1")
+
+    found = sent(port, request)
+
+    assert found.statuses == [404]
+    assert found.responses[0].headers["connection"] == "close"
+    assert found.closed
+
+
 def test_who_takes_nothing_of_an_answer_is_cut_off(port: int) -> None:
     async def stare() -> int:
         reader, writer = await asyncio.open_connection("127.0.0.1", port)

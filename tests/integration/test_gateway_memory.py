@@ -44,6 +44,15 @@ def _begun(gateway: GatewayProcess, stack: ExitStack, header: str = "x: y") -> s
     return connection
 
 
+def _read(connection: socket.socket) -> str:
+    """An answer: its head and its body, which come apart."""
+    connection.settimeout(10)
+    received = b""
+    while not received.endswith(b"}"):
+        received += connection.recv(1 << 16)
+    return received.decode()
+
+
 def test_no_more_large_bodies_are_read_than_there_is_room_for(gateway: GatewayProcess) -> None:
     # Given
     with httpx.Client(base_url=gateway.url, trust_env=False) as client, ExitStack() as stack:
@@ -65,8 +74,7 @@ def test_no_more_large_bodies_are_read_than_there_is_room_for(gateway: GatewayPr
         assert time.monotonic() - started < PATIENCE_S
 
         # And who waited in vain is told so, and when to come back
-        waiting[-1].settimeout(10)
-        refusal = waiting[-1].recv(1 << 16).decode()
+        refusal = _read(waiting[-1])
         assert refusal.startswith("HTTP/1.1 429 ")
         assert "overloaded" in refusal
         assert "retry-after" in refusal
@@ -92,8 +100,7 @@ def test_who_has_room_and_sends_nothing_makes_way_for_who_waits(gateway: Gateway
         # Then one of them makes way, and is told why
         assert answer.status_code == 404
         assert time.monotonic() - started < 20
-        silent[0].settimeout(10)
-        refusal = silent[0].recv(1 << 16).decode()
+        refusal = _read(silent[0])
         assert refusal.startswith("HTTP/1.1 408 ")
         assert "others wait for the room of this body" in refusal
 
@@ -122,3 +129,19 @@ def test_packed_bodies_take_no_more_room_than_there_can_be_in_them(gateway: Gate
         wait_until(lambda: _taken(gateway) > 0, what="the room to be taken")
 
         assert _taken(gateway) < 2 * MIB
+
+
+def test_who_waits_for_room_is_not_taken_for_slow(redis_url: str, tmp_path: Path) -> None:
+    # Given a gateway on which bodies have a second to come, and no room
+    with (
+        gateway_process(redis_url, tmp_path, large_bodies_bytes=ROOM, body_timeout_s=3.0, request_timeout_s=2.0) as one,
+        ExitStack() as stack,
+    ):
+        for _ in range(2):
+            _begun(one, stack)
+        wait_until(lambda: _taken(one) == 2 * BODY, what="the room to be taken")
+
+        # When somebody sends all at once, then it is room that there is none of
+        whole = b'{"model": "none", "input": "' + b"a" * BODY + b'"}'
+        answer = httpx.post(f"{one.url}/v1/embeddings", content=whole, trust_env=False, timeout=20)
+        assert answer.status_code in (404, 429)
