@@ -149,7 +149,7 @@ def _response(told: Sequence[tuple[type[BaseModel], type[MillraceError], dict[st
 
 
 def _headers(kinds: Errors) -> list[str]:
-    names = {name for kind in kinds for name in wire.error_headers(kind())}
+    names = {name for kind in kinds for name in wire.retry_headers(kind())}
     if any(issubclass(kind, Overloaded | RateLimited) for kind in kinds):
         names |= {"retry-after", *LIMITS}
     if Unauthenticated in kinds:

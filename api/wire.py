@@ -185,10 +185,16 @@ def nested_error(error: MillraceError) -> dict[str, Any]:
 
 
 def error_headers(error: MillraceError) -> dict[str, str]:
-    """Headers that tell a client whether and when trying again makes sense, and that the connection ends where it does."""
-    headers: dict[str, str] = {}
+    """Headers of an error's answer: those of `retry_headers`, and that the connection ends where it does."""
+    headers = retry_headers(error)
     if isinstance(error, BodyTooSlow):
         headers["connection"] = "close"  # where the next request would begin nobody knows
+    return headers
+
+
+def retry_headers(error: MillraceError) -> dict[str, str]:
+    """Headers that tell a client whether and when trying again makes sense."""
+    headers: dict[str, str] = {}
     if error.status in _RETRIED or error.status >= 500:
         headers["x-should-retry"] = str(error.retryable).lower()
     if error.retry_after_s is not None:
