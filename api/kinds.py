@@ -11,7 +11,6 @@ from api import wire
 from api.dialect import Context, Job
 from api.places import Place
 from shared import arrays
-from shared.errors import WrongTask
 from shared.jobs import EmbedRequest
 from shared.results import Kind, Output
 
@@ -32,18 +31,13 @@ def hybrid_job(
 
     Args:
         model: The model that the caller named; then it makes all of them or the request is refused.
-        kinds: What is wanted.
+        kinds: What is wanted, at least one.
         texts: The inputs.
         context: Of the request.
         place: Of the inputs in the body.
         dimensions: Of dense vectors; None for all.
         **options: Further fields of `EmbedRequest`.
-
-    Raises:
-        WrongTask: Nothing is wanted.
     """
-    if not kinds:
-        raise WrongTask("no kind of vectors is asked for, or no served model makes any")
     shares = {model: list(kinds)} if model else context.catalog.makers(kinds)
     requests = [
         EmbedRequest(

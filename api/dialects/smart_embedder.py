@@ -12,6 +12,7 @@ from api.kinds import Vectors, hybrid_job
 from api.places import listed, ranked
 from api.prompts import PromptFields
 from api.truncation_warnings import TruncationWarning, truncation_warnings
+from shared.errors import WrongTask
 from shared.jobs import RerankRequest
 from shared.queues import Operation
 from shared.results import Kind
@@ -38,13 +39,23 @@ class EmbeddingsBody(PromptFields):
     model: str | None = Field(None, description="Name of the model; those that make the vectors when absent.")
 
     def kinds(self, served: Sequence[Kind]) -> list[Kind]:
-        """What is wanted: what it says, and where it says nothing what is made here."""
+        """What is wanted: what it says, and where it says nothing what is made here.
+
+        Raises:
+            WrongTask: Nothing is.
+        """
         asked = {
-            Kind.DENSE: self.return_dense,
-            Kind.SPARSE: self.return_sparse,
-            Kind.MULTIVECTOR: self.return_colbert,
+            "return_dense": (Kind.DENSE, self.return_dense),
+            "return_sparse": (Kind.SPARSE, self.return_sparse),
+            "return_colbert": (Kind.MULTIVECTOR, self.return_colbert),
         }
-        return [kind for kind, wanted in asked.items() if (kind in served if wanted is None else wanted)]
+        found = [kind for kind, wanted in asked.values() if (kind in served if wanted is None else wanted)]
+        if not found:
+            declined = next(name for name, (_, wanted) in asked.items() if wanted is False)
+            raise WrongTask(
+                f"`{declined}` is false, and no kind of vectors is asked for that is made here", param=declined
+            )
+        return found
 
 
 class SparseIndices(BaseModel):

@@ -2,13 +2,10 @@
 
 from typing import Any
 
-import pytest
-
 from api.catalog import Catalog
 from api.dialect import Context
 from api.kinds import Vectors, hybrid_job
 from api.places import listed
-from shared.errors import WrongTask
 from shared.jobs import EmbedRequest
 from shared.results import Kind
 from tests.helpers.fleets import card, config, fleet_of
@@ -49,11 +46,6 @@ def test_a_model_that_is_named_is_asked_for_all_of_it() -> None:
     shares = _shares("dense", [DENSE, SPARSE], _context(dense=[DENSE], splade=[SPARSE]))
 
     assert {name: request.kinds for name, request in shares.items()} == {"dense": [DENSE, SPARSE]}
-
-
-def test_nothing_is_not_made() -> None:
-    with pytest.raises(WrongTask, match="no kind of vectors"):
-        hybrid_job(None, [], ["a"], _context(dense=[DENSE]), place=listed("input"))
 
 
 def test_vectors_are_found_whichever_model_made_them() -> None:
