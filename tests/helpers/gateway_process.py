@@ -1,8 +1,9 @@
-"""The gateway alone, as a process of its own: `python -m api`, without workers."""
+"""A gateway as a process of its own, without workers."""
 
+import os
 import subprocess
 import sys
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -13,22 +14,30 @@ import psutil
 from tests.helpers.valkey import free_port
 from tests.helpers.waiting import wait_until
 
+ROOT = Path(__file__).parents[2]
+
 
 @dataclass(frozen=True)
 class GatewayProcess:
     """One that runs."""
 
-    process: psutil.Process
-    port: int
+    url: str
+    log_file: Path
+    process: subprocess.Popen[bytes]
+
+    def client(self, key: str | None = None, timeout_s: float = 30.0) -> httpx.Client:
+        """A client of it, with a key."""
+        headers = {} if key is None else {"authorization": f"Bearer {key}"}
+        return httpx.Client(base_url=self.url, headers=headers, timeout=timeout_s, trust_env=False)
 
     @property
-    def url(self) -> str:
-        """Where it is."""
-        return f"http://127.0.0.1:{self.port}"
+    def port(self) -> int:
+        """Of it, on this machine."""
+        return int(self.url.rpartition(":")[2])
 
     def memory(self) -> int:
         """Bytes that it has."""
-        return int(self.process.memory_info().rss)
+        return int(psutil.Process(self.process.pid).memory_info().rss)
 
     def answers(self, path: str = "/livez") -> bool:
         """Whether it says 200."""
@@ -37,34 +46,62 @@ class GatewayProcess:
         except httpx.HTTPError:
             return False
 
+    def log(self) -> str:
+        """What it has logged."""
+        return self.log_file.read_text()
+
     def metric(self, name: str) -> float:
-        """The value of a metric without labels."""
-        metrics = httpx.get(f"{self.url}/metrics", trust_env=False).text
-        (line,) = [line for line in metrics.splitlines() if line.startswith(f"{name} ")]
-        return float(line.split()[1])
+        """The sum of a metric's samples."""
+        text = httpx.get(f"{self.url}/metrics", trust_env=False).text
+        lines = [line for line in text.splitlines() if line.split("{")[0].split(" ")[0] == name]
+        return sum(float(line.rsplit(" ", 1)[1]) for line in lines)
 
 
 @contextmanager
 def gateway_process(
-    redis_url: str, folder: Path, *, preexec: Callable[[], None] | None = None, **settings: object
+    redis_url: str,
+    folder: Path,
+    settings: Mapping[str, str],
+    name: str = "gateway",
+    preexec: Callable[[], None] | None = None,
 ) -> Iterator[GatewayProcess]:
-    """Start one.
+    """Start one and wait until it answers; it is killed at the end of the block.
 
     Args:
         redis_url: Its server.
-        folder: Where its store is.
+        folder: Where its store and its log go.
+        settings: Further ones.
+        name: Of its log.
         preexec: Called in the new process before it becomes the gateway.
-        settings: Further ones, as they are called without `MILLRACE_`, in small letters.
     """
     port = free_port()
-    given = {"redis_url": redis_url, "port": port, "store": folder, **settings}
-    environment = {f"MILLRACE_{name.upper()}": str(value) for name, value in given.items()}
-    with subprocess.Popen(
-        [sys.executable, "-m", "api"], env={**psutil.Process().environ(), **environment}, preexec_fn=preexec
-    ) as process:
-        gateway = GatewayProcess(psutil.Process(process.pid), port)
-        try:
-            wait_until(gateway.answers, timeout_s=30, what="the gateway")
-            yield gateway
-        finally:
-            process.terminate()
+    environment = {
+        **os.environ,
+        **settings,
+        "MILLRACE_PORT": str(port),
+        "MILLRACE_REDIS_URL": redis_url,
+        "MILLRACE_STORE": str(folder / "store"),
+    }
+    log_file = folder / f"{name}.log"
+    with log_file.open("wb") as log:
+        process = subprocess.Popen(
+            [sys.executable, "-m", "api"],
+            env=environment,
+            stdout=log,
+            stderr=subprocess.STDOUT,
+            cwd=ROOT,
+            preexec_fn=preexec,
+        )
+    gateway = GatewayProcess(f"http://127.0.0.1:{port}", log_file, process)
+    try:
+        wait_until(lambda: _answers(gateway), timeout_s=60, what="the gateway to answer")
+        yield gateway
+    finally:
+        process.kill()
+        process.wait()
+
+
+def _answers(gateway: GatewayProcess) -> bool:
+    if gateway.process.poll() is not None:
+        raise AssertionError(f"the gateway ended:\n{gateway.log()}")
+    return gateway.answers()

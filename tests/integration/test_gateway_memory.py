@@ -22,10 +22,14 @@ SENDERS = 12
 PATIENCE_S = 1.0
 
 
+def _settings(patience_s: float) -> dict[str, str]:
+    return {"MILLRACE_LARGE_BODIES_BYTES": str(ROOM), "MILLRACE_REQUEST_TIMEOUT_S": str(patience_s)}
+
+
 @pytest.fixture(params=[PATIENCE_S])
 def gateway(redis_url: str, tmp_path: Path, request: pytest.FixtureRequest) -> Iterator[GatewayProcess]:
     """The real gateway with little room and the patience that a test has with it."""
-    with gateway_process(redis_url, tmp_path, large_bodies_bytes=ROOM, request_timeout_s=request.param) as gateway:
+    with gateway_process(redis_url, tmp_path, _settings(patience_s=request.param)) as gateway:
         yield gateway
 
 
@@ -134,7 +138,7 @@ def test_packed_bodies_take_no_more_room_than_there_can_be_in_them(gateway: Gate
 def test_who_waits_for_room_is_not_taken_for_slow(redis_url: str, tmp_path: Path) -> None:
     # Given a gateway on which bodies have a second to come, and no room
     with (
-        gateway_process(redis_url, tmp_path, large_bodies_bytes=ROOM, body_timeout_s=3.0, request_timeout_s=2.0) as one,
+        gateway_process(redis_url, tmp_path, {**_settings(patience_s=2.0), "MILLRACE_BODY_TIMEOUT_S": "3"}) as one,
         ExitStack() as stack,
     ):
         for _ in range(2):

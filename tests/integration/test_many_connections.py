@@ -15,7 +15,7 @@ def test_idle_connections_beyond_the_usual_limit_shut_nobody_out(redis_url: str,
     def limit() -> None:
         resource.setrlimit(resource.RLIMIT_NOFILE, (SOFT, HARD))
 
-    with gateway_process(redis_url, tmp_path, preexec=limit) as gateway:
+    with gateway_process(redis_url, tmp_path, {}, preexec=limit) as gateway:
 
         async def crowd() -> bool:
             writers = [(await asyncio.open_connection("127.0.0.1", gateway.port))[1] for _ in range(IDLE)]

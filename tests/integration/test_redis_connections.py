@@ -63,7 +63,7 @@ def test_what_falls_due_while_redis_says_nothing_is_told_that_it_is_away(
     own_valkey: ValkeyServer, tmp_path: Path
 ) -> None:
     # Given a service that is ready
-    with Redis.from_url(own_valkey.url()) as redis, gateway_process(own_valkey.url(), tmp_path) as gateway:
+    with Redis.from_url(own_valkey.url()) as redis, gateway_process(own_valkey.url(), tmp_path, {}) as gateway:
         _serve_on_paper(redis)
         wait_until(lambda: gateway.answers("/ready"), what="the gateway to be ready")
 
