@@ -42,8 +42,6 @@ READINESS_PATHS = ("/readyz", "/ready")
 PROBES = frozenset({"/", *LIVENESS_PATHS, *READINESS_PATHS, "/.well-known/live", "/.well-known/ready"})
 #: What is asked for so often that it is worth neither a line in the log nor a trace.
 QUIET_PATHS = (PROBES | {"/metrics"}) - {"/"}
-#: How long the metrics are shown to others who ask, in seconds: it takes some milliseconds to write them, and no key.
-_SHOWN_FOR_S = 0.05
 _TAGS: list[str] = ["operations"]
 
 
@@ -183,9 +181,12 @@ def add_health_routes(
 
     async def show_metrics() -> Response:
         nonlocal shown, shown_at
+        arrived_at = time.monotonic()
+        # Written once for all who came meanwhile: it takes some milliseconds, and no key.
         async with showing:
-            if time.monotonic() - shown_at > _SHOWN_FOR_S:
-                shown, shown_at = await exposition(), time.monotonic()
+            if shown_at < arrived_at:
+                began_at = time.monotonic()
+                shown, shown_at = await exposition(), began_at
         return Response(shown, media_type="text/plain; version=0.0.4; charset=utf-8")
 
     async def exposition() -> bytes:
