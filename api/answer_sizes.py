@@ -17,13 +17,12 @@ def expected_bytes(request: Request, card: ModelCard) -> int:
     """
     match request:
         case EmbedRequest(kinds=kinds):
-            tokens = min(estimated_tokens(request.characters, request.items), request.items * card.max_tokens)
-            numbers = {
-                Kind.DENSE: request.items * (request.dimensions or card.dimensions or 0),
-                Kind.SPARSE: 2 * tokens,
-                Kind.MULTIVECTOR: tokens * (card.dimensions or 0),
-            }
-            return _NUMBER * sum(numbers[Kind(kind)] for kind in kinds)
+            numbers = request.items * (request.dimensions or card.dimensions or 0) if Kind.DENSE in kinds else 0
+            if Kind.SPARSE in kinds or Kind.MULTIVECTOR in kinds:
+                tokens = min(estimated_tokens(request.characters, request.items), request.items * card.max_tokens)
+                numbers += 2 * tokens if Kind.SPARSE in kinds else 0
+                numbers += tokens * (card.dimensions or 0) if Kind.MULTIVECTOR in kinds else 0
+            return _NUMBER * numbers
         case ClassifyRequest():
             return request.items * sum(_OBJECT + len(label) for label in card.labels)
         case RerankRequest():

@@ -52,7 +52,15 @@ class Backlog:
     @property
     def gateways(self) -> int:
         """Gateways that have said something of late, at least this one."""
-        return max(1, sum(process.startswith(GATEWAY) for process in self.processes))
+        return max(1, self._live(GATEWAY))
+
+    @property
+    def runners(self) -> int:
+        """Job runners that have said something of late."""
+        return self._live(RUNNER)
+
+    def _live(self, kind: str) -> int:
+        return sum(process.startswith(kind) for process in self.processes)
 
     def enter(self, model: str, lane: Lane, *, items: int, tokens: int) -> None:
         """Count a request that begins to wait."""

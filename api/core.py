@@ -73,18 +73,13 @@ class Core:
         process_id = f"{name}{uuid4().hex[:12]}"
         url = settings.redis_url.get_secret_value()
         # No retries inside the client: the sweep publishes again what is missing, and knows what was not.
-        options = {"socket_timeout": _SOCKET_TIMEOUT_S, "socket_connect_timeout": 2.0, "retry": Retry(NoBackoff(), 1)}
+        timeouts = {"socket_timeout": _SOCKET_TIMEOUT_S, "socket_connect_timeout": 2.0}
+        options = {**timeouts, "retry": Retry(NoBackoff(), 1)}
         self._dispatch_redis = connect_aio(url, **options)
         self.redis = connect_aio_waiting(
             url, max_connections=_ROUTES_CONNECTIONS, patience_s=_ROUTES_PATIENCE_S, **options
         )
-        self._limits_redis = connect_aio_waiting(
-            url,
-            max_connections=CONNECTIONS,
-            patience_s=None,
-            socket_timeout=_SOCKET_TIMEOUT_S,
-            socket_connect_timeout=2.0,
-        )
+        self._limits_redis = connect_aio_waiting(url, max_connections=CONNECTIONS, patience_s=None, **timeouts)
         self.limits = TenantLimits(self._limits_redis)
         self.usage = Usage(self.redis, metrics, ttl_s=settings.usage_ttl_s)
         self._subscriber = connect_aio(url, socket_timeout=None, socket_connect_timeout=2.0)

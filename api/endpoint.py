@@ -25,7 +25,7 @@ from api.dialect import Answer, Context, Dialect, Job, Route
 from api.dispatch import Dispatcher, Published
 from api.images import ImageFetcher
 from api.places import Place, field_of
-from api.request_timeout import request_timeout_s
+from api.request_timeout import presumed_timeout_s, request_timeout_s
 from api.room import Guest, Rooms
 from api.settings import ApiSettings
 from api.stages import Stages
@@ -123,7 +123,8 @@ class Endpoint:
             caller.require_lane(lane)
             exchange.guest = self._rooms.guest(lane)
             with refused_when_leaving():
-                read = await reading.read(request, given, exchange.guest, self._settings, self._patience_s(given))
+                patience_s = presumed_timeout_s(given.get(b"x-request-timeout"), self._settings.request_timeout_s)
+                read = await reading.read(request, given, exchange.guest, self._settings, patience_s)
                 context = self._context(request, given, caller, exchange.guest.waited_s)
                 charge: Charge | None = request.scope["state"].get("charge")
                 with given_up_when_left(request.receive):
@@ -153,13 +154,6 @@ class Endpoint:
                 exchange.guest.leave()
         self._count(exchange, code, time.perf_counter() - started)
         return json_answer.response(content, status, headers, stays)
-
-    def _patience_s(self, headers: Mapping[bytes, bytes]) -> float:
-        """How long a request may wait before its deadline is known for certain, in seconds."""
-        try:
-            return request_timeout_s(headers.get(b"x-request-timeout"), self._settings.request_timeout_s)
-        except InvalidRequest:  # which is told when the body has been read
-            return self._settings.request_timeout_s
 
     @property
     def returns_documents(self) -> bool:
@@ -290,7 +284,8 @@ class Endpoint:
         ]
         if context.is_patient:
             job = self._with_time_to_start(job, models, lane, context.catalog)
-        await self._make_answer_room(exchange, models, job, context.catalog)
+        if exchange.guest is not None:
+            await self._make_answer_room(exchange.guest, models, job, context.catalog)
         requests = await self._with_images(exchange, job)
         dispatched = time.perf_counter()
         outputs = await self._dispatch(exchange, models, lane, requests, job.place, published)
@@ -307,7 +302,7 @@ class Endpoint:
             )
         return models, outputs
 
-    async def _make_answer_room(self, exchange: Exchange, models: Sequence[str], job: Job, catalog: Catalog) -> None:
+    async def _make_answer_room(self, guest: Guest, models: Sequence[str], job: Job, catalog: Catalog) -> None:
         """Wait until there is room for the answer, if it will be large: before it is computed, since it is kept after that.
 
         Raises:
@@ -318,8 +313,8 @@ class Endpoint:
             for model, request in zip(models, job.requests, strict=True)
             if (card := catalog.card(model)) is not None
         )
-        if exchange.guest is not None and size > _LARGE_BYTES:
-            await exchange.guest.expect_answer(size, max(0.0, deadlines.remaining_s(job.requests[0].deadline)))
+        if size > _LARGE_BYTES:
+            await guest.expect_answer(size, max(0.0, deadlines.remaining_s(job.requests[0].deadline)))
 
     def _with_time_to_start(self, job: Job, models: Sequence[str], lane: Lane, catalog: Catalog) -> Job:
         """The job with later deadlines where what it waits for is that a worker is started, the first one or another."""

@@ -18,10 +18,10 @@ from api.access.limits import Charge, TenantLimits
 from api.access.register import KeyRegister
 from api.bulk.paths import is_bulk
 from api.dialect_paths import DialectPaths
-from api.request_timeout import request_timeout_s
+from api.request_timeout import presumed_timeout_s
 from api.usage_route import USAGE_PATH
 from shared.access import RouteGroup
-from shared.errors import DeadlineExceeded, InvalidRequest, MillraceError, RateLimited, Unauthenticated
+from shared.errors import DeadlineExceeded, MillraceError, RateLimited, Unauthenticated
 from shared.logging import get_logger
 from shared.metrics import Metrics
 from shared.queues import Lane
@@ -107,12 +107,8 @@ class Gate:
             self._limits.release(charge)
 
     def _timeout_s(self, scope: Scope) -> float:
-        """How long the request has; what is no time is refused where it is understood, in the words of its dialect."""
         given = next((value for name, value in scope["headers"] if name == b"x-request-timeout"), None)
-        try:
-            return request_timeout_s(given, self._usual_timeout_s)
-        except InvalidRequest:
-            return self._usual_timeout_s
+        return presumed_timeout_s(given, self._usual_timeout_s)
 
     def _is_public(self, scope: Scope) -> bool:
         if scope.get("method") not in ("GET", "HEAD"):

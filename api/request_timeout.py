@@ -28,3 +28,11 @@ def request_timeout_s(given: bytes | None, usual_s: float) -> float:
             f"header x-request-timeout must be seconds, more than 0 and at most {_MOST_TIMEOUT_S}, not {shown!r}"
         )
     return timeout_s
+
+
+def presumed_timeout_s(given: bytes | None, usual_s: float) -> float:
+    """The same before the request is understood: what is no such time is refused then, in the words of its dialect."""
+    try:
+        return request_timeout_s(given, usual_s)
+    except InvalidRequest:
+        return usual_s

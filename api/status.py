@@ -13,7 +13,7 @@ from starlette.responses import Response
 
 from api.access.caller import caller_of
 from api.admission import Admission
-from api.backlog import RUNNER, Backlog
+from api.backlog import Backlog
 from api.bulk.answers import add_route, json_answer
 from api.catalog import Catalog
 from api.fleet import Fleet
@@ -142,14 +142,15 @@ def add_status_route(
         visible = catalog.within(caller_of(request).scope.models)
         lengths = await queue_lengths(redis, visible.models)
         jobs, callbacks = await _bulk_work(redis)
-        runners = sum(process.startswith(RUNNER) for process in backlog.processes)
         status = Status(
             version=__version__,
             unix=time.time(),
             problems=[],
             redis=fleet.reachable and lengths is not None,
             lost_workers=fleet.lost_workers,
-            parts=Parts(gateways=backlog.gateways, job_runners=runners, callback_workers=fleet.callback_workers),
+            parts=Parts(
+                gateways=backlog.gateways, job_runners=backlog.runners, callback_workers=fleet.callback_workers
+            ),
             active_jobs=jobs,
             queued_callbacks=callbacks,
             models=[_model(config, visible, fleet, admission, backlog, lengths or {}) for config in visible.models],

@@ -147,16 +147,7 @@ def _message(
 
 def encode_result(task_id: str, replies: list[Reply]) -> bytes:
     """The value of a finished task's result key, as Celery's backend writes it with the msgpack serializer."""
-    meta: dict[str, Any] = {
-        "status": "SUCCESS",
-        "result": replies_to_wire(replies),
-        "traceback": None,
-        "children": [],
-        "date_done": datetime.now(UTC).isoformat(),
-        "task_id": task_id,
-    }
-    packed: bytes = msgpack.packb(meta, use_bin_type=True)
-    return packed
+    return _entry(task_id, "SUCCESS", replies_to_wire(replies))
 
 
 def encode_progress(task_id: str, replies: Mapping[int, Reply]) -> bytes:
@@ -169,31 +160,28 @@ def encode_progress(task_id: str, replies: Mapping[int, Reply]) -> bytes:
         replies: By the request's position in the task. Only the last such value is kept, so that those before reach only
             who listens.
     """
-    meta: dict[str, Any] = {
-        "status": "PROGRESS",
-        "result": {"positions": list(replies), **replies_to_wire(list(replies.values()))},
-        "traceback": None,
-        "children": [],
-        "date_done": None,
-        "task_id": task_id,
-    }
-    packed: bytes = msgpack.packb(meta, use_bin_type=True)
-    return packed
+    result = {"positions": list(replies), **replies_to_wire(list(replies.values()))}
+    return _entry(task_id, "PROGRESS", result, is_done=False)
 
 
 def encode_failure(task_id: str, error: MillraceError) -> bytes:
     """The value of the result key of a task that will never run."""
+    result = {
+        "exc_type": type(error).__name__,
+        "exc_message": [error.message],
+        "exc_module": type(error).__module__,
+        "millrace": error.to_wire(),
+    }
+    return _entry(task_id, "FAILURE", result)
+
+
+def _entry(task_id: str, status: str, result: Mapping[str, Any], *, is_done: bool = True) -> bytes:
     meta: dict[str, Any] = {
-        "status": "FAILURE",
-        "result": {
-            "exc_type": type(error).__name__,
-            "exc_message": [error.message],
-            "exc_module": type(error).__module__,
-            "millrace": error.to_wire(),
-        },
+        "status": status,
+        "result": result,
         "traceback": None,
         "children": [],
-        "date_done": datetime.now(UTC).isoformat(),
+        "date_done": datetime.now(UTC).isoformat() if is_done else None,
         "task_id": task_id,
     }
     packed: bytes = msgpack.packb(meta, use_bin_type=True)

@@ -6,7 +6,6 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 from redis import Redis
-from redis.exceptions import RedisError
 
 from shared import dead_letters, keys
 from shared.celery_message import encode_progress, encode_result
@@ -14,11 +13,9 @@ from shared.dead_letters import DeadLetter
 from shared.logging import get_logger
 from shared.metrics import Metrics
 from shared.results import Reply
+from workers.persistence import until_taken
 
 log = get_logger("millrace.delivery")
-
-#: Pause between attempts while Redis is away, in seconds.
-_RETRY_S = 0.25
 
 
 @dataclass(frozen=True, slots=True)
@@ -68,24 +65,22 @@ class Delivery:
         tags = [task.delivery_tag for task in finished]
         letters = [letter for task in finished for letter in task.letters]
         started = time.perf_counter()
-        warned = False
-        while True:
-            try:
-                # A fresh pipeline each time: redis-py empties a used one, and a retry would store nothing.
-                with self._redis.pipeline(transaction=False) as pipe:
-                    for key, value in entries:
-                        pipe.set(key, value, ex=self._result_ttl_s)
-                        pipe.publish(key, value)
-                    dead_letters.write(pipe, letters)
-                    if tags:
-                        pipe.hdel(self._unacked, *tags)
-                    pipe.execute()
-            except (RedisError, OSError) as err:
-                if not warned:
-                    log.warning("delivery_delayed", tasks=len(finished), error=str(err))
-                    warned = True
-                if self.give_up.wait(_RETRY_S):
-                    return False
-            else:
-                self._duration.observe(time.perf_counter() - started)
-                return True
+
+        def write() -> None:
+            # A fresh pipeline each time: redis-py empties a used one, and a retry would store nothing.
+            with self._redis.pipeline(transaction=False) as pipe:
+                for key, value in entries:
+                    pipe.set(key, value, ex=self._result_ttl_s)
+                    pipe.publish(key, value)
+                dead_letters.write(pipe, letters)
+                if tags:
+                    pipe.hdel(self._unacked, *tags)
+                pipe.execute()
+
+        def tell(error: str) -> None:
+            log.warning("delivery_delayed", tasks=len(finished), error=error)
+
+        taken = until_taken(write, self.give_up, tell)
+        if taken:
+            self._duration.observe(time.perf_counter() - started)
+        return taken

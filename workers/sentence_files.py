@@ -11,10 +11,8 @@ from typing import Any
 from torch import nn
 
 from shared.model_config import ConfigurationError
+from workers.prompts import PROMPT_NAMES
 from workers.tail import tail_of
-
-#: Names of the prompts that sentence-transformers gives every model, empty.
-_GIVEN_PROMPTS = {"query": "", "document": ""}
 
 
 @dataclass(frozen=True, slots=True)
@@ -44,8 +42,8 @@ class SentenceFiles:
 
     @property
     def prompts(self) -> dict[str, str]:
-        """Prompts by name, with those that the library gives every model of its own."""
-        return {**_GIVEN_PROMPTS, **(self.settings.get("prompts") or {})} if self.settings else {}
+        """Prompts by name, with those that the library gives every model of its own, empty."""
+        return {**dict.fromkeys(PROMPT_NAMES, ""), **(self.settings.get("prompts") or {})} if self.settings else {}
 
     @property
     def default_prompt_name(self) -> str | None:

@@ -12,16 +12,14 @@ import threading
 from collections.abc import Callable, Sequence
 
 from redis import Redis
-from redis.exceptions import RedisError
 
 from shared import keys
 from shared.logging import get_logger
+from workers.persistence import until_taken
 from workers.work import TaskWork
 
 log = get_logger("millrace.suspects")
 
-#: Pause between attempts while Redis is away, in seconds.
-_RETRY_S = 0.25
 #: How long Redis remembers which one runs, in seconds: longer than any task is waited for.
 _RUNNING_TTL_S = 3600
 
@@ -91,15 +89,11 @@ class Suspects:
 
         The key is left when it has been delivered: what is acknowledged is not recovered, whoever names it.
         """
-        warned = False
-        while not self._stopping.is_set():
-            try:
-                self._redis.set(self._key, running, ex=_RUNNING_TTL_S)
-            except (RedisError, OSError) as err:
-                if not warned:
-                    log.warning("suspect_delayed", error=str(err))
-                    warned = True
-                self._stopping.wait(_RETRY_S)
-            else:
-                return True
-        return False
+
+        def write() -> None:
+            self._redis.set(self._key, running, ex=_RUNNING_TTL_S)
+
+        def tell(error: str) -> None:
+            log.warning("suspect_delayed", error=error)
+
+        return not self._stopping.is_set() and until_taken(write, self._stopping, tell)

@@ -64,6 +64,14 @@ def _end_lease(redis: Redis, worker: str) -> None:
     redis.zadd(keys.LEASES, {worker: 1})
 
 
+def _died_with_one(redis: Redis, hold: Callable[..., None]) -> None:
+    """A worker takes the task `gw-1`, dies, and is recovered."""
+    redis.lpush(QUEUE, _message("gw-1"))
+    hold("w1", 1)
+    _end_lease(redis, "w1")
+    _recover(redis, "w1")
+
+
 @pytest.fixture
 def hold(redis_url: str, redis: Redis, flow: None) -> Callable[..., None]:
     """A worker of this name takes so many messages, in the way that kombu does, and dies with them."""
@@ -141,10 +149,7 @@ def test_a_suspect_that_a_worker_gives_back_is_still_one(
     redis_url: str, redis: Redis, hold: Callable[..., None]
 ) -> None:
     # Given
-    redis.lpush(QUEUE, _message("gw-1"))
-    hold("w1", 1)
-    _end_lease(redis, "w1")
-    _recover(redis, "w1")
+    _died_with_one(redis, hold)
 
     # When a worker that stops puts it back itself
     FLOW.restore_on_close = True
@@ -188,10 +193,7 @@ def test_a_recovered_message_can_be_taken_and_read_again(
     redis_url: str, redis: Redis, hold: Callable[..., None]
 ) -> None:
     # Given
-    redis.lpush(QUEUE, _message("gw-1"))
-    hold("w1", 1)
-    _end_lease(redis, "w1")
-    _recover(redis, "w1")
+    _died_with_one(redis, hold)
 
     # When
     with Taker(redis_url, "w2", [QUEUE]) as taker:
