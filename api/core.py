@@ -23,7 +23,7 @@ from api.catalog import Catalog
 from api.cl100k import Cl100k
 from api.dispatch import Dispatcher
 from api.endpoint import Endpoint
-from api.fleet import Fleet
+from api.fleet import SILENT_AFTER_S, Fleet
 from api.images import ImageFetcher
 from api.redis_gauges import ASKED_OF_REDIS
 from api.replies import Replies
@@ -76,6 +76,7 @@ class Core:
         timeouts = {"socket_timeout": _SOCKET_TIMEOUT_S, "socket_connect_timeout": 2.0}
         options = {**timeouts, "retry": Retry(NoBackoff(), 1)}
         self._dispatch_redis = connect_aio(url, **options)
+        self._watch_redis = connect_aio(url, socket_timeout=SILENT_AFTER_S, socket_connect_timeout=2.0)
         self.redis = connect_aio_waiting(
             url, max_connections=_ROUTES_CONNECTIONS, patience_s=_ROUTES_PATIENCE_S, **options
         )
@@ -84,7 +85,7 @@ class Core:
         self.usage = Usage(self.redis, metrics, ttl_s=settings.usage_ttl_s)
         self._subscriber = connect_aio(url, socket_timeout=None, socket_connect_timeout=2.0)
         self.backlog = Backlog(process_id)
-        self.fleet = Fleet(self._dispatch_redis, self.backlog, metrics, result_ttl_s=settings.result_ttl_s)
+        self.fleet = Fleet(self._watch_redis, self.backlog, metrics, result_ttl_s=settings.result_ttl_s)
         self.admission = Admission(self.fleet, self.backlog, max_pending_items=max_pending_items)
         self.replies = Replies(self._dispatch_redis, self._subscriber, metrics, process_id)
         stages = Stages(metrics)
@@ -165,6 +166,7 @@ class Core:
                 await asyncio.wait(running, timeout=0.05)
             await self.usage.flush()
             await self._dispatch_redis.aclose()
+            await self._watch_redis.aclose()
             await self.redis.aclose()
             await self._limits_redis.aclose()
             await self._subscriber.aclose()

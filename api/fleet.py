@@ -14,13 +14,14 @@ from shared import dead_letters, keys, leases, lua
 from shared.logging import get_logger
 from shared.metrics import Metrics
 from shared.model_card import ModelCard, WorkerCard
+from shared.redis_connections import SilenceWatch
 
 log = get_logger("millrace.fleet")
 
 #: Token budget of a batch while no worker has said what its own is.
 DEFAULT_BATCH_TOKENS = 4096
-#: Silence of Redis, which is asked twice a second, after which requests fall due because of it, in seconds.
-_SILENT_AFTER_S = 2.0
+#: Silence of Redis, which is asked twice a second, after which it is as good as away, in seconds: no command takes longer.
+SILENT_AFTER_S = 2.0
 
 
 class Fleet:
@@ -32,6 +33,7 @@ class Fleet:
         self._metrics = metrics
         self._result_ttl_s = result_ttl_s
         self._watch = leases.LeaseWatch()
+        self._silence = SilenceWatch()
         self._cards = Cards()
         self._recover = redis.register_script(lua.script("recover"))
         self.workers: dict[str, WorkerCard] = {}
@@ -55,7 +57,7 @@ class Fleet:
     @property
     def is_silent(self) -> bool:
         """Whether Redis has not answered for so long that it is away, or as good as away, whoever has been told."""
-        return not self.reachable or time.monotonic() - self._heard_at > _SILENT_AFTER_S
+        return not self.reachable or time.monotonic() - self._heard_at > SILENT_AFTER_S
 
     def workers_of(self, model: str) -> int:
         """Number of live workers that serve `model`."""
@@ -101,15 +103,18 @@ class Fleet:
     async def run(self) -> None:
         """Poll until cancelled."""
         while True:
+            asked_at = time.monotonic()
             try:
                 await self._look()
             except (RedisError, OSError) as err:
+                self._silence.failed(err, asked_at)
                 if self.reachable:
                     log.warning("redis_lost", error=str(err))
                 self.reachable = False
                 self.troubled_at = time.monotonic()
                 self._watch.forget()
             else:
+                self._silence.answered()
                 if not self.reachable:
                     log.info("redis_reached")
                     self.troubled_at = time.monotonic()

@@ -14,6 +14,8 @@ from shared import keys
 LEASE_TTL_S = 2.5
 #: How often a worker renews its lease, in seconds.
 RENEW_INTERVAL_S = 0.5
+#: Time for the commands of a renewal, in seconds: a connection that is dead is replaced before the lease ends.
+RENEW_TIMEOUT_S = 1.5
 #: How often gateways and workers look for ended leases, in seconds.
 WATCH_INTERVAL_S = 0.5
 #: How long a watcher must itself have seen a lease ended before it acts. After an outage of Redis every lease is past its

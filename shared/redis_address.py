@@ -17,6 +17,8 @@ from redis import asyncio as aio
 from redis import sentinel
 from redis.asyncio import sentinel as aio_sentinel
 
+from shared.redis_connections import NOTED, NOTED_AIO
+
 #: Options of connections: an idle one whose other end is gone is noticed within about 11 s, by the kernel.
 KEEPALIVE: dict[str, Any] = {
     "socket_keepalive": True,
@@ -133,21 +135,23 @@ def connect(url: str, **options: Any) -> redis.Redis:
         url: The address.
         options: As of `redis.Redis`.
     """
+    options = {**KEEPALIVE, **NOTED, **options}
     sentinels = sentinels_of(url)
     if sentinels is None:
-        return redis.Redis.from_url(url, **KEEPALIVE, **options)
+        return redis.Redis.from_url(url, **options)
     manager = sentinel.Sentinel(  # type: ignore[no-untyped-call]
         sentinels.hosts, sentinel_kwargs=sentinels.sentinel_options(), **sentinels.server_options()
     )
-    client: redis.Redis = manager.master_for(sentinels.master, **KEEPALIVE, **options)  # type: ignore[no-untyped-call]
+    client: redis.Redis = manager.master_for(sentinels.master, **options)  # type: ignore[no-untyped-call]
     return client
 
 
 def connect_aio(url: str, **options: Any) -> aio.Redis:
     """The same for asyncio."""
+    options = {**KEEPALIVE, **NOTED_AIO, **options}
     sentinels = sentinels_of(url)
     if sentinels is None:
-        return aio.Redis.from_url(url, **KEEPALIVE, **options)
+        return aio.Redis.from_url(url, **options)
     return _aio_client(sentinels, _Pool, options)
 
 
@@ -160,13 +164,11 @@ def connect_aio_waiting(url: str, *, max_connections: int, patience_s: float | N
         patience_s: How long they wait, in seconds, until a `ConnectionError` says that there is none; None for ever.
         options: As of `redis.asyncio.Redis`.
     """
+    options = {**KEEPALIVE, **NOTED_AIO, "max_connections": max_connections, "timeout": patience_s, **options}
     sentinels = sentinels_of(url)
     if sentinels is None:
-        pool = aio.BlockingConnectionPool.from_url(
-            url, max_connections=max_connections, timeout=patience_s, **KEEPALIVE, **options
-        )
-        return aio.Redis.from_pool(pool)
-    return _aio_client(sentinels, _WaitingPool, {"max_connections": max_connections, "timeout": patience_s, **options})
+        return aio.Redis.from_pool(aio.BlockingConnectionPool.from_url(url, **options))
+    return _aio_client(sentinels, _WaitingPool, options)
 
 
 class _Pool(aio_sentinel.SentinelConnectionPool):
@@ -185,5 +187,5 @@ def _aio_client(sentinels: Sentinels, pool: type[_Pool], options: dict[str, Any]
     manager = aio_sentinel.Sentinel(  # type: ignore[no-untyped-call]
         sentinels.hosts, sentinel_kwargs=sentinels.sentinel_options(), **sentinels.server_options()
     )
-    client: aio.Redis = manager.master_for(sentinels.master, connection_pool_class=pool, **KEEPALIVE, **options)
+    client: aio.Redis = manager.master_for(sentinels.master, connection_pool_class=pool, **options)
     return client

@@ -36,7 +36,7 @@ def make_worker_app(runtime: Runtime) -> Celery:
     )
     app.runtime = runtime
     for operation in Operation:
-        app.task(_run_by_the_pool, name=task_name(operation), acks_late=True)
+        app.task(_run_by_the_pool, name=task_name(operation), acks_late=True, Request="workers.consumer:Request")
     return app
 
 

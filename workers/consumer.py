@@ -1,8 +1,9 @@
-"""Celery's consumer, with its events sent in groups."""
+"""Celery's consumer, with its events sent in groups, and its requests, which the pipeline tells when they are late."""
 
 from typing import Any
 
 from celery.worker.consumer import Consumer as StockConsumer
+from celery.worker.request import Request as StockRequest
 
 #: How long task events may wait for company, in seconds.
 _EVENTS_WAIT_S = 0.2
@@ -32,3 +33,15 @@ class Consumer(StockConsumer):
         """The connection is gone, and with it its timers."""
         self._flush_scheduled = False
         return super().on_close()
+
+
+class Request(StockRequest):
+    """A message of which Celery does not say that it has expired; the pipeline does, with the answers of all others.
+
+    Stock Celery writes that answer itself, by two commands of the result backend that its consumer waits for. Nothing is
+    taken from any queue meanwhile, and with a dead connection that is five seconds.
+    """
+
+    def maybe_expire(self) -> bool:
+        """Whether it is over before it has begun."""
+        return False

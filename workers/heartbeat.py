@@ -10,6 +10,7 @@ from redis.exceptions import RedisError
 from shared import dead_letters, keys, leases, lua
 from shared.logging import get_logger
 from shared.model_card import CARD_TTL_S, WorkerCard
+from shared.redis_connections import SilenceWatch
 
 log = get_logger("millrace.heartbeat")
 
@@ -34,6 +35,7 @@ class Heartbeat:
         self._card = card
         self._result_ttl_s = result_ttl_s
         self._watch = leases.LeaseWatch()
+        self._silence = SilenceWatch()
         self._renew = redis.register_script(lua.script("renew"))
         self._recover = redis.register_script(lua.script("recover"))
         #: Whether the last beat was told to Redis.
@@ -76,14 +78,17 @@ class Heartbeat:
 
     def _reaches(self, do: Callable[[], None]) -> bool:
         """Do something in Redis; False where it did not take it."""
+        asked_at = time.monotonic()
         try:
             do()
         except (RedisError, OSError) as err:
             if self.reachable:
                 log.warning("redis_lost", error=str(err))
             self.reachable = False
+            self._silence.failed(err, asked_at)
             self._watch.forget()
         else:
+            self._silence.answered()
             if not self.reachable:
                 log.info("redis_reached")
             self.reachable = True

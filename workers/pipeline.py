@@ -195,8 +195,8 @@ class Pipeline:
         """On a thread of its own; the requests arrive when their pixels are there."""
         model = self._by_name.get(task.task.model)
         for work in works:
-            if model is None:
-                break  # which the intake says
+            if model is None or work.request.deadline < time.time():
+                continue  # which the intake says
             started = time.perf_counter()
             try:
                 model.read_images(work)
@@ -240,6 +240,9 @@ class Pipeline:
         """The items of a request; none when it has been answered with an error."""
         if work.error is not None:
             return []  # its images could not be read
+        if work.request.deadline < time.time():
+            self._expire(work, "the request expired in the queue before a worker could start it")
+            return []
         started = time.perf_counter()
         try:
             model = self._model_for(task)
@@ -332,10 +335,7 @@ class Pipeline:
         for item in items:
             work = item.work
             if work.error is None and work.request.deadline < now:
-                self._metrics.counter(
-                    "millrace_expired_requests_total", model=work.task.task.model, lane=str(work.task.lane)
-                ).inc()
-                self._fail(work, DeadlineExceeded("the request expired in the worker before its turn came"))
+                self._expire(work, "the request expired in the worker before its turn came")
             if work.error is None:
                 wanted.append(item)
             else:
@@ -499,6 +499,11 @@ class Pipeline:
         if work.error is None:
             work.error = error
             self._metrics.counter("millrace_failed_requests_total", model=work.task.task.model, code=error.code).inc()
+
+    def _expire(self, work: RequestWork, reason: str) -> None:
+        labels = {"model": work.task.task.model, "lane": str(work.task.lane)}
+        self._metrics.counter("millrace_expired_requests_total", **labels).inc()
+        self._fail(work, DeadlineExceeded(reason))
 
     def _settle(self, item: Item) -> None:
         """An item has its row, or will never have one."""

@@ -8,6 +8,7 @@ from uuid import uuid4
 
 from redis import Redis
 
+from shared.leases import RENEW_TIMEOUT_S
 from shared.logging import get_logger
 from shared.metrics import Metrics, Owner
 from shared.model_card import State, WorkerCard
@@ -30,9 +31,6 @@ if TYPE_CHECKING:  # imported where traces are on, and nowhere else
     from workers.tracing import WorkSpans
 
 log = get_logger("millrace.worker")
-
-#: Time for the heartbeat's commands, in seconds: a connection that is dead is replaced before the lease ends.
-_HEARTBEAT_TIMEOUT_S = 1.5
 
 
 class Runtime:
@@ -119,7 +117,7 @@ class Runtime:
         self._watchdog = watchdog = Watchdog(self.redis(), self._activity, wedged_after_s=settings.wedged_after_s)
         self.metrics.gauge("millrace_standstill_seconds").set_function(lambda: watchdog.standstill_s)
         self._heartbeat = Heartbeat(
-            self.redis(_HEARTBEAT_TIMEOUT_S), self.worker, self.card, result_ttl_s=settings.result_ttl_s
+            self.redis(RENEW_TIMEOUT_S), self.worker, self.card, result_ttl_s=settings.result_ttl_s
         )
         self._heartbeat.start()
         self._watchdog.start()

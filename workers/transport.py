@@ -1,4 +1,4 @@
-"""The stock Redis transport of kombu 5.7 with ten changes; keys and messages stay kombu's own.
+"""The stock Redis transport of kombu 5.7 with eleven changes; keys and messages stay kombu's own.
 
 1. *Lanes can be closed.* A lane that holds its share is left out of the next BRPOP, so bulk work never fills the worker's
    buffer (kombu has one prefetch per channel; with 512 bulk messages prefetched an interactive request waited 251 ms).
@@ -21,6 +21,7 @@
    that it has no more ('NoneType' object has no attribute 'client'), and the worker ends.
 10. *Messages have bounds.* None is read that is larger than a gateway's can be, and none is decompressed: one of 778 kB took
     a worker 1.2 GB.
+11. *Its connections are noted*, so that the heartbeat ends them when they have become silent (`shared.redis_connections`).
 """
 
 from collections.abc import Callable, Iterator
@@ -39,6 +40,7 @@ from redis.exceptions import ResponseError
 
 from shared.celery_message import MESSAGE_LIMIT_BYTES, is_suspect, suspected
 from shared.logging import get_logger
+from shared.redis_connections import NOTED
 
 log = get_logger("millrace.transport")
 
@@ -216,6 +218,9 @@ class Channel(stock.Channel):
             except ResponseError as err:
                 # Should this process die before it has answered, the gateway publishes it again.
                 log.warning("record_refused", error=str(err))
+
+    def _connparams(self, asynchronous: bool = False) -> Any:
+        return {**super()._connparams(asynchronous=asynchronous), **NOTED}
 
     def _create_client(self, asynchronous: bool = False) -> Any:
         if asynchronous:

@@ -325,6 +325,32 @@ def test_what_a_worker_has_died_with_is_told_request_by_request_and_the_suspecte
     assert set(held) == {"0.0"}
 
 
+def test_what_has_expired_in_the_queue_is_told_with_all_other_answers(fragile: Service) -> None:
+    """By stock Celery's hand its consumer would write each of them by itself, and take nothing meanwhile."""
+    # Given
+    requests = [EmbedRequest(request_id=f"r{n}", deadline=time.time() - 1, texts=[TEXTS[n]]) for n in range(2)]
+    task = Task(model=DEFAULT_MODEL.name, lane=Lane.INTERACTIVE, operation=Operation.EMBED, requests=requests)
+    before = _expired(fragile)
+
+    # When
+    heard = _outcomes(
+        fragile, "nobody-4", queue_name(task.model, task.lane), encode_task("nobody-4", task, origin="no")
+    )
+
+    # Then
+    (outcome,) = heard
+    assert [type(reply) for reply in outcome] == [DeadlineExceeded] * 2
+    assert "expired in the queue" in str(outcome[0])
+    assert _expired(fragile) == before + 2
+
+
+def _expired(service: Service) -> float:
+    with service.client() as client:
+        metrics = client.get(f"http://127.0.0.1:{service.metrics_port}/metrics").text
+    lines = (line for line in metrics.splitlines() if line.startswith("millrace_expired_requests_total{"))
+    return sum(float(line.split()[-1]) for line in lines)
+
+
 def test_requests_for_the_tokenizer_alone_are_told_one_by_one_too(fragile: Service) -> None:
     requests = [TokenizeRequest(request_id=f"r{n}", deadline=time.time() + 60, texts=[TEXTS[n]]) for n in range(3)]
     task = Task(model=DEFAULT_MODEL.name, lane=Lane.INTERACTIVE, operation=Operation.TOKENIZE, requests=requests)

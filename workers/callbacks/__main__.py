@@ -14,7 +14,7 @@ from redis.exceptions import RedisError
 import workers.sinks
 from shared.bulk.sinks import configured_sinks
 from shared.errors import StorageUnavailable
-from shared.leases import CALLBACK_WORKERS
+from shared.leases import CALLBACK_WORKERS, RENEW_TIMEOUT_S
 from shared.logging import configure_logging, get_logger
 from shared.loop_watch import LoopWatch
 from shared.metrics import Metrics, Owner
@@ -45,9 +45,10 @@ def main() -> int:
     warnings.simplefilter("ignore", SecurityWarning)
     worker = f"{CALLBACK_WORKERS}{socket.gethostname()}-{uuid4().hex[:8]}"
     metrics = Metrics(Owner.CALLBACKS)
+    url = settings.redis_url.get_secret_value()
     # Once more on a fresh connection: what is postponed waits for its lease to end.
     redis = connect_aio(
-        settings.redis_url.get_secret_value(),
+        url,
         socket_timeout=5.0,
         socket_connect_timeout=2.0,
         health_check_interval=5,
@@ -60,7 +61,7 @@ def main() -> int:
     except (ConfigurationError, StorageUnavailable) as err:
         return _give_up(str(err), os.EX_CONFIG)
     loop.start()
-    lease = Lease(redis, worker, courier.measure)
+    lease = Lease(connect_aio(url, socket_timeout=RENEW_TIMEOUT_S, socket_connect_timeout=2.0), worker, courier.measure)
     try:
         loop.call(lease.take())
     except (RedisError, OSError) as err:

@@ -1,6 +1,7 @@
 """The callback worker's lease: while it is renewed, messages that the worker has taken are left to it."""
 
 import asyncio
+import time
 from collections.abc import Awaitable, Callable
 
 from redis.asyncio import Redis
@@ -8,6 +9,7 @@ from redis.exceptions import RedisError
 
 from shared import keys, leases, lua
 from shared.logging import get_logger
+from shared.redis_connections import SilenceWatch
 
 log = get_logger("millrace.callbacks")
 
@@ -22,13 +24,14 @@ class Lease:
         """Build a lease.
 
         Args:
-            redis: Where leases are.
+            redis: Where leases are; a client of its own, whose commands end before a lease does.
             worker: This worker's id.
             measure: Called now and then.
         """
         self._redis = redis
         self._worker = worker
         self._measure = measure
+        self._silence = SilenceWatch()
         self._renew = redis.register_script(lua.script("renew"))
         #: Whether the last renewal was told to Redis.
         self.reachable = True
@@ -43,8 +46,10 @@ class Lease:
         round_number = 0
         while True:
             await asyncio.sleep(leases.RENEW_INTERVAL_S)
+            asked_at = time.monotonic()
             try:
                 await self.take()
+                self._silence.answered()
                 if round_number % _MEASURE_EVERY == 0:
                     await self._measure()
                 round_number += 1
@@ -53,6 +58,7 @@ class Lease:
                 if self.reachable:
                     log.warning("redis_lost", error=str(err))
                 self.reachable = False
+                self._silence.failed(err, asked_at)
 
     async def give_back(self) -> None:
         """End it, unless messages are still unacknowledged: then it just ends."""
