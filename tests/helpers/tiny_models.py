@@ -28,6 +28,8 @@ from transformers import (
     BertForSequenceClassification,
     BertModel,
     BertTokenizer,
+    BigBirdConfig,
+    BigBirdModel,
     CamembertConfig,
     CamembertForMaskedLM,
     CamembertForSequenceClassification,
@@ -76,6 +78,8 @@ from transformers import (
     LlamaConfig,
     LlamaForSequenceClassification,
     LlamaModel,
+    MambaConfig,
+    MambaModel,
     MistralConfig,
     MistralForSequenceClassification,
     MistralModel,
@@ -100,6 +104,8 @@ from transformers import (
     Qwen3Config,
     Qwen3ForSequenceClassification,
     Qwen3Model,
+    Qwen3NextConfig,
+    Qwen3NextModel,
     RobertaConfig,
     RobertaForMaskedLM,
     RobertaForSequenceClassification,
@@ -516,6 +522,25 @@ def _gpt2(vocabulary: int) -> Any:
     return GPT2Config(vocab_size=vocabulary, num_labels=1, **sizes)
 
 
+#: Linear attention in three of four layers, and experts.
+_QWEN3_NEXT: dict[str, Any] = {
+    "num_hidden_layers": 4,
+    "head_dim": 8,
+    "linear_key_head_dim": 8,
+    "linear_value_head_dim": 8,
+    "linear_num_key_heads": 2,
+    "linear_num_value_heads": 4,
+    "num_experts": 4,
+    "num_experts_per_tok": 2,
+    "moe_intermediate_size": 32,
+    "shared_expert_intermediate_size": 32,
+}
+
+
+def _mamba(vocabulary: int) -> Any:
+    return MambaConfig(vocab_size=vocabulary, hidden_size=DIMENSIONS, state_size=8, num_hidden_layers=3, pad_token_id=0)
+
+
 #: Particular about which sequences share their forward pass: in company the reference is wrong, or fails.
 PARTICULAR = {
     architecture.name: architecture
@@ -547,6 +572,17 @@ PARTICULAR = {
             T5EncoderModel,
             T5ForSequenceClassification,
             _seq2seq(T5Config, d_model=DIMENSIONS, d_kv=8, d_ff=64, num_layers=2, num_heads=4),
+        ),
+        Architecture("mamba", _decoder_tokenizer, _of(MambaModel, _mamba), None),
+        Architecture(
+            "qwen3-next", _decoder_tokenizer, _of(Qwen3NextModel, _grouped(Qwen3NextConfig, **_QWEN3_NEXT)), None
+        ),
+        # Its sparse attention is for texts of more than 28 tokens.
+        Architecture(
+            "big-bird",
+            _bert_tokenizer,
+            _of(BigBirdModel, _bert_like(BigBirdConfig, block_size=4, num_random_blocks=1)),
+            None,
         ),
     )
 }

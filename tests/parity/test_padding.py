@@ -22,7 +22,9 @@ QUERY = "what turns the wheel?"
         ("convbert", "equal_lengths"),
         ("deberta-v2", "any"),
         ("fnet", "equal_lengths"),
+        ("mamba", "any"),
         ("mobilebert", "equal_lengths"),
+        ("qwen3-next", "any"),
         ("xlnet", "any"),
         ("yoso", "equal_lengths"),
     ],
@@ -55,6 +57,24 @@ def test_neighbours_of_other_lengths_do_not_change_a_vector(tmp_path: Path, name
 )
 def test_neighbours_of_other_lengths_do_not_change_a_score(tmp_path: Path, name: str, batching: str) -> None:
     _compare_scores(cross_encoder(tmp_path, name), batching)
+
+
+def test_big_bird_has_full_attention_whatever_came_before(tmp_path: Path) -> None:
+    """As transformers leaves it after the first short text; until then long ones have a sparse one, and other vectors."""
+    # Given
+    folder = embedding_model(tmp_path, "big-bird")
+    sparse, full = (SentenceTransformer(str(folder), device="cpu") for _ in range(2))
+    full[0].model.set_attention_type("original_full")
+    long = "the river turns the wheel and the wheel turns the stone, " * 4
+    expected = full.encode([long], show_progress_bar=False)
+    assert np.abs(sparse.encode([long], show_progress_bar=False) - expected).max() > 100 * TOLERANCE
+
+    # When
+    served = Served(folder)
+
+    # Then
+    for texts in ([long], ["short", long], [long, long]):
+        np.testing.assert_allclose(served.embed(texts)[-1:], expected, atol=TOLERANCE, rtol=0)
 
 
 @pytest.mark.parametrize("dtype", ["bfloat16", "float16"])
