@@ -20,6 +20,7 @@ from workers.packed import (
     BIASED,
     DECODERS,
     LONGEST_UNSTATED,
+    WIDEST_HEAD,
     HostBatch,
     PackedBatch,
     has_windows,
@@ -141,8 +142,11 @@ class Encoder:
                         ATTENTION
                     )  # UMT5's has its own config, which transformers 5.17 misses
                 self._model, self._biases = prepare(model)
-            # In float32 CUDA's attention is a loop over the runs of this very batch, which no graph can hold.
-            if device.type == "cuda" and model.dtype in (torch.float16, torch.bfloat16):
+            # In float32, and for wide heads, CUDA's attention is a loop over the runs of this very batch, which no graph can
+            # hold.
+            widest = max(getattr(module, "head_dim", 0) for module in model.modules())
+            is_half = model.dtype in (torch.float16, torch.bfloat16)
+            if device.type == "cuda" and is_half and widest <= WIDEST_HEAD:
                 with torch.inference_mode():
                     before_first = 0 if self._padding_idx is None else self._padding_idx + 1
                     longest = int(model.config.max_position_embeddings) - before_first

@@ -28,7 +28,7 @@ class Pixels:
     """One image as a model's processor makes it, before scaling."""
 
     #: uint8, shape (1, channels, height, width); for models that take any aspect ratio (1, patches, values); for those that
-    #: take any number of patches, (patches, channels, values).
+    #: take any number of patches, (patches, channels, values) or (patches, values).
     values: npt.NDArray[np.uint8]
     #: Rows and columns of patches, int32, shape (2,), for models that take any aspect ratio.
     grid: npt.NDArray[np.int32] | None = None
@@ -73,6 +73,9 @@ class ImageReader:
             values = values.reshape(len(values), -1, self._frames, self._processor.patch_size**2)[:, :, 0]
         grids = next((features[name] for name in ("spatial_shapes", "image_grid_thw") if name in features), None)
         grid = None if grids is None else grids[0, -2:].astype(np.int32)
+        if "image_position_ids" in features:  # column and row of each patch, -1 for padding, which does not travel
+            grid = features["image_position_ids"][0].max(axis=0)[::-1].astype(np.int32) + 1
+            values = values[0, : grid.prod()]
         return Pixels(np.ascontiguousarray(values, dtype=np.uint8), grid)
 
 

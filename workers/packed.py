@@ -32,6 +32,7 @@ ENCODERS = frozenset(
         "data2vec-text",
         "distilbert",
         "electra",
+        "embedding_gemma2_text",
         "ernie",
         "eurobert",
         "jina_embeddings_v3",
@@ -46,6 +47,8 @@ ENCODERS = frozenset(
 DECODERS = frozenset({"gemma", "gemma2", "gemma3_text", "llama", "mistral", "qwen2", "qwen3"})
 #: The same, of encoders with a relative position bias on their attention scores; on the CPU only (`workers.relative_bias`).
 BIASED = frozenset({"mpnet", "mt5", "t5", "umt5"})
+#: Widest attention head that CUDA's variable-length kernel takes; wider ones run by runs of equal lengths there too.
+WIDEST_HEAD = 256
 #: Longest input in tokens of a model that has no limit and whose files state none ...
 LONGEST_UNSTATED = 32_768
 #: ... of one whose bias grows with the square of the length (T5 was trained on 512 tokens; T5-base's bias takes 200 MB) ...
@@ -319,7 +322,8 @@ def packed_attention(
         raise ValueError("packed attention has no soft cap on its scores")
     causal = bool(getattr(module, "is_causal", False) if is_causal is None else is_causal)
     has_mask = packed_visible is not None or position_bias is not None
-    if query.is_cuda and query.dtype in (torch.float16, torch.bfloat16) and not has_mask:
+    has_kernel = query.is_cuda and query.dtype in (torch.float16, torch.bfloat16) and query.shape[-1] <= WIDEST_HEAD
+    if has_kernel and not has_mask:
         attended = _varlen(query, key, value, cu_seq_lens_q, max_length_q, scaling, causal, sliding_window)
     else:
         attended = _by_runs(

@@ -51,6 +51,8 @@ from transformers import (
     ElectraConfig,
     ElectraForSequenceClassification,
     ElectraModel,
+    EmbeddingGemma2TextConfig,
+    EmbeddingGemma2TextModel,
     ErnieConfig,
     ErnieForSequenceClassification,
     ErnieModel,
@@ -181,6 +183,18 @@ class Architecture:
 #: Rotary and decoder models: two key heads for four query heads, and windows that the tests' texts overflow.
 _GROUPED: dict[str, Any] = {**_SIZES, "num_key_value_heads": 2}
 _WINDOW = 8
+
+
+#: EmbeddingGemma 2's own sizes: two layers of three see a window, the third all, with other heads.
+EMBEDDING_GEMMA2: dict[str, Any] = {
+    "head_dim": 8,
+    "global_head_dim": 16,
+    "num_global_key_value_heads": 1,
+    "sliding_window": _WINDOW // 2,
+    "sliding_window_pattern": 3,
+    "hidden_size_per_layer_input": 16,
+    "embedding_dim": DIMENSIONS,
+}
 
 
 def _bert_tokenizer() -> Any:
@@ -468,6 +482,13 @@ ARCHITECTURES = {
                 use_bidirectional_attention=True,
                 num_labels=1,
             ),
+        ),
+        # The text tower alone: wider heads in the layers that see all, and a projection behind the last.
+        Architecture(
+            "embedding-gemma2",
+            _decoder_tokenizer,
+            _of(EmbeddingGemma2TextModel, _grouped(EmbeddingGemma2TextConfig, **EMBEDDING_GEMMA2)),
+            None,
         ),
         Architecture("t5", _decoder_tokenizer, _of(T5EncoderModel, _t5(T5Config)), None),
         Architecture("umt5", _decoder_tokenizer, _of(UMT5EncoderModel, _t5(UMT5Config)), None),

@@ -51,6 +51,7 @@ MODELS: list[tuple[str, Literal["mean", "cls", "lasttoken"], bool]] = [
     ("gemma", "lasttoken", True),
     ("gemma2", "lasttoken", True),
     ("embedding-gemma", "mean", True),
+    ("embedding-gemma2", "mean", True),
     ("t5", "mean", True),
     ("umt5", "mean", True),
     ("deberta-v2", "mean", True),
