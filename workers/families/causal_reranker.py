@@ -17,7 +17,6 @@ everything else too. Another one is taken for a reranker when its folder's name 
 published models have, or when `models.yaml` says `family: causal_reranker`.
 """
 
-import json
 from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -39,6 +38,7 @@ from workers.family import Family, Outputs, library_options
 from workers.folder_name import says
 from workers.input_format import InputFormat
 from workers.packed import DECODERS, longest_input
+from workers.sentence_files import SentenceFiles, read_json
 from workers.sequences import Sequences
 
 
@@ -186,15 +186,12 @@ def _by_modules(config: ModelConfig, folder: Path, device: torch.device, dtype: 
 
 
 def _is_classifier(folder: Path) -> bool:
-    architectures = json.loads((folder / "config.json").read_text()).get("architectures") or [""]
+    architectures = read_json(folder / "config.json", {}).get("architectures") or [""]
     return str(architectures[0]).endswith("ForSequenceClassification")
 
 
-def _has_logit_score(folder: Path) -> bool:
-    modules = folder / "modules.json"
-    return modules.exists() and any(
-        module.get("type", "").endswith(".LogitScore") for module in json.loads(modules.read_text())
-    )
+def _has_logit_score(files: SentenceFiles) -> bool:
+    return any(name == LogitScore.__name__ for name, _ in files.modules)
 
 
 def _answer_weight(model: Any, tokenizer: Any, words: Sequence[str], name: str) -> Tensor:
@@ -221,8 +218,9 @@ class CausalRerankerFamily:
 
     def serves(self, folder: Path, config: Mapping[str, Any]) -> bool:
         """A `LogitScore` among the modules; without a list of them, a known model type and "rerank" in the folder's name."""
-        if (folder / "modules.json").exists():
-            return _has_logit_score(folder)
+        files = SentenceFiles.of(folder)
+        if files.modules:
+            return _has_logit_score(files)
         architecture = str((config.get("architectures") or [""])[0])
         if not says(folder, "rerank") or config.get("model_type") not in _RECIPES:
             return False
@@ -232,7 +230,7 @@ class CausalRerankerFamily:
 
     def load(self, config: ModelConfig, folder: Path, device: torch.device, dtype: torch.dtype) -> CausalReranker:
         """Load a reranker."""
-        load = _by_modules if _has_logit_score(folder) else _by_recipe
+        load = _by_modules if _has_logit_score(SentenceFiles.of(folder)) else _by_recipe
         return CausalReranker(config, load(config, folder, device, dtype), device, dtype)
 
 

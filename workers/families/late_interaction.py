@@ -4,7 +4,6 @@ sentence-transformers' `MultiVectorEncoder` loads and configures them, in its ow
 and documents have markers, lengths and masks of their own; queries may be filled up with expansion tokens.
 """
 
-import json
 from collections.abc import Collection, Mapping
 from pathlib import Path
 from typing import Any
@@ -27,6 +26,7 @@ from workers.input_format import InputFormat
 from workers.packed import longest_input
 from workers.prompts import unstated_prompts
 from workers.rows import Rows
+from workers.sentence_files import read_json
 from workers.sequences import Sequences
 from workers.tokenizer_call import TokenizerCall
 from workers.weights import architecture
@@ -162,15 +162,10 @@ class LateInteractionFamily:
         """Told by the class that Stanford's code writes, by the folder's description of itself, or by its modules."""
         if "HF_ColBERT" in (config.get("architectures") or []):
             return True
-        described = folder / "config_sentence_transformers.json"
-        if described.exists():
-            settings = json.loads(described.read_text())
-            if settings.get("model_type") in _MODEL_TYPES or _PYLATE in settings:
-                return True
-        modules = folder / "modules.json"
-        if not modules.exists():
-            return False
-        types = [str(module.get("type", "")) for module in json.loads(modules.read_text())]
+        settings = read_json(folder / "config_sentence_transformers.json", {})
+        if settings.get("model_type") in _MODEL_TYPES or _PYLATE in settings:
+            return True
+        types = [str(module.get("type", "")) for module in read_json(folder / "modules.json", [])]
         return any(mark in kind for kind in types for mark in _MODULES)
 
     def load(self, config: ModelConfig, folder: Path, device: torch.device, dtype: torch.dtype) -> LateInteraction:

@@ -15,7 +15,6 @@ here a score is between 0 and 1 unless the request asks for `raw_scores`, which 
   `multi_label_classification`, else the softmax.
 """
 
-import json
 from collections.abc import Callable, Collection, Mapping
 from dataclasses import replace
 from pathlib import Path
@@ -37,6 +36,7 @@ from workers.family import Family, Outputs, library_options
 from workers.input_format import InputFormat
 from workers.packed import LONGEST_UNSTATED, longest_input
 from workers.rectangles import Rectangles
+from workers.sentence_files import SentenceFiles
 from workers.sequences import Sequences
 
 
@@ -231,12 +231,11 @@ class SequenceClassificationFamily:
 
     def serves(self, folder: Path, config: Mapping[str, Any]) -> bool:
         """A folder that says so; a sequence classifier, unless sentence-transformers made something else of it."""
-        described = folder / "config_sentence_transformers.json"
-        if described.exists() and json.loads(described.read_text()).get("model_type") == "CrossEncoder":
+        files = SentenceFiles.of(folder)
+        if files.settings.get("model_type") == "CrossEncoder":
             return True
-        if (folder / "modules.json").exists():
-            return False
-        return str((config.get("architectures") or [""])[0]).endswith("ForSequenceClassification")
+        architecture = str((config.get("architectures") or [""])[0])
+        return not files.modules and architecture.endswith("ForSequenceClassification")
 
     def load(self, config: ModelConfig, folder: Path, device: torch.device, dtype: torch.dtype) -> SequenceClassifier:
         """Load a classifier."""

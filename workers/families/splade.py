@@ -29,6 +29,7 @@ from workers.input_format import InputFormat
 from workers.packed import longest_input
 from workers.prompts import unstated_prompts
 from workers.rows import Piece, Rows
+from workers.sentence_files import SentenceFiles, read_json
 from workers.sequences import Sequences
 from workers.similarity import operations_of, scoring_of
 from workers.tokenizer_call import TokenizerCall
@@ -203,15 +204,12 @@ class SpladeFamily:
 
     def serves(self, folder: Path, config: Mapping[str, Any]) -> bool:
         """A `SpladePooling` among the modules, or on a router's ways; without a list of modules, a `…ForMaskedLM`."""
-        modules = folder / "modules.json"
-        if not modules.exists():
+        modules = SentenceFiles.of(folder).modules
+        if not modules:
             return str((config.get("architectures") or [""])[0]).endswith("ForMaskedLM")
-        listed = json.loads(modules.read_text())
-        types = [str(module.get("type", "")) for module in listed]
-        routes = folder / listed[0].get("path", "") / "router_config.json"
-        if routes.exists():
-            types += json.loads(routes.read_text())["types"].values()
-        return any(kind.endswith(".SpladePooling") for kind in types)
+        routes = read_json(folder / modules[0][1] / "router_config.json", {"types": {}})
+        types = [*(name for name, _ in modules), *routes["types"].values()]
+        return any(kind.rpartition(".")[2] == SpladePooling.__name__ for kind in types)
 
     def load(self, config: ModelConfig, folder: Path, device: torch.device, dtype: torch.dtype) -> Splade:
         """Load a sparse encoder."""
