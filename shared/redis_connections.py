@@ -7,6 +7,7 @@ watches for silence, and when a new connection answers, all older ones are ended
 """
 
 import asyncio
+import os
 import socket
 import threading
 import time
@@ -98,13 +99,16 @@ def _end_made_before(moment: float) -> None:
     for connection, loop in old:
         if isinstance(connection, AioConnection):
             if loop is not None and not loop.is_closed():
-                loop.call_soon_threadsafe(_abort, connection)
+                loop.call_soon_threadsafe(_end_aio, connection)
         elif connection._sock is not None:
             # Neither closed nor forgotten, since another thread may be reading from it: it reads the end.
             with suppress(OSError):
                 socket.socket.shutdown(cast("socket.socket", connection._sock), socket.SHUT_RDWR)
 
 
-def _abort(connection: AioConnection) -> None:
+def _end_aio(connection: AioConnection) -> None:
+    """Have its reader read the end. Where a transport is aborted, uvloop raises a RuntimeError for whoever writes next."""
     if connection._writer is not None:
-        connection._writer.transport.abort()
+        its_own = connection._writer.get_extra_info("socket")
+        with suppress(OSError), socket.socket(fileno=os.dup(its_own.fileno())) as twin:
+            twin.shutdown(socket.SHUT_RDWR)

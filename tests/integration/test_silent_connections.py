@@ -2,13 +2,16 @@
 
 import asyncio
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import pytest
+import uvloop
 from kombu import Connection
 from redis import Redis
+from redis.asyncio.retry import Retry
+from redis.backoff import NoBackoff
 from redis.exceptions import ConnectionError as RedisConnectionError
 from redis.exceptions import TimeoutError as RedisTimeoutError
 
@@ -64,7 +67,10 @@ def test_who_waits_for_silent_connections_is_told_at_once_and_goes_on_with_new_o
         assert time.monotonic() < silent_since + 5
 
 
-def test_the_same_on_an_event_loop(line: tuple[TcpProxy, str]) -> None:
+@pytest.mark.parametrize("new_loop", [asyncio.new_event_loop, uvloop.new_event_loop], ids=["asyncio", "uvloop"])
+def test_the_same_on_an_event_loop(
+    line: tuple[TcpProxy, str], new_loop: Callable[[], asyncio.AbstractEventLoop]
+) -> None:
     proxy, url = line
 
     async def wait_and_go_on() -> float:
@@ -85,7 +91,29 @@ def test_the_same_on_an_event_loop(line: tuple[TcpProxy, str]) -> None:
         await routes.aclose()
         return took_s
 
-    assert asyncio.run(wait_and_go_on()) < 5
+    with asyncio.Runner(loop_factory=new_loop) as runner:
+        assert runner.run(wait_and_go_on()) < 5
+
+
+@pytest.mark.parametrize("new_loop", [asyncio.new_event_loop, uvloop.new_event_loop], ids=["asyncio", "uvloop"])
+def test_who_asks_while_connections_are_ended_is_answered_by_the_second_attempt(
+    line: tuple[TcpProxy, str], new_loop: Callable[[], asyncio.AbstractEventLoop]
+) -> None:
+    """However the two fall together: an error of another kind would end a loop that is there for good, and its process."""
+    _, url = line
+
+    async def ask_meanwhile() -> None:
+        client = connect_aio(url, socket_timeout=TIMEOUT_S, retry=Retry(NoBackoff(), 1))
+        for turns in range(8):
+            await asyncio.gather(*(client.ping() for _ in range(20)))
+            _redis_answers_again(time.monotonic())
+            for _ in range(turns):
+                await asyncio.sleep(0)
+            await asyncio.gather(*(client.ping() for _ in range(20)))
+        await client.aclose()
+
+    with asyncio.Runner(loop_factory=new_loop) as runner:
+        runner.run(ask_meanwhile())
 
 
 def test_a_workers_consumer_is_told_too(line: tuple[TcpProxy, str]) -> None:
