@@ -42,7 +42,7 @@ class ChatTokenizer(ModelTokenizer):
         room = form.max_tokens - fixed
         images = pixels or [None] * len(texts)
         contents = [
-            ("" if image is None else form.chat_image) + text[: self._most_characters]
+            ("" if image is None else form.image_text) + text[: self._most_characters]
             for text, image in zip(texts, images, strict=True)
         ]
         bodies = self._plain_ids([opening + (content or form.chat_empty) for content in contents])

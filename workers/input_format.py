@@ -65,11 +65,13 @@ class InputFormat:
     #: Chat models: the instruction (the prompt, or `default_instruction`) stands between the first two of these strings, the
     #: input between the last two. The second ends in a special token: what is behind it is tokenised by itself.
     chat: Sequence[str] = field(default_factory=list)
-    #: What an image is in it, in front of a text that comes with it ...
-    chat_image: str = ""
+    #: What an image is among tokens; in a chat, in front of a text that comes with it ...
+    image_text: str = ""
     #: ... with this token once, which is repeated for each so many patches.
     image_token: int = -1
     patches_per_token: int = 1
+    #: What a patch costs beside its tokens, in tokens.
+    tokens_per_patch: float = 0.0
     #: What an input of neither is.
     chat_empty: str = ""
 

@@ -6,6 +6,8 @@ from collections.abc import Mapping
 BYTES: Mapping[str, int] = {"float32": 4, "bfloat16": 2, "float16": 2}
 #: Beginnings of the model types that do not fit into float16.
 _OVERFLOWS_FLOAT16 = ("gemma", "qwen", "t5", "mt5", "umt5", "embedding_gemma")
+#: Model types whose code knows float32 only.
+_ONLY_FLOAT32 = frozenset({"fnet", "xlnet"})
 
 
 def chosen(wanted: str, capability: tuple[int, int] | None, model_type: str = "") -> str:
@@ -27,6 +29,8 @@ def half_precision(capability: tuple[int, int], model_type: str) -> str:
     Activations of Gemma, Qwen and T5 leave float16's range and come out as NaN. Pascal (6.x) runs float16 at a sixty-fourth
     of its float32 speed, so below 7.0 everything stays float32.
     """
+    if model_type in _ONLY_FLOAT32:
+        return "float32"
     if capability >= (8, 0):
         return "bfloat16"
     overflows = model_type.startswith(_OVERFLOWS_FLOAT16)

@@ -259,7 +259,7 @@ class Pipeline:
         work.rows = [None] * len(tokens)
         work.remaining = len(tokens)
         items = [Item(work, index, entry, model.cost(entry), now) for index, entry in enumerate(tokens)]
-        work.tokens = sum(item.tokens if item.sequence.pixels else len(item.sequence.ids) for item in items)
+        work.tokens = sum(len(item.sequence.ids) or item.tokens for item in items)
         return items
 
     def _model_for(self, task: TaskWork) -> ServedModel:

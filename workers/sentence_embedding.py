@@ -79,6 +79,8 @@ class SentenceEmbedding:
                 f"model {config.name}: its files put texts through the tokenizer's chat template, which is not done here; "
                 "if it was trained on bare texts, leave `message` out of sentence_bert_config.json's modality_config"
             )
+        if getattr(model[0], "query_expansion", None):
+            raise ConfigurationError(f"model {config.name}: queries of a dense model are not expanded here")
         transformer = model[0].model
         self._encoder = Encoder(transformer, tokenizer, device, trace_lone=True)
         self.base_model = transformer
@@ -92,6 +94,8 @@ class SentenceEmbedding:
             prompts=dict(model.prompts),
             unstated_prompts=unstated_prompts(folder, model.prompts),
             default_prompt_name=model.default_prompt_name,
+            query_max_tokens=call.limit(model[0].query_length, max_tokens),
+            document_max_tokens=call.limit(model[0].document_length, max_tokens),
             skip_prompt=not pooling.include_prompt,
         )
         self._truncate_dim = model.truncate_dim

@@ -66,8 +66,8 @@ class ServedModel:
         self._first_unknown = known if known is not None and self.tokenizer.vocabulary_size > known else None
         self._padded_to = form.padded_to
         #: Whether an input can be an image with a text beside it.
-        self._reads_both = bool(form.chat_image)
-        self._image_tokens = form.image_tokens
+        self._reads_both = bool(form.chat)
+        self._image_tokens, self._tokens_per_patch = form.image_tokens, form.tokens_per_patch
         folder = form.image_processor
         self._images = ImageReader(folder, form.image_pixels) if folder is not None else None
         self._bulk_batch_s = bulk_batch_s / parallel
@@ -93,7 +93,10 @@ class ServedModel:
 
     def cost(self, entry: Tokens) -> int:
         """What an input costs in a batch, in tokens."""
-        return max(len(entry.ids), self._padded_to) if entry.ids else self._image_tokens
+        if not entry.ids:
+            return self._image_tokens
+        patches = 0 if entry.pixels is None else len(entry.pixels.values)
+        return max(len(entry.ids), self._padded_to) + round(self._tokens_per_patch * patches)
 
     def sequences_of(self, work: RequestWork) -> list[Tokens]:
         """Check and tokenise a request; notes in `work` which inputs had to be cut.
@@ -225,6 +228,8 @@ class ServedModel:
             raise WrongTask(
                 f"{called(both)} has a text and an image, and model {card.name} takes one of them", index=both
             )
+        if request.late_chunking and request.images is not None:
+            raise ContradictoryFields("`late_chunking` takes texts only, which are one document", param="late_chunking")
         if request.token_ids is not None and (request.late_chunking or request.images is not None):
             raise ContradictoryFields(
                 "token ids in the place of texts go neither with `late_chunking` nor with images", param="late_chunking"

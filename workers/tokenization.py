@@ -193,8 +193,13 @@ class ModelTokenizer:
         own = {"query": self._format.query_max_tokens, "document": self._format.document_max_tokens}
         longest = own.get(input_type or "") or self._format.max_tokens
         tokenizer = _cut_at(side, self._query_tokenizer if input_type == "query" else self._tokenizer, longest)
+        images = pixels or [None] * len(texts)
+        shown = [
+            _kept(text, most, side) if image is None else self._format.image_text
+            for text, image in zip(texts, images, strict=True)
+        ]
         encodings = tokenizer.encode_batch_fast(
-            [prefix + _kept(text, most, side) for text in texts], add_special_tokens=self._format.add_special_tokens
+            [prefix + text for text in shown], add_special_tokens=self._format.add_special_tokens
         )
         tokens = [
             _tokens(encoding, beyond=len(text) > most, pair=False, is_query=input_type == "query", skip=skip)
@@ -202,12 +207,31 @@ class ModelTokenizer:
         ]
         if input_type == "query":
             tokens = [self._expanded(entry) for entry in tokens]
-        if not pixels:
-            return tokens
         return [
-            entry if image is None else Tokens([], None, 0, pixels=image)
-            for entry, image in zip(tokens, pixels, strict=True)
+            entry if image is None else self._with_image(entry, image, index)
+            for index, (entry, image) in enumerate(zip(tokens, images, strict=True))
         ]
+
+    def _with_image(self, marked: Tokens, image: Pixels, index: int) -> Tokens:
+        """What an image is: no tokens, or as many of its token as it takes in the place of the one that marks it.
+
+        Raises:
+            InputTooLong: That is more than the model reads.
+        """
+        form = self._format
+        if form.image_token < 0:
+            return Tokens([], None, 0, pixels=image)
+        count = len(image.values) // form.patches_per_token
+        full = marked.full_length - 1 + count
+        if full > form.max_tokens:
+            raise InputTooLong(
+                f"{called(index)} has {full} tokens with its prompt, and only a text is cut; {form.max_tokens} is the most",
+                index=index,
+            )
+        # The last one: a prompt that spells it out comes before.
+        at = len(marked.ids) - 1 - marked.ids[::-1].index(form.image_token)
+        ids = [*marked.ids[:at], *[form.image_token] * count, *marked.ids[at + 1 :]]
+        return Tokens(ids, None, full, pixels=image, image_at=at)
 
     @property
     def vocabulary_size(self) -> int:

@@ -66,3 +66,12 @@ class TokenizerCall:
                 f"model {model}: {name}={value!r} of the processing_kwargs in its sentence_bert_config.json is not done here"
             )
         return cls(int(max_length) if max_length else None, bool(adds), bool(splits))
+
+    def limit(self, length: int | None, most: int) -> int | None:
+        """The longest query, or the longest document, where they have limits of their own; None where that of all counts.
+
+        Args:
+            length: `query_length` or `document_length` of `sentence_bert_config.json`; `max_length` of a call goes before.
+            most: Longest input of the model.
+        """
+        return min(length, most) if length and not self.max_length else None

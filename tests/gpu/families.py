@@ -2,6 +2,7 @@
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any, Literal
 
@@ -18,6 +19,7 @@ from shared.jobs import EmbedRequest
 from shared.results import Kind, Ragged
 from tests.gpu.comparison import Array
 from tests.helpers.through_engine import Served
+from tests.helpers.tiny_embedding_gemma2 import embedding_gemma2
 from tests.helpers.tiny_image_models import NAMES as IMAGE_MODELS
 from tests.helpers.tiny_image_models import encoded, image_text_model, picture
 from tests.helpers.tiny_models import (
@@ -27,6 +29,8 @@ from tests.helpers.tiny_models import (
     embedding_model,
     masked_language_model,
 )
+from tests.helpers.tiny_monot5 import MODELS as MONOT5
+from tests.helpers.tiny_monot5 import monot5
 from tests.helpers.tiny_qwen3_vl import qwen3_vl
 from tests.helpers.tiny_rerankers import MODELS as RERANKERS
 from tests.helpers.tiny_rerankers import causal_reranker, logit_score_reranker
@@ -84,6 +88,8 @@ def cases() -> list[Case]:
         _bge_m3(),
         *(_image_text(name) for name in IMAGE_MODELS),
         Case("image and text qwen3-vl", lambda folder: qwen3_vl(folder / "model"), _texts_and_pictures),
+        Case("image and text embedding-gemma2", lambda folder: embedding_gemma2(folder / "model"), _texts_and_pictures),
+        *(Case(name, partial(monot5, name=name), _scores, is_score=True) for name in MONOT5),
     ]
 
 
@@ -112,6 +118,7 @@ _POOLINGS: dict[str, Literal["mean", "cls", "lasttoken"]] = {
     "gemma": "lasttoken",
     "gemma2": "lasttoken",
     "embedding-gemma": "mean",
+    "embedding-gemma2": "mean",
     "t5": "mean",
     "umt5": "mean",
     "mpnet": "mean",

@@ -10,6 +10,8 @@ import numpy as np
 import pytest
 import torch
 from transformers import (
+    EmbeddingGemma2TextConfig,
+    EmbeddingGemma2TextModel,
     Gemma3TextConfig,
     Gemma3TextModel,
     MistralConfig,
@@ -56,6 +58,16 @@ MODELS: dict[str, Callable[[], Any]] = {
     ),
     "mistral, window of 96": lambda: MistralModel(
         MistralConfig(num_hidden_layers=3, num_key_value_heads=2, sliding_window=96, **_SIZES)
+    ),
+    "embedding gemma 2, heads of 256 with a window of 96, then of 512": lambda: EmbeddingGemma2TextModel(
+        EmbeddingGemma2TextConfig(
+            num_hidden_layers=3,
+            num_key_value_heads=2,
+            sliding_window=96,
+            sliding_window_pattern=3,
+            hidden_size_per_layer_input=64,
+            **_SIZES,
+        )
     ),
     "gemma3, window of 96, 1 key head of 256": lambda: Gemma3TextModel(
         Gemma3TextConfig(num_hidden_layers=3, layer_types=_GEMMA3_LAYERS, sliding_window=96, **_GEMMA3, **_SIZES)

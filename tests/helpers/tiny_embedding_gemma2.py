@@ -11,8 +11,8 @@ from transformers.models.gemma4.image_processing_pil_gemma4 import Gemma4ImagePr
 
 from tests.helpers.tiny_models import CORPUS, DIMENSIONS, EMBEDDING_GEMMA2, sharpen
 
-#: Longest text, in tokens.
-MAX_TOKENS = 64
+#: Longest input, in tokens; an image has 74 at most.
+MAX_TOKENS = 120
 _PATCH = 8
 _SPECIALS = ["<pad>", "<eos>", "<bos>", "<unk>", "<|image>", "<|image|>", "<image|>", "<|video|>", "<|audio|>"]
 PAD, EOS, BOS, _, BEGIN, IMAGE, END, VIDEO, AUDIO = range(len(_SPECIALS))
@@ -34,14 +34,26 @@ def _tokenizer() -> Any:
     )
 
 
-def embedding_gemma2(folder: Path, *, modules: bool = True) -> Path:
+#: The published folder's template in short: the prompt and the input, one behind the other.
+TEMPLATE = (
+    "{% for message in messages %}{% for part in message.content %}"
+    "{{ '<|image|>' if part.type == 'image' else part.text }}{% endfor %}{% endfor %}"
+)
+
+
+def embedding_gemma2(
+    folder: Path, *, modules: bool = True, template: str | None = TEMPLATE, processing: dict[str, Any] | None = None
+) -> Path:
     """Write one.
 
     Args:
         folder: Where; created.
         modules: Whether it has sentence-transformers' files: prompts, the mean, unit length.
+        template: Its chat template, through which those files put all inputs.
+        processing: Their `processing_kwargs`.
     """
     tokenizer = _tokenizer()
+    tokenizer.chat_template = template
     layers = {"hidden_size": DIMENSIONS, "intermediate_size": 64, "num_attention_heads": 4, "head_dim": 8}
     text = {
         **layers,
@@ -72,11 +84,11 @@ def embedding_gemma2(folder: Path, *, modules: bool = True) -> Path:
     tokenizer.save_pretrained(folder)
     Gemma4ImageProcessorPil(patch_size=_PATCH, max_soft_tokens=70).save_pretrained(folder)
     if modules:
-        _describe(folder)
+        _describe(folder, processing or {})
     return folder
 
 
-def _describe(folder: Path) -> None:
+def _describe(folder: Path, processing: dict[str, Any]) -> None:
     modules = {"1_Pooling": Pooling(24, "mean"), "2_Normalize": Normalize()}
     for name, module in modules.items():
         (folder / name).mkdir()
@@ -90,3 +102,7 @@ def _describe(folder: Path) -> None:
     (folder / "modules.json").write_text(json.dumps(listed))
     prompts = {"query": "task: search result | query: ", "document": "title: none | text: "}
     (folder / "config_sentence_transformers.json").write_text(json.dumps({"prompts": prompts}))
+    way = {"method": "forward", "method_output_name": "last_hidden_state"}
+    modalities = dict.fromkeys(("text", "image", "message"), way)
+    described = {"modality_config": modalities, "processing_kwargs": processing}
+    (folder / "sentence_bert_config.json").write_text(json.dumps(described))

@@ -8,67 +8,17 @@ import numpy as np
 import numpy.typing as npt
 import pytest
 import torch
-from tokenizers import Tokenizer, normalizers, pre_tokenizers
-from tokenizers.models import Unigram
-from tokenizers.trainers import UnigramTrainer
-from transformers import (
-    AutoTokenizer,
-    MT5Config,
-    MT5ForConditionalGeneration,
-    T5Config,
-    T5ForConditionalGeneration,
-    T5Tokenizer,
-)
+from transformers import AutoTokenizer
 
 from shared.errors import InputTooLong
 from shared.model_config import ConfigurationError, ModelConfig
 from tests.helpers.texts import TEXTS
 from tests.helpers.through_engine import Served
-from tests.helpers.tiny_models import CORPUS, sharpen
+from tests.helpers.tiny_monot5 import MAX_TOKENS, MODELS, monot5
 from workers.families.monot5 import PLUGIN
 
 TOLERANCE = 1e-5
-MAX_TOKENS = 96
 QUERY = "what turns the wheel?"
-#: Folder, classes, the words against and for, and what is particular.
-MODELS: dict[str, tuple[Any, Any, tuple[str, str], dict[str, Any]]] = {
-    "monot5-tiny": (T5ForConditionalGeneration, T5Config, ("▁false", "▁true"), {}),
-    # T5 1.1: a gated layer, and an output layer of its own whose input is not scaled.
-    "InRanker-tiny": (
-        T5ForConditionalGeneration,
-        T5Config,
-        ("▁false", "▁true"),
-        {"tie_word_embeddings": False, "feed_forward_proj": "gated-gelu"},
-    ),
-    "mt5-tiny-mmarco": (MT5ForConditionalGeneration, MT5Config, ("▁no", "▁yes"), {}),
-}
-
-
-def _tokenizer() -> Any:
-    """A unigram model in T5's class, which knows the words of template and answers."""
-    trained = Tokenizer(Unigram())
-    trained.normalizer = normalizers.NFKC()
-    trained.pre_tokenizer = pre_tokenizers.Sequence([pre_tokenizers.WhitespaceSplit(), pre_tokenizers.Metaspace()])
-    specials = ["<pad>", "</s>", "<unk>"]
-    trainer = UnigramTrainer(vocab_size=400, special_tokens=specials, unk_token="<unk>", show_progress=False)
-    trained.train_from_iterator([*CORPUS, "Query: Document: Relevant:"], trainer)
-    known = trained.get_vocab()
-    words = [word for word in ("▁true", "▁false", "▁yes", "▁no") if word not in known]
-    vocabulary = [(piece, -8.0) for piece in sorted(known, key=known.__getitem__)] + [(word, -4.0) for word in words]
-    return T5Tokenizer(vocab=vocabulary, extra_ids=0, model_max_length=MAX_TOKENS)
-
-
-def _model(parent: Path, name: str) -> Path:
-    model_class, config_class, _, extra = MODELS[name]
-    tokenizer = _tokenizer()
-    sizes = {"d_model": 32, "d_kv": 8, "d_ff": 64, "num_layers": 3, "num_decoder_layers": 2, "num_heads": 4}
-    buckets = {"relative_attention_num_buckets": 8, "relative_attention_max_distance": 20}
-    ids = {"pad_token_id": 0, "decoder_start_token_id": 0, "eos_token_id": 1}
-    model = model_class(config_class(vocab_size=len(tokenizer), **sizes, **buckets, **ids, **extra)).eval()
-    sharpen(list(model.named_parameters()))
-    model.save_pretrained(parent / name)
-    tokenizer.save_pretrained(parent / name)
-    return parent / name
 
 
 class Reference:
@@ -107,7 +57,7 @@ class Pair:
 
 @pytest.fixture(scope="module", params=MODELS)
 def pair(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Pair:
-    folder = _model(tmp_path_factory.mktemp("monot5"), request.param)
+    folder = monot5(tmp_path_factory.mktemp("monot5"), request.param)
     return Pair(Served(folder), Reference(folder, MODELS[request.param][2]))
 
 
@@ -154,17 +104,51 @@ def test_a_query_that_leaves_no_room_is_refused(pair: Pair) -> None:
         pair.served.rerank("mill " * 300, ["a letter"])
 
 
-def test_it_is_told_by_its_name(tmp_path: Path) -> None:
-    config = {"model_type": "t5", "architectures": ["T5ForConditionalGeneration"]}
+T5: dict[str, Any] = {"model_type": "t5", "architectures": ["T5ForConditionalGeneration"]}
+MT5: dict[str, Any] = {"model_type": "mt5", "architectures": ["MT5ForConditionalGeneration"]}
 
-    assert PLUGIN.serves(tmp_path / "monot5-base-msmarco", config)
-    assert PLUGIN.serves(tmp_path / "mt5-base-mmarco-v2", {**config, "model_type": "mt5"})
-    assert not PLUGIN.serves(tmp_path / "flan-t5-base", config)
-    assert not PLUGIN.serves(tmp_path / "monot5-base", {**config, "architectures": ["T5EncoderModel"]})
+
+@pytest.mark.parametrize(
+    ("name", "config"),
+    [
+        ("monot5-base-msmarco-10k", T5),
+        ("InRanker-base", T5),
+        ("ptt5-base-en-pt-msmarco-100k-v2", T5),
+        ("mt5-base-mmarco-v2", MT5),
+        ("mt5-3B-mmarco-en-pt", MT5),
+        ("models--castorini--monot5-3b-msmarco/snapshots/abc", T5),
+    ],
+)
+def test_published_models_are_told_by_their_names(tmp_path: Path, name: str, config: dict[str, Any]) -> None:
+    assert PLUGIN.serves(tmp_path / name, config)
+
+
+@pytest.mark.parametrize(
+    "name",
+    [
+        *("flan-t5-base", "RankT5-base", "duot5-base-msmarco", "doc2query-t5-base-msmarco", "msmarco-t5-base-v1"),
+        *("monoptt5-base", "frankfurt-t5", "models--frank--t5-base/snapshots/abc"),
+    ],
+)
+def test_models_that_answer_otherwise_are_not_taken(tmp_path: Path, name: str) -> None:
+    assert not PLUGIN.serves(tmp_path / name, T5)
+
+
+def test_an_encoder_alone_does_not_answer(tmp_path: Path) -> None:
+    assert not PLUGIN.serves(tmp_path / "monot5-base", {**T5, "architectures": ["T5EncoderModel"]})
+
+
+def test_one_of_another_name_is_served_where_its_family_is_named(tmp_path: Path) -> None:
+    folder = monot5(tmp_path, "monot5-tiny")
+    expected = Served(folder).rerank(QUERY, TEXTS)
+
+    served = Served(folder.rename(tmp_path / "ours"), family="monot5")
+
+    np.testing.assert_allclose(served.rerank(QUERY, TEXTS), expected, atol=1e-6)
 
 
 def test_a_vocabulary_without_the_words_is_refused(tmp_path: Path) -> None:
-    folder = _model(tmp_path, "monot5-tiny")
+    folder = monot5(tmp_path, "monot5-tiny")
     tokenizer_json = folder / "tokenizer.json"
     tokenizer_json.write_text(tokenizer_json.read_text().replace("▁true", "▁treu"))
 

@@ -74,6 +74,47 @@ def test_a_sparse_encoder(tmp_path: Path) -> None:
     np.testing.assert_allclose(scores, expected, rtol=1e-4)
 
 
+def _limit(folder: Path, **lengths: Any) -> None:
+    path = folder / "sentence_bert_config.json"
+    path.write_text(json.dumps(json.loads(path.read_text()) | lengths))
+
+
+def test_queries_and_documents_of_an_embedding_model_have_lengths_of_their_own(tmp_path: Path) -> None:
+    folder = embedding_model(tmp_path, "bert")
+    _limit(folder, query_length=8, document_length=16)
+    reference, served = SentenceTransformer(str(folder), device="cpu"), Served(folder)
+
+    queries = reference.encode_query(TEXTS, batch_size=1, normalize_embeddings=True)
+    documents = reference.encode_document(TEXTS, batch_size=1, normalize_embeddings=True)
+
+    np.testing.assert_allclose(served.embed(TEXTS, input_type="query"), queries, atol=TOLERANCE)
+    np.testing.assert_allclose(served.embed(TEXTS, input_type="document"), documents, atol=TOLERANCE)
+    np.testing.assert_allclose(served.embed(TEXTS), reference.encode(TEXTS, batch_size=1), atol=TOLERANCE)
+
+
+def test_queries_and_documents_of_a_sparse_encoder_have_lengths_of_their_own(tmp_path: Path) -> None:
+    folder = tmp_path / "saved"
+    transformer = Transformer(str(masked_language_model(tmp_path / "bare", "bert")), transformer_task="fill-mask")
+    SparseEncoder(modules=[transformer, SpladePooling()], device="cpu").save_pretrained(str(folder))
+    _limit(folder, query_length=8, document_length=16)
+    reference, served = SparseEncoder(str(folder), device="cpu"), Served(folder)
+    query, documents = TEXTS[5], TEXTS[4:8]
+
+    of_query = reference.encode_query([query], batch_size=1, convert_to_sparse_tensor=False)
+    of_documents = reference.encode_document(documents, batch_size=1, convert_to_sparse_tensor=False)
+
+    scores = served.rerank(query, documents, raw_scores=True)
+    np.testing.assert_allclose(scores, (of_query @ of_documents.T)[0], rtol=1e-4)
+
+
+def test_queries_of_a_dense_model_that_are_to_be_expanded_are_refused(tmp_path: Path) -> None:
+    folder = embedding_model(tmp_path, "bert")
+    _limit(folder, query_expansion={"strategy": "fixed", "attend": False, "length": 16})
+
+    with pytest.raises(ConfigurationError, match="queries of a dense model are not expanded"):
+        Served(folder)
+
+
 def _split(folder: Path) -> None:
     path = folder / "tokenizer_config.json"
     path.write_text(json.dumps(json.loads(path.read_text()) | {"split_special_tokens": True}))

@@ -7,7 +7,7 @@ batch.
 The towers for sound and film are not loaded, and neither is transformers' processor for all four, which needs torchvision.
 """
 
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Collection, Mapping
 from dataclasses import replace
 from pathlib import Path
 from typing import Any, cast
@@ -36,6 +36,8 @@ from workers.tokenizer_call import TokenizerCall
 _TAIL = (Pooling, Dense, LayerNorm, Dropout, Normalize)
 #: An id that every vocabulary has.
 _ANY_TOKEN = 5
+#: Prompts and texts that a template might do something with.
+_PROBES = ((None, "text"), (None, "  two  words\n"), ("prompt: ", "text"))
 
 
 class EmbeddingGemma2:
@@ -59,6 +61,7 @@ class EmbeddingGemma2:
         tokenizer = AutoTokenizer.from_pretrained(folder, **options)
         if not getattr(tokenizer, "is_fast", False):
             raise ConfigurationError(f"model {config.name} has no fast tokenizer (tokenizer.json)")
+        _check_files(config, files, tokenizer)
         scoring, whole = dense_scoring(files.similarity, files.last_module, files.truncate_dim)
         self._tail: list[torch.nn.Module] = [
             module.to(device).eval() for module in files.tail(config.name, _TAIL, whole=whole)
@@ -71,17 +74,19 @@ class EmbeddingGemma2:
         self._truncate_dim = files.truncate_dim
         call = TokenizerCall.of(config.name, tokenizer, files.processing)
         stated = int(call.max_length or files.max_seq_length or tokenizer.model_max_length)
+        max_tokens = min(longest_input(self._text, stated), int(described.text_config.max_position_embeddings))
         has_eyes = self.base_model.vision_tower is not None
         self.input_format = InputFormat(
             tokenizer_json=tokenizer.backend_tokenizer.to_str(),
-            max_tokens=min(longest_input(self._text, stated), int(described.text_config.max_position_embeddings)),
+            max_tokens=max_tokens,
             add_special_tokens=call.add_special_tokens,
             split_special_tokens=call.split_special_tokens,
             prompts=files.prompts,
             unstated_prompts=unstated_prompts(folder, files.prompts),
             default_prompt_name=files.default_prompt_name,
-            image_processor=str(folder) if has_eyes else None,
-            image_tokens=self._open_eyes(config, folder, tokenizer) if has_eyes else 0,
+            query_max_tokens=call.limit(files.transformer.get("query_length"), max_tokens),
+            document_max_tokens=call.limit(files.transformer.get("document_length"), max_tokens),
+            **(self._open_eyes(config, folder, tokenizer) if has_eyes else {}),
         )
         self.card = ModelCard(
             name=config.name,
@@ -92,7 +97,7 @@ class EmbeddingGemma2:
             modalities=["text", "image"] if has_eyes else ["text"],
             prompts=[name for name, prompt in files.prompts.items() if prompt],
             dimensions=self._width(),
-            max_tokens=self.input_format.max_tokens,
+            max_tokens=max_tokens,
             pooling=str(pooling.pooling_mode),
             late_chunking=pooling.pooling_mode == "mean",
             dtype=str(dtype).removeprefix("torch."),
@@ -104,12 +109,13 @@ class EmbeddingGemma2:
 
     def forward(self, sequences: Sequences, kinds: Collection[Kind]) -> Outputs:  # noqa: ARG002 - it has one kind
         """Vectors of texts and images, not normalised."""
-        # A text that spells a placeholder out shows nothing, as for transformers.
-        ids = np.where(np.isin(sequences.ids, self._placeholders), self._pad_id, sequences.ids)
-        sequences, places = self._with_images(ids.astype(np.int32), sequences)
-        batch = HostBatch.of(sequences, padding_idx=None).on(self._device)
+        # What stands for an image has no embedding of its own; spelled out in a text it shows nothing, as for transformers.
+        ids = np.where(np.isin(sequences.ids, self._placeholders), self._pad_id, sequences.ids).astype(np.int32)
+        batch = HostBatch.of(replace(sequences, ids=ids), padding_idx=None).on(self._device)
         embeddings = self._text.embed_tokens(batch.input_ids)
-        if sequences.pixels is not None and sequences.grids is not None:
+        if sequences.pixels is not None and sequences.grids is not None and sequences.image_starts is not None:
+            ends = sequences.image_starts + sequences.grids.prod(axis=1) // self._side**2
+            places = np.concatenate([*map(np.arange, sequences.image_starts, ends)])
             embeddings[0, upload(places, self._device)] = self._look(sequences.pixels, sequences.grids)
         states = self._text(
             inputs_embeds=embeddings, position_ids=batch.position_ids, **batch.attention_arguments()
@@ -123,8 +129,8 @@ class EmbeddingGemma2:
             features = module(features)
         return {Kind.DENSE: cast("Tensor", features["sentence_embedding"])[:, : self._truncate_dim]}
 
-    def _open_eyes(self, config: ModelConfig, folder: Path, tokenizer: Any) -> int:
-        """Read how images are prepared; what the largest costs, in tokens."""
+    def _open_eyes(self, config: ModelConfig, folder: Path, tokenizer: Any) -> dict[str, Any]:
+        """Learn how images are prepared; what the input format says of them."""
         described = self.base_model.config
         processor = AutoImageProcessor.from_pretrained(
             folder, backend="pil", local_files_only=True, trust_remote_code=False
@@ -134,30 +140,16 @@ class EmbeddingGemma2:
         self._scale = float(processor.rescale_factor)
         self._side = int(described.vision_config.pooling_kernel_size)
         marks = [described.boi_token_id, described.image_token_id, described.eoi_token_id]
-        framed = tokenizer("".join(tokenizer.convert_ids_to_tokens(marks)))["input_ids"]
-        if framed.count(described.image_token_id) != 1:
+        marked = "".join(tokenizer.convert_ids_to_tokens(marks))
+        if tokenizer(marked, add_special_tokens=False)["input_ids"] != marks:
             raise ConfigurationError(f"model {config.name}: its tokenizer does not know the tokens around an image")
-        at = framed.index(described.image_token_id)
-        self._before, self._after = framed[:at], framed[at + 1 :]
-        return len(framed) - 1 + int(processor.max_soft_tokens)
-
-    def _with_images(self, ids: Int32Array, sequences: Sequences) -> tuple[Sequences, npt.NDArray[np.int64]]:
-        """The batch with tokens for its images, and the places of those that stand for what is seen, in order."""
-        if sequences.is_image is None or sequences.grids is None:
-            return replace(sequences, ids=ids), np.zeros(0, np.int64)
-        texts = iter(np.split(ids, np.cumsum(sequences.lengths)[:-1]))
-        counts = iter((sequences.grids.prod(axis=1) // self._side**2).tolist())
-        parts: list[Sequence[int] | Int32Array] = []
-        seen: list[npt.NDArray[np.bool_]] = []
-        for is_image, text in zip(sequences.is_image, texts, strict=True):
-            count = next(counts) if is_image else 0
-            parts.append([*self._before, *[self._pad_id] * count, *self._after] if is_image else text)
-            mask = np.zeros(len(parts[-1]), bool)
-            mask[len(self._before) : len(self._before) + count] = True
-            seen.append(mask)
-        lengths = np.array([len(part) for part in parts], np.int32)
-        laid_out = replace(sequences, ids=np.concatenate(parts).astype(np.int32), lengths=lengths)
-        return laid_out, np.flatnonzero(np.concatenate(seen))
+        return {
+            "image_processor": str(folder),
+            "image_text": marked,
+            "image_token": int(described.image_token_id),
+            "patches_per_token": self._side**2,
+            "tokens_per_patch": 1.0,  # the vision tower is about as large as the text tower
+        }
 
     def _look(self, pixels: npt.NDArray[np.uint8], grids: Int32Array) -> Tensor:
         """The vision tower's states for the images' tokens, shape (tokens, hidden size)."""
@@ -169,7 +161,7 @@ class EmbeddingGemma2:
             values = upload(np.stack([patches[index] for index in which]), self._device).float() * self._scale
             positions = np.stack([_positions(*grids[index].tolist()) for index in which])
             seen = self.base_model.get_image_features(
-                pixel_values=values.to(self._dtype),
+                pixel_values=values,  # the tower rounds them when it has centred them
                 image_position_ids=upload(positions, self._device),
                 return_dict=True,
             )
@@ -181,6 +173,32 @@ class EmbeddingGemma2:
         one = Sequences(np.array([_ANY_TOKEN], np.int32), np.array([1], np.int32))
         with torch.inference_mode():
             return int(cast("Tensor", self.forward(one, [Kind.DENSE])[Kind.DENSE]).shape[1])
+
+
+def _check_files(config: ModelConfig, files: SentenceFiles, tokenizer: Any) -> None:
+    """Refuse what sentence-transformers would do with an input and is not done here.
+
+    The published folder has every input go through a chat template that puts the prompt and the input one behind the other,
+    which is what is done here without it.
+
+    Raises:
+        ConfigurationError: Another template, or options of its own for images.
+    """
+    if files.processing.get("image"):
+        raise ConfigurationError(
+            f"model {config.name}: the processing_kwargs of images in its sentence_bert_config.json are not done here"
+        )
+    if "message" not in files.transformer.get("modality_config", {}):
+        return
+    options = files.processing.get("chat_template", {})
+    for prompt, text in _PROBES:
+        messages = [{"role": "user", "content": [{"type": "text", "text": text}]}]
+        if prompt is not None:
+            messages.insert(0, {"role": "system", "content": [{"type": "text", "text": prompt}]})
+        if tokenizer.apply_chat_template(messages, tokenize=False, **options) != (prompt or "") + text:
+            raise ConfigurationError(
+                f"model {config.name}: its chat template does more than to put a prompt in front of an input"
+            )
 
 
 def _positions(rows: int, columns: int) -> npt.NDArray[np.int64]:

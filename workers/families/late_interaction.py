@@ -80,8 +80,10 @@ class LateInteraction:
         max_tokens = longest_input(self.base_model, call.max_length or int(model.max_seq_length))
         filled = int(expansion.get("length") or 0)
         # `fixed` cuts queries there too; `min` lets a query's own limit be no lower.
-        query_most = filled if expansion.get("strategy") == "fixed" else _own(call, transformer.query_length)
-        query_most = max(query_most, filled) if query_most else 0
+        fixed = expansion.get("strategy") == "fixed"
+        query_most = filled if fixed else call.limit(transformer.query_length, max_tokens)
+        if query_most:
+            query_most = min(max(query_most, filled), max_tokens)
         self.input_format = InputFormat(
             tokenizer_json=tokenizer.backend_tokenizer.to_str(),
             max_tokens=max_tokens,
@@ -90,8 +92,8 @@ class LateInteraction:
             prompts=dict(model.prompts),
             unstated_prompts=unstated_prompts(folder, model.prompts),
             default_input_type="document",
-            query_max_tokens=min(query_most, max_tokens) or None,
-            document_max_tokens=min(_own(call, transformer.document_length), max_tokens) or None,
+            query_max_tokens=query_most or None,
+            document_max_tokens=call.limit(transformer.document_length, max_tokens),
             expansion_token=self._expansion_token,
             expansion_tokens=min(filled, max_tokens),
         )
@@ -138,11 +140,6 @@ class LateInteraction:
             run = is_filler[end - length : end][::-1]
             trailing[end - (len(run) if run.all() else int(np.argmin(run))) : end] = True
         return trailing
-
-
-def _own(call: TokenizerCall, length: int | None) -> int:
-    """The longest text of one side; 0 for that of all, as where the tokenizer is called with one."""
-    return 0 if call.max_length else length or 0
 
 
 def _expansion_token(tokenizer: Any, expansion: Mapping[str, Any]) -> int:

@@ -34,10 +34,21 @@ from workers.padded import similar_lengths
 from workers.sequences import Int32Array, Sequences
 
 _TEMPLATE = "Query: {query} Document: {document} Relevant:"
-#: The words against and for, by model type, as pieces of the vocabulary.
+#: The words against and for, as pieces of the vocabulary, by what is in the names of published models (pygaggle's table, and
+#: InRanker's card). Others of like names answer otherwise (RankT5), compare documents (duoT5) or write queries (doc2query).
+_PUBLISHED = {
+    "monot5": ("▁false", "▁true"),
+    "inranker": ("▁false", "▁true"),
+    "mt5-base-mmarco": ("▁no", "▁yes"),
+    "mt5-base-en-msmarco": ("▁no", "▁yes"),
+    "mt5-base-en-pt-msmarco": ("▁no", "▁yes"),
+    "mt5-3b-mmarco": ("▁", "▁true"),
+    "mt5-13b-mmarco": ("▁", "▁true"),
+    "ptt5-base-pt-msmarco": ("▁não", "▁sim"),
+    "ptt5-base-en-pt-msmarco": ("▁não", "▁sim"),
+}
+#: The same of models with other names, which `models.yaml` says are of this family, by model type.
 _WORDS = {"t5": ("▁false", "▁true"), "mt5": ("▁no", "▁yes")}
-#: What the published models have in their names.
-_NAMES = ("monot5", "rank", "marco")
 #: Longest input in tokens where the folder states none: they were trained on as many.
 _MAX_TOKENS = 512
 _UNSTATED = 10**9
@@ -50,9 +61,11 @@ class MonoT5:
         tokenizer = AutoTokenizer.from_pretrained(folder, local_files_only=True)
         if not getattr(tokenizer, "is_fast", False):
             raise ConfigurationError(f"model {config.name} has no fast tokenizer (tokenizer.json)")
+        if tokenizer.split_special_tokens:
+            raise ConfigurationError(f"model {config.name}: split_special_tokens would split its end of text")
         options: dict[str, Any] = {"local_files_only": True, "dtype": dtype, "use_safetensors": True}
         self.base_model = model = AutoModelForSeq2SeqLM.from_pretrained(folder, **options).to(device).eval()
-        model.lm_head = _Answer(model.lm_head, _word_ids(config, tokenizer, model.config.model_type))
+        model.lm_head = _Answer(model.lm_head, _word_ids(config, folder, tokenizer, model.config.model_type))
         with torch.device("meta"):  # it gets the weights that are there
             encoder = AutoModelForTextEncoding.from_config(model.config)
         encoder.shared, encoder.encoder = model.shared, model.encoder
@@ -63,7 +76,6 @@ class MonoT5:
         self.input_format = InputFormat(
             tokenizer_json=tokenizer.backend_tokenizer.to_str(),
             max_tokens=_MAX_TOKENS if stated >= _UNSTATED else stated,
-            split_special_tokens=bool(tokenizer.split_special_tokens),
             pairs="template",
             template=[_TEMPLATE, tokenizer.eos_token],
             keeps_closing=True,
@@ -117,8 +129,13 @@ class _Answer(nn.Module):
         return functional.linear(states.float(), self.weight)
 
 
-def _word_ids(config: ModelConfig, tokenizer: Any, model_type: str) -> list[int]:
-    words = _WORDS.get(model_type)
+def _words(folder: Path) -> tuple[str, str] | None:
+    """The words of a published model; None for another one."""
+    return next((words for name, words in _PUBLISHED.items() if says(folder, name)), None)
+
+
+def _word_ids(config: ModelConfig, folder: Path, tokenizer: Any, model_type: str) -> list[int]:
+    words = _words(folder) or _WORDS.get(model_type)
     if words is None:
         raise ConfigurationError(
             f"model {config.name}: no words that answer are known for {model_type}, only for {', '.join(_WORDS)}"
@@ -141,7 +158,7 @@ class MonoT5Family:
         """A whole T5 whose folder is called as those that rerank are."""
         architecture = str((config.get("architectures") or [""])[0])
         is_whole = config.get("model_type") in _WORDS and architecture.endswith("ForConditionalGeneration")
-        return is_whole and not (folder / "modules.json").exists() and any(says(folder, name) for name in _NAMES)
+        return is_whole and not (folder / "modules.json").exists() and _words(folder) is not None
 
     def load(self, config: ModelConfig, folder: Path, device: torch.device, dtype: torch.dtype) -> MonoT5:
         """Load a reranker."""

@@ -93,7 +93,7 @@ class Qwen3VL:
             image_processor=str(folder),
             image_pixels=[squares * square for squares in _IMAGE_SQUARES],
             chat=template.chat,
-            chat_image=template.image,
+            image_text=template.image,
             chat_empty=_EMPTY,
             image_token=int(self.base_model.config.image_token_id),
             patches_per_token=self._side**2,

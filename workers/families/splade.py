@@ -97,7 +97,12 @@ class Splade:
             default_prompt_name=model.default_prompt_name,
             default_input_type=default_route,
             query_tokenizer_json=None if static is None else _without_special_tokens(static.tokenizer),
-            query_max_tokens=None if static is None else min(int(static.max_seq_length), max_tokens),
+            query_max_tokens=(
+                call.limit(of_documents[0].query_length, max_tokens)
+                if static is None
+                else min(int(static.max_seq_length), max_tokens)
+            ),
+            document_max_tokens=call.limit(of_documents[0].document_length, max_tokens),
         )
         self.card = ModelCard(
             name=config.name,

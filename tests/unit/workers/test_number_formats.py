@@ -15,6 +15,7 @@ from workers import number_formats
         ((7, 0), "gemma3_text", "float32"),
         ((7, 5), "t5", "float32"),
         ((6, 1), "bert", "float32"),
+        ((9, 0), "xlnet", "float32"),
     ],
     ids=str,
 )
