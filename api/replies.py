@@ -27,6 +27,7 @@ from shared.errors import MillraceError, WorkerLost
 from shared.logging import get_logger
 from shared.metrics import Metrics
 from shared.queues import Lane, queue_name
+from shared.redis_connections import met_with_silence
 from shared.results import Reply
 
 log = get_logger("millrace.replies")
@@ -108,6 +109,7 @@ class Replies:
                         pipe.lpush(queue_name(task.model, task.lane), task.message)
                     await pipe.execute()
             except (RedisError, OSError) as err:
+                met_with_silence(err)
                 log.warning("publication_delayed", tasks=len(together), error=str(err))
 
     async def listen(self) -> None:
@@ -167,6 +169,7 @@ class Replies:
                 await connection.send_command("PING")
             await asyncio.sleep(PING_AFTER_S)
             if self._heard_at < asked_at:
+                met_with_silence()
                 await connection.disconnect(nowait=True)
 
     def _resolve(self, task_id: str, value: bytes, *, way: str) -> None:

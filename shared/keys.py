@@ -37,6 +37,7 @@
 | `millrace:limits:<limit>` | string, counter of a window | two intervals | gateway | gateway |
 | `millrace:places:<tenant>` | sorted set, request under way to end of lease (ms) | 15 s, renewed | gateway | gateway |
 | `millrace:usage:<tenant>:<day>` | hash, model and what to number | `usage_ttl_s` after its last change | both | gateway |
+| `millrace:usage:added:<mark>` | string, mark of a batch of counts | 1 h | both | `add_usage.lua` |
 | `millrace:event:<event>` | hash, see `shared.bulk.event_table` | 7 days after it ended | runner, callback worker | both |
 | `millrace:events:due:<lane>` | sorted set, event to due time (ms) | until sent | both | runner |
 | `millrace:events:out:<lane>` | sorted set, event to end of lease (ms) | until sent | both | runner |
@@ -179,6 +180,11 @@ LIMITS_PREFIX = "millrace:limits"
 def places(tenant: str) -> str:
     """The requests of a tenant that are under way."""
     return f"millrace:places:{tenant}"
+
+
+def usage_mark(mark: str) -> str:
+    """What says that a batch of counts has been added."""
+    return f"millrace:usage:added:{mark}"
 
 
 def usage(tenant: str, day: str) -> str:

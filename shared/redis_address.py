@@ -72,6 +72,7 @@ class Sentinels:
             "socket_timeout": _SENTINEL_TIMEOUT_S,
             "socket_connect_timeout": _SENTINEL_TIMEOUT_S,
             "retry": None,  # redis-py would try a dead one three times, with pauses of seconds
+            **KEEPALIVE,
             **self._tls_options(),
         }
 

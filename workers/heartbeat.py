@@ -1,5 +1,7 @@
 """The worker's heartbeat: it renews the lease, publishes the card, and takes back what dead workers held."""
 
+import os
+import signal
 import threading
 import time
 from collections.abc import Callable
@@ -72,9 +74,14 @@ class Heartbeat:
             log.warning("lease_not_returned", error=str(err))
 
     def _run(self) -> None:
-        while not self._stop.wait(leases.RENEW_INTERVAL_S):
-            if self._reaches(self._beat):
-                self._reaches(self._look_after_others)
+        try:
+            while not self._stop.wait(leases.RENEW_INTERVAL_S):
+                if self._reaches(self._beat):
+                    self._reaches(self._look_after_others)
+        except Exception:
+            # A worker without a heartbeat looks alive and gets nothing to do: let its supervisor start another.
+            log.exception("heartbeat_failed")
+            os.kill(os.getpid(), signal.SIGTERM)
 
     def _reaches(self, do: Callable[[], None]) -> bool:
         """Do something in Redis; False where it did not take it."""

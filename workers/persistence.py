@@ -5,6 +5,8 @@ from collections.abc import Callable
 
 from redis.exceptions import RedisError
 
+from shared.redis_connections import met_with_silence
+
 #: Pause between attempts while Redis is away, in seconds.
 _RETRY_S = 0.25
 
@@ -22,6 +24,7 @@ def until_taken(write: Callable[[], object], give_up: threading.Event, tell: Cal
         try:
             write()
         except (RedisError, OSError) as err:
+            met_with_silence(err)
             if not warned:
                 tell(str(err))
                 warned = True

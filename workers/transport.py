@@ -14,7 +14,7 @@
    time per message.
 6. *What is no message is dropped.* What cannot be read, stock kombu raises out of the event loop, and the worker ends.
 7. *A dead connection is not dead alone.* When BRPOP gets no reply, kombu drops its connection only; the channel's others,
-   which went dead with it, would each cost a socket timeout when they are next used.
+   which went dead with it, would each cost a socket timeout when they are next used. Nor are those of other clients.
 8. *A server that refuses is asked again.* A full disk, too little memory or missing replicas make Redis refuse to write, and
    BRPOP writes. Stock kombu raises that out of the event loop too, and the worker ends.
 9. *An acknowledgement that comes after its connection has closed is dropped.* Stock kombu asks the channel for a connection
@@ -40,7 +40,7 @@ from redis.exceptions import ResponseError
 
 from shared.celery_message import MESSAGE_LIMIT_BYTES, is_suspect, suspected
 from shared.logging import get_logger
-from shared.redis_connections import NOTED
+from shared.redis_connections import NOTED, met_with_silence
 
 log = get_logger("millrace.transport")
 
@@ -288,6 +288,7 @@ class Poller(stock.MultiChannelPoller):
         for channel, connection in asked:
             if connection._sock is None:
                 channel.drop_connections()
+                met_with_silence()
 
 
 class SentinelChannel(Channel, stock.SentinelChannel):

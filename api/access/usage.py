@@ -8,11 +8,12 @@ from collections import Counter
 from collections.abc import Iterable
 from dataclasses import dataclass
 from datetime import UTC, date, datetime
+from uuid import uuid4
 
 from redis.asyncio import Redis
 from redis.exceptions import RedisError
 
-from shared import keys
+from shared import keys, lua
 from shared.logging import get_logger
 from shared.metrics import Metrics
 
@@ -20,6 +21,8 @@ log = get_logger("millrace.access")
 
 #: How often it is added up, in seconds.
 _FLUSH_S = 1.0
+#: How long Redis knows what it has added: longer than anybody sends the same again, in seconds.
+_MARKED_S = 3600
 
 #: What is counted of a model.
 REQUESTS, ITEMS, TOKENS = "requests", "items", "tokens"
@@ -52,7 +55,10 @@ class Usage:
         self._redis = redis
         self._metrics = metrics
         self._ttl_s = int(ttl_s)
+        self._add = redis.register_script(lua.script("add_usage"))
         self._counted: Counter[tuple[str, str, str]] = Counter()
+        #: What has been sent, with the mark by which Redis knows it, until Redis has said that it is added.
+        self._unconfirmed: tuple[str, Counter[tuple[str, str, str]]] | None = None
 
     def count(self, tenant: str | None, model: str, *, requests: int, items: int, tokens: int) -> None:
         """Count what a tenant has used; nothing where there are no tenants.
@@ -80,19 +86,20 @@ class Usage:
 
     async def flush(self) -> None:
         """Add up what has been counted; while Redis is away it is kept."""
-        if not self._counted:
-            return
-        counted, self._counted = self._counted, Counter()
-        try:
-            async with self._redis.pipeline(transaction=True) as pipe:
-                for (key, model, what), number in counted.items():
-                    pipe.hincrby(key, f"{model} {what}", number)
-                for key in {key for key, *_ in counted}:
-                    pipe.expire(key, self._ttl_s)
-                await pipe.execute()
-        except (RedisError, OSError) as err:
-            log.warning("usage_not_added", error=type(err).__name__)
-            self._counted.update(counted)
+        while self._unconfirmed is not None or self._counted:
+            if self._unconfirmed is None:
+                self._unconfirmed = keys.usage_mark(uuid4().hex), self._counted
+                self._counted = Counter()
+            mark, counted = self._unconfirmed
+            fields: list[str | int] = []
+            for (_, model, what), number in counted.items():
+                fields += [f"{model} {what}", number]
+            try:
+                await self._add(keys=[mark, *(key for key, *_ in counted)], args=[_MARKED_S, self._ttl_s, *fields])
+            except (RedisError, OSError) as err:
+                log.warning("usage_not_added", error=type(err).__name__)
+                return
+            self._unconfirmed = None
 
     async def of(self, tenant: str, days: Iterable[date]) -> list[Used]:
         """What a tenant has used on some days, in their order, by model."""

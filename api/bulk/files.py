@@ -14,7 +14,7 @@ from uuid import uuid4
 from redis.asyncio import Redis
 from redis.exceptions import WatchError
 
-from shared import keys
+from shared import keys, lua
 from shared.bulk.jobs import FilePart, FileRecord, Job
 from shared.bulk.store import Store, errors_path, output_path, upload_path
 from shared.bulk.table import JobTable, page
@@ -36,6 +36,7 @@ class FileTable:
 
     def __init__(self, redis: Redis) -> None:
         self._redis = redis
+        self._add = redis.register_script(lua.script("bulk/add_file"))
 
     async def room(self, quota_bytes: int) -> int | None:
         """Bytes that may still be stored; None for any number.
@@ -54,13 +55,10 @@ class FileTable:
 
     async def add(self, record: FileRecord) -> None:
         """Add a record; an uploaded file takes room from here on, an output has been counted with its job."""
-        async with self._redis.pipeline(transaction=True) as pipe:
-            pipe.set(keys.file(record.id), record.model_dump_json())
-            for index in _indexes(record):
-                pipe.zadd(index, {record.id: record.created_at})
-            if record.job is None:
-                pipe.incrby(keys.STORED_BYTES, record.bytes)
-            await pipe.execute()
+        await self._add(
+            keys=[keys.file(record.id), keys.STORED_BYTES, *_indexes(record)],
+            args=[record.model_dump_json(), record.id, record.created_at, record.bytes if record.job is None else 0],
+        )
 
     async def get(self, file_id: str, *, param: str | None = None, tenant: str | None = None) -> FileRecord:
         """A file's record.

@@ -10,11 +10,13 @@ import struct
 import time
 from bisect import bisect_right
 from collections.abc import AsyncIterator, Collection
+from contextlib import suppress
 from dataclasses import dataclass
 from typing import Any, cast
 
 import orjson
 from redis.asyncio import Redis
+from redis.exceptions import WatchError
 
 from shared import keys, lua
 from shared.bulk.jobs import Job, JobError, JobSpec, Kind, State, WebhookEndpoint
@@ -320,6 +322,10 @@ class JobTable:
         events = cast("list[bytes]", await self._redis.zrange(keys.job_events(job.id), 0, -1))
         endpoint = await self._own_endpoint(job)
         async with self._redis.pipeline(transaction=True) as pipe:
+            await pipe.watch(keys.job(job.id))
+            if not await pipe.exists(keys.job(job.id)):
+                return  # done, by another or by a first attempt whose answer was lost: its bytes count once
+            pipe.multi()  # type: ignore[no-untyped-call]
             pipe.delete(
                 keys.job(job.id),
                 *(of(job.id) for of in (keys.job_segments, keys.job_done, keys.job_sizes, keys.job_claims)),
@@ -331,7 +337,8 @@ class JobTable:
                 pipe.zrem(index, job.id)
             pipe.srem(keys.DELIVERING_JOBS, job.id)
             pipe.decrby(keys.STORED_BYTES, job.stored_bytes)
-            await pipe.execute()
+            with suppress(WatchError):  # the job has changed, or the answer is lost: the next cleaning looks again
+                await pipe.execute()
 
     async def _own_endpoint(self, job: Job) -> list[str]:
         """Key of the webhook endpoint that was made for this job alone, if there is one."""

@@ -121,7 +121,17 @@ def test_a_server_that_refuses_to_write_for_a_while(redis: Redis) -> None:
 
 def test_connections_that_are_dead_for_ever_are_replaced_within_ten_seconds(service: Service, proxy: TcpProxy) -> None:
     """A lost NAT entry: nothing comes through any more, and nobody is told."""
+    heard = len(service.log())
+
     _survive(service, proxy.forget)
+
+    ended = [line for line in service.log()[heard:].splitlines() if "silent_connections_ended" in line]
+    assert {line.split("|")[0].strip() for line in ended} == {"gateway", "jobs", "worker", "callbacks"}
+
+
+def test_so_are_they_where_those_that_watch_for_it_live(service: Service, proxy: TcpProxy) -> None:
+    """One of several ways to the server is dead, and heartbeat and fleet went the other."""
+    _survive(service, lambda: proxy.forget(spare_watchers=True))
 
 
 def test_a_network_that_stands_still_is_survived(service: Service, proxy: TcpProxy) -> None:

@@ -8,9 +8,11 @@ from concurrent.futures import Future
 from contextlib import contextmanager, suppress
 from typing import Any
 
+from shared import keys
 from tests.helpers.valkey import free_port
 
 _CHUNK_BYTES = 1 << 16
+_LEASES = keys.LEASES.encode()
 #: Time for the proxy's own thread to do what it is told, in seconds.
 _PATIENCE_S = 10.0
 
@@ -22,6 +24,8 @@ class _Link:
         self.ends = (client, server)
         #: Whether what is sent goes nowhere, in either direction and for ever.
         self.is_forgotten = False
+        #: Whether its client has asked for the leases: a heartbeat, or the look after workers.
+        self.is_watchers = False
 
     def reset(self) -> None:
         """End both connections as a broken line does."""
@@ -70,12 +74,16 @@ class TcpProxy:
         """Keep all connections and take new ones, but pass nothing on until `mend`; what was sent meanwhile goes on then."""
         self._call(self._flowing.clear)
 
-    def forget(self) -> None:
-        """Make the present connections half-open: they stay, and nothing ever comes through. New ones are not affected."""
+    def forget(self, *, spare_watchers: bool = False) -> None:
+        """Make the present connections half-open: they stay, and nothing ever comes through. New ones are not affected.
+
+        Args:
+            spare_watchers: Leave those that ask for leases as they are.
+        """
 
         def forget_all() -> None:
             for link in self._links:
-                link.is_forgotten = True
+                link.is_forgotten = not (spare_watchers and link.is_watchers)
 
         self._call(forget_all)
 
@@ -155,6 +163,7 @@ class TcpProxy:
         """Pass on what comes from one end, and its end."""
         with suppress(ConnectionError):  # one end was reset, which the other is told below
             while data := await source.read(_CHUNK_BYTES):
+                link.is_watchers = link.is_watchers or _LEASES in data
                 await self._flowing.wait()
                 if not link.is_forgotten:
                     target.write(data)

@@ -4,6 +4,7 @@ import os
 import resource
 import secrets
 import shutil
+import signal
 import socket
 import subprocess
 from collections.abc import Iterator
@@ -136,6 +137,17 @@ class ValkeyServer:
                 self._process.kill()
                 self._process.wait()
             self._process = None
+
+    @contextmanager
+    def standing_still(self) -> Iterator[None]:
+        """Stop it (SIGSTOP) until the block ends; what was sent meanwhile is done then."""
+        if self._process is None:
+            raise RuntimeError("the server does not run")
+        self._process.send_signal(signal.SIGSTOP)
+        try:
+            yield
+        finally:
+            self._process.send_signal(signal.SIGCONT)
 
     def kill(self) -> None:
         """End it as a crash does."""

@@ -362,6 +362,37 @@ def test_a_file_whose_time_has_run_out_is_gone_and_is_cleaned_up(
     assert int(redis.get(keys.STORED_BYTES)) == 2
 
 
+def test_a_file_that_is_added_and_a_job_that_is_deleted_once_more_change_nothing(
+    gateway: Gateway, redis: Redis
+) -> None:
+    """As after an answer of Redis that was lost on its way."""
+    # Given
+    file_id = gateway.upload(b"{}")
+    record = FileRecord.model_validate_json(redis.get(keys.file(file_id)))
+    batch = gateway.batch(*lines(3))
+    stored = int(redis.get(keys.STORED_BYTES))
+
+    # When
+    gateway.ask(lambda _, files: files.add(record))
+
+    # Then
+    assert int(redis.get(keys.STORED_BYTES)) == stored
+
+    # When
+    gateway.validate(batch.id)
+    _complete(gateway, batch.id, 0, b"a\nb\n", b"")
+
+    async def delete_twice(table: JobTable, _: FileTable) -> None:
+        job = await table.get(batch.id)
+        await table.delete(job)
+        await table.delete(job)
+
+    gateway.ask(delete_twice)
+
+    # Then
+    assert int(redis.get(keys.STORED_BYTES)) == stored
+
+
 def test_a_large_upload_takes_no_memory(gateway: Gateway, tmp_path: Path) -> None:
     # Given 200 MB on disk, and a first upload and download behind us
     source = tmp_path / "large.jsonl"

@@ -1,6 +1,8 @@
 """Leases on a real server: what a dead worker held comes back, once; what a living one holds stays where it is."""
 
 import json
+import os
+import signal
 import threading
 from collections.abc import Callable
 from hashlib import sha256
@@ -551,6 +553,24 @@ def test_a_worker_that_stops_with_nothing_in_hand_gives_its_lease_back(redis_url
 
     # Then
     assert redis.exists(keys.LEASES, keys.worker_card("w1")) == 0
+
+
+def test_a_worker_whose_heartbeat_fails_ends_so_that_another_takes_its_place(
+    redis_url: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """It would look alive and be given nothing to do."""
+    # Given
+    ended: list[tuple[int, int]] = []
+    monkeypatch.setattr("workers.heartbeat.os.kill", lambda pid, number: ended.append((pid, number)))
+    cards = iter([WorkerCard(worker="w1", hostname="h", pid=1, device="cpu", state="ready", models=[])])
+    heartbeat = Heartbeat(Redis.from_url(redis_url), "w1", lambda: next(cards), result_ttl_s=60)
+
+    # When
+    heartbeat.start()
+
+    # Then
+    wait_until(lambda: ended == [(os.getpid(), signal.SIGTERM)], what="the worker to be told to end")
+    heartbeat.stop()
 
 
 def test_a_worker_that_stops_with_messages_in_hand_leaves_its_lease_to_end(redis_url: str, redis: Redis) -> None:

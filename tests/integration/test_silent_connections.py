@@ -10,13 +10,14 @@ import pytest
 import uvloop
 from kombu import Connection
 from redis import Redis
+from redis.asyncio.connection import AbstractConnection
 from redis.asyncio.retry import Retry
 from redis.backoff import NoBackoff
 from redis.exceptions import ConnectionError as RedisConnectionError
 from redis.exceptions import TimeoutError as RedisTimeoutError
 
 from shared.redis_address import connect, connect_aio, connect_aio_waiting
-from shared.redis_connections import SilenceWatch
+from shared.redis_connections import SilenceWatch, met_with_silence
 from tests.helpers.certificates import make_certificates
 from tests.helpers.tcp_proxy import TcpProxy, running_proxy
 from tests.helpers.valkey import ValkeyServer
@@ -116,6 +117,31 @@ def test_who_asks_while_connections_are_ended_is_answered_by_the_second_attempt(
         runner.run(ask_meanwhile())
 
 
+async def _asked(connection: AbstractConnection) -> None:
+    for _ in range(3):  # asyncio takes what is written first for sent
+        await connection.send_command("PING")
+        await connection.read_response()
+
+
+@pytest.mark.parametrize("new_loop", [asyncio.new_event_loop, uvloop.new_event_loop], ids=["asyncio", "uvloop"])
+def test_what_is_sent_on_a_connection_that_has_just_ended_finds_it_lost(
+    own_valkey: ValkeyServer, new_loop: Callable[[], asyncio.AbstractEventLoop]
+) -> None:
+    """By uvloop itself it is a RuntimeError, which ends loops that are there for good."""
+
+    async def send() -> None:
+        async with connect_aio(f"redis://127.0.0.1:{own_valkey.port}/0", socket_timeout=TIMEOUT_S) as client:
+            connection = await client.connection_pool.get_connection()
+            connection._writer.transport.abort()
+            with pytest.raises(RedisConnectionError):
+                await _asked(connection)
+            await client.connection_pool.release(connection)
+            assert await client.ping()
+
+    with asyncio.Runner(loop_factory=new_loop) as runner:
+        runner.run(send())
+
+
 def test_a_workers_consumer_is_told_too(line: tuple[TcpProxy, str]) -> None:
     proxy, url = line
     options = {"socket_timeout": TIMEOUT_S}
@@ -132,6 +158,36 @@ def test_a_workers_consumer_is_told_too(line: tuple[TcpProxy, str]) -> None:
 
         with pytest.raises(RedisConnectionError):
             waiting.result(timeout=5)
+
+
+def test_a_silence_that_another_has_met_with_ends_connections_when_a_watcher_is_answered(
+    line: tuple[TcpProxy, str],
+) -> None:
+    """The watcher's own connection may be one that lives."""
+    proxy, url = line
+    with connect(url, socket_timeout=TIMEOUT_S) as client, ThreadPoolExecutor(1) as threads:
+        waiting = threads.submit(client.blpop, ["nothing"], TIMEOUT_S)
+        time.sleep(PAUSE_S)
+        proxy.forget()
+        met_with_silence(RedisConnectionError("refused"))
+        SilenceWatch().answered()
+        assert not waiting.done()
+
+        met_with_silence(RedisTimeoutError())
+        SilenceWatch().answered()
+
+        with pytest.raises(RedisConnectionError):
+            waiting.result(timeout=5)
+
+
+def test_connections_that_have_been_given_up_are_no_trouble(own_valkey: ValkeyServer) -> None:
+    with connect(f"redis://127.0.0.1:{own_valkey.port}/0") as client:
+        client.ping()
+        client.connection_pool.disconnect()
+
+        _redis_answers_again(time.monotonic())
+
+        assert client.ping()
 
 
 def test_connections_that_are_newer_than_the_silence_are_let_be(own_valkey: ValkeyServer) -> None:

@@ -60,3 +60,31 @@ def test_what_is_counted_while_redis_is_away_is_added_up_when_it_is_back(own_val
         assert (used.requests, used.items, used.tokens) == (2, 2, 2)
 
     _with_usage(own_valkey.url(), use)
+
+
+def test_what_redis_adds_up_after_nobody_waits_for_it_any_more_counts_once(own_valkey: ValkeyServer) -> None:
+    async def use(usage: Usage) -> None:
+        usage.count("a", MODEL, requests=1, items=1, tokens=7)
+        with own_valkey.standing_still():
+            await usage.flush()
+            usage.count("a", MODEL, requests=1, items=1, tokens=5)
+        await usage.flush()
+        (used,) = await usage.of("a", [datetime.now(UTC).date()])
+        assert (used.requests, used.items, used.tokens) == (2, 2, 12)
+
+    _with_usage(own_valkey.url(), use)
+
+
+def test_what_was_being_added_up_when_the_process_stops_is_not_lost(own_valkey: ValkeyServer) -> None:
+    async def use(usage: Usage) -> None:
+        usage.count("a", MODEL, requests=1, items=1, tokens=7)
+        with own_valkey.standing_still():
+            adding = asyncio.ensure_future(usage.flush())
+            await asyncio.sleep(0.2)
+            adding.cancel()
+            await asyncio.wait([adding])
+        await usage.flush()
+        (used,) = await usage.of("a", [datetime.now(UTC).date()])
+        assert (used.requests, used.items, used.tokens) == (1, 1, 7)
+
+    _with_usage(own_valkey.url(), use)

@@ -67,6 +67,7 @@ def main() -> int:
     except (RedisError, OSError) as err:
         return _give_up(f"Redis cannot be used: {err}", os.EX_UNAVAILABLE)
     loop.spawn(lease.keep())
+    loop.spawn(lease.measure())
     turns = LoopWatch(settings.wedged_after_s)
     loop.spawn(turns.turn())
     plugins: dict[str, Sink] = discover(workers.sinks)

@@ -3,6 +3,7 @@
 import asyncio
 import time
 from collections.abc import Awaitable, Callable
+from contextlib import suppress
 
 from redis.asyncio import Redis
 from redis.exceptions import RedisError
@@ -13,8 +14,8 @@ from shared.redis_connections import SilenceWatch
 
 log = get_logger("millrace.callbacks")
 
-#: Renewals between two measurements.
-_MEASURE_EVERY = 10
+#: Between two measurements, in seconds.
+_MEASURE_EVERY_S = 5.0
 
 
 class Lease:
@@ -43,22 +44,25 @@ class Lease:
 
     async def keep(self) -> None:
         """Renew it until cancelled."""
-        round_number = 0
         while True:
             await asyncio.sleep(leases.RENEW_INTERVAL_S)
             asked_at = time.monotonic()
             try:
                 await self.take()
                 self._silence.answered()
-                if round_number % _MEASURE_EVERY == 0:
-                    await self._measure()
-                round_number += 1
                 self.reachable = True
             except (RedisError, OSError) as err:
                 if self.reachable:
                     log.warning("redis_lost", error=str(err))
                 self.reachable = False
                 self._silence.failed(err, asked_at)
+
+    async def measure(self) -> None:
+        """Measure now and then until cancelled; by itself, since the lease does not wait for it."""
+        while True:
+            with suppress(RedisError, OSError):  # which the lease tells
+                await self._measure()
+            await asyncio.sleep(_MEASURE_EVERY_S)
 
     async def give_back(self) -> None:
         """End it, unless messages are still unacknowledged: then it just ends."""

@@ -1,5 +1,7 @@
 """The report tells what was broken, and when."""
 
+import dataclasses
+
 import pytest
 
 from tests.chaos import report
@@ -62,5 +64,26 @@ def test_a_bulk_job_that_is_not_as_it_should_be_is_a_violation_of_its_own(job: J
     assert report.text(run).endswith("VIOLATED")
 
 
+def test_a_service_that_answers_nobody_keeps_no_promise() -> None:
+    refused = (Answer(100.5 + number, 503, "1", "the service cannot reach its queue") for number in range(9))
+
+    assert report.is_violated(run_of(*refused, Answer(109.5, 200, is_right=True)))
+
+
+@pytest.mark.parametrize(
+    ("death", "is_violation"), [("part_died part=gateway status=-15", True), ("part_died part=worker status=78", False)]
+)
+def test_a_part_that_ends_by_itself_is_told(death: str, is_violation: bool) -> None:
+    right = run_of(*(Answer(100.5 + number, 200, is_right=True) for number in range(4)))
+
+    run = dataclasses.replace(right, own_deaths=[death])
+
+    assert report.is_violated(run) == is_violation
+    assert death in report.text(run)
+
+
 def test_a_fault_after_which_nobody_was_answered_was_not_recovered_from() -> None:
-    assert report.summary(run_of(Answer(100.5, 200, is_right=True)))["faults"]["worker killed"]["max_s"] == "never"
+    run = run_of(Answer(100.5, 200, is_right=True))
+
+    assert report.summary(run)["faults"]["worker killed"]["max_s"] == "never"
+    assert report.is_violated(run)
