@@ -39,7 +39,7 @@ from shared.redis_address import connect_aio, connect_aio_waiting
 log = get_logger("millrace.core")
 
 #: Time for a command to Redis before its connection is given up, in seconds.
-_SOCKET_TIMEOUT_S = 5.0
+_SOCKET_TIMEOUT_S = 4.0
 #: Connections for what routes ask of Redis beside publishing and waiting for replies, and how long a request waits for one,
 #: in seconds. However many ask, publication and the look after workers have connections of their own.
 _ROUTES_CONNECTIONS, _ROUTES_PATIENCE_S = 32, 5.0

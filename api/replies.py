@@ -37,7 +37,7 @@ SWEEP_INTERVAL_S = 1.0
 #: Tasks younger than this are left to the subscription, in seconds.
 SWEEP_AGE_S = 0.5
 #: Silence after which the subscription is tested with a ping, and the time that it has to answer, in seconds.
-PING_AFTER_S = 3.0
+PING_AFTER_S = 2.0
 #: A task is abandoned this long after its deadline, in seconds: the worker's own "expired" answer comes before.
 ABANDON_AFTER_S = 2.0
 

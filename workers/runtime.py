@@ -65,7 +65,7 @@ class Runtime:
         self._heartbeat: Heartbeat | None = None
         self._watchdog: Watchdog | None = None
 
-    def redis(self, timeout_s: float = 5.0) -> Redis:
+    def redis(self, timeout_s: float = 3.0) -> Redis:
         """A client that notices a dead connection within some seconds."""
         return connect(self._url, socket_timeout=timeout_s, socket_connect_timeout=2.0, health_check_interval=5)
 

@@ -190,7 +190,7 @@ class Channel(stock.Channel):
         if (
             loop is None or self._closing
         ):  # a closing channel delivers what its last BRPOP had popped, outside of any loop
-            self._confirm_record()
+            self._confirm_if_possible()
         else:
             loop.call_soon(self._confirm_record)
 
@@ -203,12 +203,19 @@ class Channel(stock.Channel):
 
     def close(self) -> None:
         """Close, after the last record has been confirmed."""
+        self._confirm_if_possible()
+        super().close()
+
+    def _confirm_if_possible(self) -> None:
+        """The same where the connection may be what was lost.
+
+        If the record was written, the message must not be dropped: it would count as held by this worker, which lives, and be
+        nobody's. If it was not, the gateway finds that out.
+        """
         try:
             self._confirm_record()
         except self.connection_errors as err:
-            # The connection is what was lost; whether the record was written, the gateway finds out.
             log.info("record_unconfirmed", error=str(err))
-        super().close()
 
     def _confirm_record(self) -> None:
         if self._record_unconfirmed:
