@@ -209,8 +209,8 @@ class Channel(stock.Channel):
     def _confirm_if_possible(self) -> None:
         """The same where the connection may be what was lost.
 
-        If the record was written, the message must not be dropped: it would count as held by this worker, which lives, and be
-        nobody's. If it was not, the gateway finds that out.
+        If the record was written, the message must not be dropped: it would count as held by this worker, which lives, and
+        be nobody's. If it was not, the gateway finds that out.
         """
         try:
             self._confirm_record()
