@@ -16,6 +16,7 @@ from shared.celery_message import MESSAGE_LIMIT_BYTES, encode_task
 from shared.jobs import EmbedRequest, Task
 from shared.queues import Lane, Operation, queue_name
 from tests.helpers.consumers import Taker
+from tests.helpers.tcp_proxy import running_proxy
 from tests.helpers.valkey import ValkeyServer
 from workers.transport import FLOW, OpenLanes
 
@@ -144,6 +145,29 @@ def test_a_connection_that_closes_while_the_worker_works_gives_nothing_back(redi
     # Then the pool still works on it
     assert redis.llen(QUEUE) == 0
     assert redis.hexists(keys.unacked("w1"), "gw-1")
+
+
+def test_a_record_whose_answer_is_lost_while_the_channel_closes_drops_no_message(
+    own_valkey: ValkeyServer,
+) -> None:
+    """Written and dropped, the message would count as held by a worker that lives, and be nobody's."""
+    # Given a channel that closes, with a message in hand, and a line on which nothing comes back any more
+    with (
+        running_proxy(own_valkey.port) as proxy,
+        Taker(f"redis://127.0.0.1:{proxy.port}/0", "w1", [QUEUE]) as taker,
+    ):
+        channel = taker.channel
+        channel.record("unacked", "first", "entry")
+        channel._confirm_record()
+        proxy.forget()
+        channel._closing = True
+
+        # When
+        with capture_logs() as logs:
+            channel.record("unacked", "second", "entry")
+
+        # Then whoever records it goes on with it
+        assert [entry["event"] for entry in logs] == ["record_unconfirmed"]
 
 
 @pytest.mark.parametrize("settle", ["ack", "reject", "requeue"])
