@@ -64,7 +64,7 @@ def make_celery(settings: Settings) -> Celery:
         broker_transport_options={
             # A consumer that has lost its connections without being told is back after twice the interval, the second
             # of its BRPOP, and the timeout of what it does on another connection.
-            "health_check_interval": 1,
+            "health_check_interval": 2,
             "socket_timeout": 3.0,
             "socket_connect_timeout": 2.0,
             **KEEPALIVE,
