@@ -2,8 +2,6 @@
 
 import asyncio
 import math
-import os
-import signal
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterable
 from contextlib import asynccontextmanager
 from functools import partial
@@ -30,6 +28,7 @@ from api.replies import Replies
 from api.routing import contenders_by_path
 from api.settings import ApiSettings
 from api.stages import Stages
+from shared.background import stop_if_it_failed
 from shared.logging import get_logger
 from shared.metrics import Metrics
 from shared.plugins import discover
@@ -155,7 +154,7 @@ class Core:
         )
         background = [asyncio.ensure_future(run) for run in loops]
         for task in background:
-            task.add_done_callback(_stop_if_it_failed)
+            task.add_done_callback(partial(stop_if_it_failed, log))
         try:
             yield
         finally:
@@ -171,10 +170,3 @@ class Core:
             await self._limits_redis.aclose()
             await self._subscriber.aclose()
             await self._images.aclose()
-
-
-def _stop_if_it_failed(task: asyncio.Future[None]) -> None:
-    """A process that lacks one of its loops looks alive and is not: let its supervisor start another."""
-    if not task.cancelled() and (error := task.exception()) is not None:
-        log.error("background_failed", exc_info=error)
-        os.kill(os.getpid(), signal.SIGTERM)

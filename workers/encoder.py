@@ -144,9 +144,8 @@ class Encoder:
                 self._model, self._biases = prepare(model)
             # In float32, and for wide heads, CUDA's attention is a loop over the runs of this very batch, which no graph can
             # hold.
-            widest = max(getattr(module, "head_dim", 0) for module in model.modules())
             is_half = model.dtype in (torch.float16, torch.bfloat16)
-            if device.type == "cuda" and is_half and widest <= WIDEST_HEAD:
+            if device.type == "cuda" and is_half and not _has_wide_heads(model):
                 with torch.inference_mode():
                     before_first = 0 if self._padding_idx is None else self._padding_idx + 1
                     longest = int(model.config.max_position_embeddings) - before_first
@@ -202,6 +201,11 @@ class Encoder:
         """States of the tokens that are not padding, shape (tokens, hidden size)."""
         states: Tensor = self._model(**padded, **self._options).last_hidden_state
         return states[padded["attention_mask"].bool()]
+
+
+def _has_wide_heads(model: torch.nn.Module) -> bool:
+    """Whether some attention head is wider than CUDA's variable-length kernel takes."""
+    return any(getattr(module, "head_dim", 0) > WIDEST_HEAD for module in model.modules())
 
 
 def _hidden(states: Tensor, batch: PackedBatch) -> Hidden:

@@ -69,6 +69,17 @@ class SentenceFiles:
         called: dict[str, dict[str, Any]] = self.transformer.get("processing_kwargs") or {}
         return called
 
+    def refuse_image_options(self, model: str) -> None:
+        """For families that prepare images by the image processor's own settings.
+
+        Raises:
+            ConfigurationError: The folder has others.
+        """
+        if self.processing.get("image"):
+            raise ConfigurationError(
+                f"model {model}: the processing_kwargs of images in its sentence_bert_config.json are not done here"
+            )
+
     @property
     def similarity(self) -> str:
         """By what vectors are compared."""

@@ -207,6 +207,8 @@ class ModelTokenizer:
         ]
         if input_type == "query":
             tokens = [self._expanded(entry) for entry in tokens]
+        if not pixels:
+            return tokens
         return [
             entry if image is None else self._with_image(entry, image, index)
             for index, (entry, image) in enumerate(zip(tokens, images, strict=True))

@@ -1,13 +1,13 @@
 """The event loop of a callback worker: its connections live there, and Celery's threads wait for what runs on it."""
 
 import asyncio
-import os
-import signal
 import threading
 from collections.abc import Coroutine
-from concurrent.futures import Future, ThreadPoolExecutor
+from concurrent.futures import ThreadPoolExecutor
+from functools import partial
 from typing import Any, TypeVar
 
+from shared.background import stop_if_it_failed
 from shared.logging import get_logger
 
 log = get_logger("millrace.callbacks")
@@ -36,20 +36,13 @@ class LoopThread:
 
     def spawn(self, coroutine: Coroutine[Any, Any, None]) -> None:
         """Let a coroutine run there until the loop ends."""
-        asyncio.run_coroutine_threadsafe(coroutine, self._loop).add_done_callback(_stop_if_it_failed)
+        asyncio.run_coroutine_threadsafe(coroutine, self._loop).add_done_callback(partial(stop_if_it_failed, log))
 
     def stop(self) -> None:
         """End it, and whatever still runs on it."""
         self.call(_cancel_all())
         self._loop.call_soon_threadsafe(self._loop.stop)
         self._thread.join()
-
-
-def _stop_if_it_failed(run: Future[None]) -> None:
-    """A process that lacks one of its loops looks alive and is not: let its supervisor start another."""
-    if not run.cancelled() and (error := run.exception()) is not None:
-        log.error("background_failed", exc_info=error)
-        os.kill(os.getpid(), signal.SIGTERM)
 
 
 async def _cancel_all() -> None:

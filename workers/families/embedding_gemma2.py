@@ -184,10 +184,7 @@ def _check_files(config: ModelConfig, files: SentenceFiles, tokenizer: Any) -> N
     Raises:
         ConfigurationError: Another template, or options of its own for images.
     """
-    if files.processing.get("image"):
-        raise ConfigurationError(
-            f"model {config.name}: the processing_kwargs of images in its sentence_bert_config.json are not done here"
-        )
+    files.refuse_image_options(config.name)
     if "message" not in files.transformer.get("modality_config", {}):
         return
     options = files.processing.get("chat_template", {})

@@ -46,10 +46,7 @@ class ImageText:
         scoring, whole = dense_scoring(files.similarity, files.last_module, files.truncate_dim)
         self._tail = [module.to(device).eval() for module in files.tail(config.name, _TAIL, whole=whole)]
         self._truncate_dim = files.truncate_dim
-        if files.processing.get("image"):
-            raise ConfigurationError(
-                f"model {config.name}: the processing_kwargs of images in its sentence_bert_config.json are not done here"
-            )
+        files.refuse_image_options(config.name)
         prompts, unstated = files.prompts, unstated_prompts(folder, files.prompts)
         if (folder / _LEGACY_MODULE).is_dir():
             folder = folder / _LEGACY_MODULE
