@@ -22,6 +22,7 @@ from bench.texts import short_texts
 from shared.model_config import ModelConfig
 from shared.results import Kind
 from workers import device as devices
+from workers.batching import MIN_SHARE_TOKENS
 from workers.engine import Engine
 from workers.engine_protocol import EngineOptions
 from workers.scoring import normalized
@@ -74,17 +75,23 @@ class Packed:
         self.tokenizer = ModelTokenizer(model.input_format)
         self._pool = ThreadPoolExecutor(engine.batches_in_flight)
 
-    def embed(self, texts: Sequence[str]) -> tuple[Float32Array, float]:
-        """Unit vectors in input order, and the seconds that tokenising took."""
+    def embed(self, texts: Sequence[str], *, known: bool = True) -> tuple[Float32Array, float]:
+        """Unit vectors in input order, and the seconds that tokenising took.
+
+        Args:
+            texts: What to embed.
+            known: Whether all texts may be sorted first, or are batched in the order in which they come.
+        """
         started = time.perf_counter()
         encoded = [tokens.ids for tokens in self.tokenizer.encode(texts)]
         tokenization_s = time.perf_counter() - started
-        order = sorted(range(len(texts)), key=lambda index: len(encoded[index]))
+        by_length = sorted(range(len(texts)), key=lambda index: len(encoded[index]))
         vectors: list[Float32Array] = [np.empty(0, np.float32)] * len(texts)
-        batches = self._batches(order, encoded)
+        batches = self._batches(by_length if known else range(len(texts)), encoded)
         alone = len(batches) == 1 or not self._engine.parallel
 
-        def run(members: Sequence[int]) -> None:
+        def run(batch: Sequence[int]) -> None:
+            members = sorted(batch, key=lambda index: len(encoded[index]))
             ids = np.concatenate([np.asarray(encoded[index], np.int32) for index in members])
             lengths = np.array([len(encoded[index]) for index in members], np.int32)
             rows = self._engine.run(0, Sequences(ids, lengths), [Kind.DENSE], alone=alone)[Kind.DENSE].values
@@ -96,10 +103,14 @@ class Packed:
         return np.stack(vectors), tokenization_s
 
     def _batches(self, order: Sequence[int], encoded: Sequence[Sequence[int]]) -> list[list[int]]:
+        budget = self._budget
+        if self._engine.parallel:  # a few texts are shared out, as the worker's lanes do it
+            share = -(-sum(map(len, encoded)) // self._engine.batches_in_flight)
+            budget = min(budget, max(MIN_SHARE_TOKENS, share))
         batches: list[list[int]] = [[]]
         used = 0
         for index in order:
-            if batches[-1] and used + len(encoded[index]) > self._budget:
+            if batches[-1] and used + len(encoded[index]) > budget:
                 batches.append([])
                 used = 0
             batches[-1].append(index)
@@ -159,6 +170,14 @@ class Forward:
         _, tokenization_s = self._packed.embed(self._texts)
         return self._measured(time.perf_counter() - started, tokenization_s)
 
+    def arriving(self, at_a_time: int) -> dict[str, Any]:
+        """The same as a service gets them: in the order in which they come, and so many only when those before are done."""
+        tokenization_s = 0.0
+        started = time.perf_counter()
+        for first in range(0, len(self._texts), at_a_time):
+            tokenization_s += self._packed.embed(self._texts[first : first + at_a_time], known=False)[1]
+        return self._measured(time.perf_counter() - started, tokenization_s)
+
     def singles(self, count: int, offset: int) -> dict[str, list[float]]:
         """Latencies in seconds of `count` texts, each embedded alone, by either implementation."""
         texts = [self._texts[(offset + index) % len(self._texts)] for index in range(count)]
@@ -189,6 +208,7 @@ def _prepare() -> dict[str, Callable[..., Any]]:
         "describe": forward.describe,
         "reference": forward.reference,
         "packed": forward.packed,
+        "arriving": forward.arriving,
         "singles": forward.singles,
         "vectors": forward.vectors,
     }

@@ -35,6 +35,10 @@ def summary(plan: Plan, results: Results) -> dict[str, float]:
             if row in results:
                 found[f"{row} over reference"] = median_ratio(results[row], results[reference])
         found["packed over reference"] = median_ratio(results["forward/packed"], results[reference])
+    for load in plan.http_loads:
+        row, bare = http_row("service", load), http_row("engine", load)
+        if bare in results:
+            found[f"{row} over engine"] = median_ratio(results[row], results[bare])
     for concurrency in plans.QUEUE_CONCURRENCIES:
         gathered, alone = (queue_row(window, concurrency) for window in plans.QUEUE_WINDOWS)
         if gathered in results:
@@ -111,16 +115,16 @@ def _service(plan: Plan, results: Results, facts: Mapping[str, float]) -> str:
     for load in plan.http_loads:
         name = http_row("service", load)
         if name in results:
-            ratio = facts.get(f"{name} over reference")
+            ratios = (facts.get(f"{name} over {bare}") for bare in ("reference", "engine"))
             rows.append(
                 (
                     _http_label(load.concurrency, load.texts_per_request),
                     *_cells(results[name]),
-                    "-" if ratio is None else f"{ratio:.2f}",
+                    *("-" if ratio is None else f"{ratio:.2f}" for ratio in ratios),
                 )
             )
     title = "(b) service over HTTP: POST /v1/embeddings, base64; closed loop, for throughput only"
-    return section(title, (*_THROUGHPUT_HEAD, "of (a)"), rows)
+    return section(title, (*_THROUGHPUT_HEAD, "of reference", "of engine"), rows)
 
 
 def _queue(results: Results, facts: Mapping[str, float]) -> str:

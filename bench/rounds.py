@@ -17,7 +17,7 @@ from bench.machine import OtherLoad
 from bench.measurement import Measurement, Results, of_latencies
 from bench.plan import HttpLoad, Part, Plan
 from bench.services import BenchFailed, Stack, post, running_echo, running_stack
-from bench.texts import short_texts
+from bench.texts import COUNT, short_texts
 
 #: Vectors of the service that are compared with the reference's before anything is measured.
 _COMPARED = 32
@@ -135,6 +135,10 @@ class Run:
         port = _running(self._on.service).port
         for load in self._plan.http_loads:
             self._record(http_row("service", load), self._http(port, EMBEDDINGS_PATH, load, self._plan.http_s))
+            if self._on.forward is not None:
+                # Right beside it, since a shared machine is another one a minute later.
+                at_a_time = min(COUNT, load.concurrency * load.texts_per_request)
+                self._record(http_row("engine", load), self._on.forward.ask("arriving", at_a_time=at_a_time))
 
     def _echo(self) -> None:
         for load in self._plan.http_loads:

@@ -13,6 +13,7 @@ import traceback
 from collections.abc import Callable, Collection, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
+from functools import partial
 from multiprocessing.connection import Connection
 from pathlib import Path
 from typing import Any
@@ -46,6 +47,8 @@ from workers.engine_protocol import (
     send_result,
 )
 from workers.family import Family, LoadedModel, Outputs
+from workers.input_format import InputFormat
+from workers.reader import Reader
 from workers.rows import BatchRows, Float32Array, Rows
 from workers.sequences import Int32Array, Sequences
 from workers.stock_class import refuse_other_positions, refuse_own_code
@@ -59,8 +62,15 @@ _CPU_WARM_UP_TOKENS = 1024
 _LONGEST_REASON = 200
 #: Length of the inputs by which the speed is stated.
 _WARM_UP_LENGTH = 64
+#: Sides of the blank images of a warm-up, in pixels; the first that fits into the model's longest input is taken. On a GPU
+#: one that is larger than what any model makes of it, on CPU a small one.
+_LARGEST_IMAGES = (2048, 512, 128)
+_CPU_IMAGES = (128,)
 #: How often the device's memory is looked at, in seconds.
 _LOOK_AT_MEMORY_S = 1.0
+
+#: Makes a batch of so many tokens.
+MakeBatch = Callable[[int], Sequences]
 
 
 class Engine:
@@ -151,18 +161,22 @@ class Engine:
     def _warm_up(self, index: int, config: ModelConfig, memory_bytes: int) -> None:
         """Run a model as it will be run: find its budget and its speed."""
         model = self.models[index]
-        budget = config.max_batch_tokens or self._budget
         most = model.card.max_tokens
+        is_cpu = self.device.type == "cpu"
+        sides = _CPU_IMAGES if is_cpu else _LARGEST_IMAGES
+        batches: list[MakeBatch] = [partial(_texts, model, most), *_images(model.input_format, sides)]
+        for batch in batches:
+            self._measure(index, batch(1))  # libraries choose kernels and take workspaces in the first passes
+        budget = config.max_batch_tokens or self._budget
         if not budget:
-            self._measure(index, 1, most)  # libraries choose kernels and take workspaces in the first passes
             budget = token_budget(
-                lambda tokens: self._cost(index, tokens),
+                lambda tokens: self._cost(index, batches, tokens),
                 target_s=devices.CUDA_BATCH_S,
                 memory_bytes=memory_bytes // len(self.models),
             )
-        tokens = min(budget, _CPU_WARM_UP_TOKENS) if self.device.type == "cpu" else budget
+        tokens = min(budget, _CPU_WARM_UP_TOKENS) if is_cpu else budget
         for count in (1, tokens, tokens):
-            seconds = self._measure(index, count, min(most, _WARM_UP_LENGTH))
+            seconds = self._measure(index, _texts(model, min(most, _WARM_UP_LENGTH), count))
         model.card = model.card.model_copy(
             update={
                 "max_batch_tokens": budget,
@@ -177,11 +191,11 @@ class Engine:
             tokens_per_s=model.card.tokens_per_s,
         )
 
-    def _cost(self, index: int, tokens: int) -> Cost | None:
-        """What a batch of the longest inputs takes, the most expensive that there is; None when it does not fit."""
+    def _cost(self, index: int, batches: Sequence[MakeBatch], tokens: int) -> Cost | None:
+        """What the most expensive of some batches of so many tokens takes; None when one does not fit."""
         try:
             devices.reset_peak_memory(self.device)
-            seconds = self._measure(index, tokens, self.models[index].card.max_tokens)
+            seconds = max(self._measure(index, batch(tokens)) for batch in batches)
             return Cost(seconds, devices.peak_memory(self.device))
         except Exception as err:
             if not devices.is_out_of_memory(err):
@@ -189,16 +203,10 @@ class Engine:
         devices.give_back_memory(self.device)  # only here: the exception's frames held the batch's tensors
         return None
 
-    def _measure(self, index: int, tokens: int, length: int) -> float:
-        """Seconds for a batch of so many tokens in sequences of at most this length."""
-        lengths = np.full(-(-tokens // length), length, np.int32)
-        lengths[-1] = tokens - length * (len(lengths) - 1)
+    def _measure(self, index: int, batch: Sequences) -> float:
+        """Seconds for a batch."""
         started = time.perf_counter()
-        # Random, because what sequences begin with in common would be computed once.
-        ids = np.random.default_rng(0).integers(5, 100, tokens, dtype=np.int32)
-        if (end := getattr(self.models[index], "end_of_text", None)) is not None:
-            ids[np.cumsum(lengths) - 1] = end
-        self.run(index, Sequences(ids, lengths), self.models[index].card.kinds or [Kind.SCORES])
+        self.run(index, batch, self.models[index].card.kinds or [Kind.SCORES])
         return time.perf_counter() - started
 
     def _family(self, config: ModelConfig, folder: Path, described: Mapping[str, Any]) -> Family:
@@ -228,6 +236,28 @@ class Started:
         """Its rows, when they are there."""
         arrived = self._copies.wait()
         return self._finished | {kind: Rows(values, self._chunk_counts) for kind, values in arrived.items()}
+
+
+def _texts(model: LoadedModel, length: int, tokens: int) -> Sequences:
+    """So many tokens in sequences of at most this length."""
+    lengths = np.full(-(-tokens // length), length, np.int32)
+    lengths[-1] = tokens - length * (len(lengths) - 1)
+    # Random, because what sequences begin with in common would be computed once.
+    ids = np.random.default_rng(0).integers(5, 100, tokens, dtype=np.int32)
+    if (end := getattr(model, "end_of_text", None)) is not None:
+        ids[np.cumsum(lengths) - 1] = end
+    return Sequences(ids, lengths)
+
+
+def _images(form: InputFormat, sides: Sequence[int]) -> list[MakeBatch]:
+    """What makes batches of images, of the first of these sizes that the model takes; nothing where it takes none."""
+    if form.image_processor is None:
+        return []
+    reader = Reader(form)
+    image = next(filter(None, map(reader.blank_image, sides)), None)
+    if image is None:
+        return []
+    return [lambda tokens: Sequences.of([image] * max(1, tokens // reader.cost(image)))]
 
 
 def _short(err: Exception) -> str:

@@ -65,7 +65,13 @@ class ImageReader:
         Raises:
             InvalidImage: It is no image, damaged, or too large.
         """
-        image = _decoded(data)
+        return self._pixels(_decoded(data))
+
+    def blank(self, side: int) -> Pixels:
+        """A square without anything on it, of so many pixels a side before it is resized."""
+        return self._pixels(Image.new("RGB", (side, side)))
+
+    def _pixels(self, image: Image.Image) -> Pixels:
         features = self._processor(image, **self._options)
         values = features["pixel_values"]
         if self._frames > 1:

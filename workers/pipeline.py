@@ -14,11 +14,8 @@ from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from functools import partial
-from itertools import accumulate, chain, count
-from typing import TYPE_CHECKING, Any
-
-import numpy as np
-import numpy.typing as npt
+from itertools import count
+from typing import TYPE_CHECKING
 
 from shared import jobs
 from shared.dead_letters import DeadLetter, inputs_of
@@ -35,7 +32,6 @@ from workers.engine_protocol import Batch, BatchResult
 from workers.memory import show
 from workers.sequences import Sequences
 from workers.served_model import ServedModel, first_place
-from workers.tokenization import Tokens
 from workers.work import Item, RequestWork, TaskWork
 
 if TYPE_CHECKING:  # imported where traces are on, and nowhere else
@@ -348,7 +344,8 @@ class Pipeline:
         batch.submitted_at = time.monotonic()
         self._in_flight[number] = batch
         wanted = {kind for item in batch.items for kind in item.work.kinds(batch.model.card)}
-        self._engine.submit(Batch(number, batch.model.index, sequences_of(batch.items), sorted(wanted), alone))
+        sequences = Sequences.of([item.sequence for item in batch.items])
+        self._engine.submit(Batch(number, batch.model.index, sequences, sorted(wanted), alone))
         for item in batch.items:
             task = item.work.task
             if not task.started:
@@ -595,60 +592,6 @@ def _blamed(item: Item) -> tuple[str, int | None]:
         return "the document of all inputs", None
     index = first_place(request, len(item.work.rows)) + item.index
     return called(index), index
-
-
-def sequences_of(items: Sequence[Item]) -> Sequences:
-    """The packed arrays of some items, in their order."""
-    tokens = [item.sequence for item in items]
-    total = sum(len(entry.ids) for entry in tokens)
-    types = None
-    if any(entry.type_ids is not None for entry in tokens):
-        segments = (entry.type_ids if entry.type_ids is not None else [0] * len(entry.ids) for entry in tokens)
-        types = np.fromiter(chain.from_iterable(segments), dtype=np.int32, count=total)
-    return Sequences(
-        ids=np.fromiter(chain.from_iterable(entry.ids for entry in tokens), dtype=np.int32, count=total),
-        type_ids=types,
-        lengths=np.fromiter((len(entry.ids) for entry in tokens), dtype=np.int32, count=len(items)),
-        **_chunks(tokens),
-        **_images(tokens),
-        is_query=np.array([entry.is_query for entry in tokens]) if any(entry.is_query for entry in tokens) else None,
-        skip=np.array([entry.skip for entry in tokens], np.int32) if any(entry.skip for entry in tokens) else None,
-    )
-
-
-def _chunks(tokens: Sequence[Tokens]) -> dict[str, Any]:
-    if all(entry.chunks is None for entry in tokens):
-        return {}
-    lengths = [entry.chunks or [len(entry.ids)] for entry in tokens]
-    return {
-        "chunk_lengths": np.fromiter(chain.from_iterable(lengths), dtype=np.int32),
-        "chunk_counts": np.fromiter(map(len, lengths), dtype=np.int32),
-    }
-
-
-def _images(tokens: Sequence[Tokens]) -> dict[str, Any]:
-    pixels = [entry.pixels for entry in tokens if entry.pixels is not None]
-    if not pixels:
-        return {}
-    grids = [image.grid for image in pixels if image.grid is not None]
-    return {
-        "is_image": np.array([entry.pixels is not None for entry in tokens]),
-        "pixels": np.concatenate([image.values for image in pixels]),
-        "grids": np.stack(grids) if grids else None,
-        "image_starts": _image_starts(tokens),
-    }
-
-
-def _image_starts(tokens: Sequence[Tokens]) -> npt.NDArray[np.int32] | None:
-    if all(entry.image_at is None for entry in tokens):
-        return None
-    ends = accumulate(len(entry.ids) for entry in tokens)
-    starts = (
-        end - len(entry.ids) + entry.image_at
-        for entry, end in zip(tokens, ends, strict=True)
-        if entry.image_at is not None
-    )
-    return np.fromiter(starts, dtype=np.int32)
 
 
 def _has_images(work: RequestWork) -> bool:

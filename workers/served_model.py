@@ -18,9 +18,8 @@ from shared.places import QUERY, called
 from shared.queues import Lane, Operation
 from shared.results import Kind, Output, Precision, Truncation
 from workers.batching import Lanes
-from workers.chat_tokenizer import ChatTokenizer
 from workers.engine_protocol import EngineModel
-from workers.images import ImageReader
+from workers.reader import Reader
 from workers.tokenization import ModelTokenizer, Tokens
 from workers.work import Item, RequestWork
 
@@ -59,17 +58,15 @@ class ServedModel:
         operations = [*model.card.operations, Operation.TOKENIZE, Operation.DECODE]
         self.card = model.card.model_copy(update={"operations": operations})
         form = model.input_format
-        self.tokenizer = ChatTokenizer(form) if form.chat else ModelTokenizer(form)
+        self._reader = Reader(form)
+        self.tokenizer = self._reader.tokenizer
+        self.cost = self._reader.cost
         self.int8_ranges = model.int8_ranges
         #: The first token id without an embedding, where the tokenizer knows such.
         known = form.embeddings
         self._first_unknown = known if known is not None and self.tokenizer.vocabulary_size > known else None
-        self._padded_to = form.padded_to
         #: Whether an input can be an image with a text beside it.
         self._reads_both = bool(form.chat)
-        self._image_tokens, self._tokens_per_patch = form.image_tokens, form.tokens_per_patch
-        folder = form.image_processor
-        self._images = ImageReader(folder, form.image_pixels) if folder is not None else None
         self._bulk_batch_s = bulk_batch_s / parallel
         self._parallel = parallel
         self._clean_batches = 0
@@ -81,22 +78,15 @@ class ServedModel:
 
     def read_images(self, work: RequestWork) -> None:
         """Make pixels of a request's images, which takes milliseconds each; what cannot be read becomes its error."""
-        request = work.request
-        if not isinstance(request, EmbedRequest) or request.images is None or self._images is None:
+        request, reader = work.request, self._reader.images
+        if not isinstance(request, EmbedRequest) or request.images is None or reader is None:
             return  # no images, or a model without eyes, which `sequences_of` says
         for index, image in enumerate(request.images):
             try:
-                work.pixels.append(None if image is None else self._images.read(image))
+                work.pixels.append(None if image is None else reader.read(image))
             except InvalidRequest as err:
                 work.error = type(err)(f"{called(index)}: {err.message}", index=index)
                 return
-
-    def cost(self, entry: Tokens) -> int:
-        """What an input costs in a batch, in tokens."""
-        if not entry.ids:
-            return self._image_tokens
-        patches = 0 if entry.pixels is None else len(entry.pixels.values)
-        return max(len(entry.ids), self._padded_to) + round(self._tokens_per_patch * patches)
 
     def sequences_of(self, work: RequestWork) -> list[Tokens]:
         """Check and tokenise a request; notes in `work` which inputs had to be cut.

@@ -26,7 +26,7 @@ class WorkerSettings(Settings):
         0,
         ge=0,
         description="Token budget of one forward pass; 0 means 1024 on CPU; on CUDA the most that the "
-        "memory holds and that takes 25 ms, measured at start.",
+        "memory holds and that takes 25 ms, of texts or of images, measured at start.",
     )
     batches_in_flight: int = Field(
         0,

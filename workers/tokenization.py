@@ -285,9 +285,11 @@ class ModelTokenizer:
         (encoding,) = _cut_at("right", self._tokenizer, self._format.max_tokens).encode_batch(
             [document[:most]], add_special_tokens=self._format.add_special_tokens
         )
-        owner = 0
+        parts = list(zip(encoding.offsets, encoding.special_tokens_mask, strict=True))
+        # Not always the first: a text of white space has no tokens, and the opening one is not its own.
+        owner = next((bisect_left(ends, end) for (_, end), special in parts if not special), 0)
         chunks = [0] * len(ends)
-        for (_, end), special in zip(encoding.offsets, encoding.special_tokens_mask, strict=True):
+        for (_, end), special in parts:
             if not special:
                 owner = max(owner, bisect_left(ends, end))
             chunks[owner] += 1

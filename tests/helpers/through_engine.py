@@ -14,15 +14,13 @@ from shared.queues import Lane
 from shared.results import Kind, Output
 from workers.engine import Engine
 from workers.engine_protocol import EngineModel, EngineOptions
-from workers.pipeline import sequences_of
 from workers.rows import BatchRows
+from workers.sequences import Sequences
 from workers.served_model import ServedModel
 from workers.tokenization import Tokens
-from workers.work import Item, RequestWork, TaskWork
+from workers.work import TaskWork
 
 Array = npt.NDArray[np.float32]
-
-_NOBODY = RequestWork(EmbedRequest(request_id="r", deadline=0, texts=[]), None)  # type: ignore[arg-type]
 
 
 class Served:
@@ -76,8 +74,7 @@ class Served:
 
     def forward(self, tokens: Sequence[Tokens], kinds: Sequence[Kind]) -> BatchRows:
         """The engine's rows for tokenised inputs that share one forward pass."""
-        items = [Item(_NOBODY, index, entry, self._served.cost(entry), 0.0) for index, entry in enumerate(tokens)]
-        return self._engine.run(0, sequences_of(items), kinds)
+        return self._engine.run(0, Sequences.of(tokens), kinds)
 
     def answer(self, request: Request) -> Output:
         """The worker's answer to a request whose inputs share one forward pass.

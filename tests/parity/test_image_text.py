@@ -1,6 +1,7 @@
 """CLIP and SigLIP give transformers' vectors of texts and images, whatever shares their batch."""
 
 import io
+import json
 import struct
 import zlib
 from dataclasses import dataclass
@@ -216,6 +217,16 @@ def test_a_module_that_is_not_served_is_named(tmp_path: Path) -> None:
     )
 
     with pytest.raises(ConfigurationError, match=r"module CNN of its modules\.json is not supported"):
+        Served(folder)
+
+
+def test_a_processor_that_makes_images_of_another_size_is_named_at_start(tmp_path: Path) -> None:
+    folder = image_text_model(tmp_path, "clip")
+    described = json.loads((folder / "preprocessor_config.json").read_text())
+    described["crop_size"] = {"height": 24, "width": 24}
+    (folder / "preprocessor_config.json").write_text(json.dumps(described))
+
+    with pytest.raises(ConfigurationError, match=r"model model cannot be run: .*\(24\*24\)"):
         Served(folder)
 
 

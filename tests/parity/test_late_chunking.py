@@ -110,9 +110,12 @@ def test_a_document_is_never_cut(pair: Pair) -> None:
         pair.served.embed(["mill race"] * longest, late_chunking=True)
 
 
-def test_a_chunk_without_tokens_is_named(pair: Pair) -> None:
-    with pytest.raises(InvalidRequest, match="input 1 has no tokens"):
-        pair.served.embed(["mill", " ", "race"], late_chunking=True)
+@pytest.mark.parametrize("place", [0, 1, 2])
+def test_a_chunk_without_tokens_is_named(pair: Pair, place: int) -> None:
+    chunks = ["mill", "race"]
+    chunks.insert(place, " ")
+    with pytest.raises(InvalidRequest, match=f"input {place} has no tokens"):
+        pair.served.embed(chunks, late_chunking=True)
 
 
 def test_models_that_look_at_one_token_refuse(tmp_path: Path) -> None:
