@@ -51,12 +51,12 @@ _HTTP_LOADS = tuple(HttpLoad(concurrency, texts) for texts in (1, 32) for concur
 
 
 def full_plan(parts: frozenset[Part]) -> Plan:
-    """The default: under six minutes on two cores."""
+    """The default: some eight minutes on two cores."""
     return Plan(
         parts=parts,
         rounds=3,
         http_loads=_HTTP_LOADS,
-        http_s=3.0,
+        http_s=6.0,
         queue_s=1.5,
         echo_s=0.8,
         open_loop_s=5.0,
