@@ -7,6 +7,7 @@ tokenised at once, sorted by length, padded batches, all cores), and Millrace's 
 import time
 from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
@@ -125,18 +126,7 @@ class Forward:
         transformers_logging.disable_progress_bar()
         settings = WorkerSettings.load()
         config = settings.models()[0]
-        self._engine = Engine(
-            EngineOptions(
-                models=[config],
-                device=settings.device,
-                dtype=settings.dtype,
-                threads=settings.threads,
-                max_batch_tokens=settings.max_batch_tokens,
-                batches_in_flight=settings.batches_in_flight,
-                log_level=settings.log_level,
-                log_format=settings.log_format,
-            )
-        )
+        self._engine = Engine(replace(EngineOptions.of(settings), models=[config]))
         self._packed = Packed(self._engine)
         dtype = devices.choose_dtype(config.dtype or settings.dtype, self._engine.device)
         self._reference = Reference(config, self._engine.device, dtype)

@@ -3,7 +3,7 @@
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, astuple, dataclass
 from multiprocessing.connection import Connection
-from typing import Any
+from typing import Any, Self
 
 import msgpack
 import numpy as np
@@ -16,6 +16,7 @@ from workers.input_format import InputFormat
 from workers.memory import Memory
 from workers.rows import BatchRows, Float32Array, Rows
 from workers.sequences import Sequences
+from workers.settings import WorkerSettings
 
 
 @dataclass(frozen=True, slots=True)
@@ -33,6 +34,24 @@ class EngineOptions:
     batches_in_flight: int = 0
     log_level: str = "warning"
     log_format: str = "text"
+
+    @classmethod
+    def of(cls, settings: WorkerSettings) -> Self:
+        """What a worker with these settings tells its engine.
+
+        Raises:
+            ConfigurationError: The declaration of the models is wrong.
+        """
+        return cls(
+            models=settings.models(),
+            device=settings.device,
+            dtype=settings.dtype,
+            threads=settings.threads,
+            max_batch_tokens=settings.max_batch_tokens,
+            batches_in_flight=settings.batches_in_flight,
+            log_level=settings.log_level,
+            log_format=settings.log_format,
+        )
 
 
 @dataclass(frozen=True, slots=True)

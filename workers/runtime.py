@@ -43,16 +43,7 @@ class Runtime:
         self.metrics = Metrics(Owner.WORKER)
         self.draining = False
         self.engine = EngineProcess(
-            EngineOptions(
-                models=settings.models(),
-                device=settings.device,
-                dtype=settings.dtype,
-                threads=settings.threads,
-                max_batch_tokens=settings.max_batch_tokens,
-                batches_in_flight=settings.batches_in_flight,
-                log_level=settings.log_level,
-                log_format=settings.log_format,
-            ),
+            EngineOptions.of(settings),
             module=settings.engine,
             start_timeout_s=settings.engine_start_timeout_s,
             batch_timeout_s=settings.engine_timeout_s,
