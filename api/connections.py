@@ -1,7 +1,8 @@
 """HTTP connections: uvicorn's protocol, with bounds on what may come before a request's body, and deaf to other protocols.
 
-Uvicorn with httptools takes a request's line and headers of any size, waits for them for ever, and loses the body of a
-request that offers another protocol beside it (`Upgrade: h2c`), as Java's HTTP client does with its first one.
+Uvicorn with httptools takes a request's line and headers of any size, waits for them for ever, takes fields behind a body
+for headers, and loses the body of a request that offers another protocol beside it (`Upgrade: h2c`), as Java's HTTP client
+does with its first one.
 """
 
 import asyncio
@@ -100,7 +101,7 @@ class _Outlet:
 class Connection(HttpToolsProtocol):
     """One client's connection."""
 
-    #: Request line and headers that have not ended after so many bytes are refused.
+    #: Request line and headers that have not ended after so many bytes are refused; so are fields behind a body (trailers).
     head_limit_bytes: ClassVar[int] = 64 * 1024
     #: A connection whose first request, or any that has begun, has not got so far in this time is closed, in seconds.
     head_timeout_s: ClassVar[float] = 20.0
@@ -114,7 +115,12 @@ class Connection(HttpToolsProtocol):
         """As uvicorn makes it."""
         super().__init__(*arguments, **named)
         self._in_head = False
-        #: Whether what came last had more than a head in it.
+        self._is_reading_body = False
+        #: Whether fields have come behind the body that is being read.
+        self._has_trailers = False
+        #: Whether what came last had a piece of a body in it, or the end of a head or of a message.
+        self._got_on = False
+        #: Whether it had more than a head in it.
         self._had_body = False
         self._head_bytes = 0
         self._head_timer: asyncio.TimerHandle | None = None
@@ -146,7 +152,7 @@ class Connection(HttpToolsProtocol):
             self._outlet.drop()
             return
         self._unset_keepalive_if_required()
-        self._had_body = False
+        self._had_body = self._got_on = False
         try:
             self.parser.feed_data(data)
         except httptools.HttpParserCallbackError:
@@ -162,8 +168,15 @@ class Connection(HttpToolsProtocol):
         self._in_head = True
         super().on_message_begin()
 
+    def on_header(self, name: bytes, value: bytes) -> None:  # noqa: D102 - httptools'
+        if self._in_head:
+            super().on_header(name, value)
+        else:
+            # A trailer is no header: nobody who stands in front of here has looked at it (RFC 9110, 6.5.1).
+            self._has_trailers = True
+
     def on_headers_complete(self) -> None:  # noqa: D102 - httptools'
-        self._in_head = False
+        self._in_head, self._is_reading_body, self._has_trailers, self._got_on = False, True, False, True
         if not self.parser.should_upgrade():
             super().on_headers_complete()
             # Refused before it was told to go on, a client does not send its body, and says where the next request begins.
@@ -173,8 +186,13 @@ class Connection(HttpToolsProtocol):
         self._answered = cycle
         super()._start_asgi_task(cycle, app)
 
+    def on_body(self, body: bytes) -> None:  # noqa: D102 - httptools'
+        self._got_on = True
+        super().on_body(body)
+
     def on_message_complete(self) -> None:  # noqa: D102 - httptools'
-        self._had_body = True
+        self._had_body = self._got_on = True
+        self._is_reading_body = False
         if not self.parser.should_upgrade():
             super().on_message_complete()
 
@@ -232,15 +250,17 @@ class Connection(HttpToolsProtocol):
         self.data_received(b"\r\n".join([*lines, b"", rest]))
 
     def _watch_head(self, received: int) -> None:
-        """After some bytes: is there a request whose headers have not ended?"""
-        if not self._in_head:
+        """After some bytes: is there a request whose headers, or what may stand behind its body, have not ended?"""
+        is_behind_body = self._is_reading_body and not self._got_on
+        if not self._in_head and not is_behind_body:
             self._forget_head()
             return
         if not self._had_body:  # else most of it may be what came before this head
             self._head_bytes += received
         if self._head_bytes > self.head_limit_bytes:
-            self._refuse(HeadTooLarge(f"the request's line and headers exceed {self.head_limit_bytes} bytes"))
-        elif self._head_timer is None:
+            what = "line and headers exceed" if self._in_head else "trailers exceed"
+            self._refuse(HeadTooLarge(f"the request's {what} {self.head_limit_bytes} bytes"))
+        elif self._head_timer is None and (self._in_head or self._has_trailers):
             self._head_timer = self.loop.call_later(self.head_timeout_s, self._head_overdue)
 
     def _forget_head(self) -> None:
@@ -251,7 +271,7 @@ class Connection(HttpToolsProtocol):
 
     def _head_overdue(self) -> None:
         self._head_timer = None
-        if self._in_head:
+        if self._in_head or self._has_trailers:
             self._refuse(HeadTooSlow())
         else:
             self.transport.close()
@@ -260,6 +280,9 @@ class Connection(HttpToolsProtocol):
         """Answer what is no request that anybody could be given, and close: where the next one begins is not known."""
         self._forget_head()
         log.info("connection_refused", code=error.code, reason=error.message)
+        if self._is_reading_body and self.cycle is not None and self.cycle.response_complete:
+            self.transport.close()  # it was answered by its head, and that was the answer
+            return
         if self._answered is not None and not self._answered.response_complete:
             if self.pipeline and self._is_in_body():
                 self.pipeline.popleft()  # it is the last one's body that is wrong

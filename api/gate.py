@@ -16,6 +16,7 @@ from api.access.caller import NO_LIMITS, Caller
 from api.access.keys import presented
 from api.access.limits import Charge, TenantLimits
 from api.access.register import KeyRegister
+from api.access.revocation import while_allowed
 from api.bulk.paths import is_bulk
 from api.dialect_paths import DialectPaths
 from api.request_timeout import presumed_timeout_s
@@ -83,10 +84,28 @@ class Gate:
         except MillraceError as error:
             await self._refuse(scope, receive, send, error)
             return
+        if self._register.may_change and is_bulk(scope["path"]):
+            # These may go on for hours; what is answered within its deadline is answered.
+            async with while_allowed(receive, self._refusal(scope)) as receive_if_allowed:
+                await self._let_in(scope, receive_if_allowed, send, caller)
+        else:
+            await self._let_in(scope, receive, send, caller)
+
+    async def _let_in(self, scope: Scope, receive: Receive, send: Send, caller: Caller) -> None:
         if caller.limits is NO_LIMITS or scope["method"] in _FREE:
             await self._app(scope, receive, send)
         else:
             await self._charge(scope, receive, send, Charge(caller, self._limits))
+
+    async def _refusal(self, scope: Scope) -> MillraceError:
+        """Why a request that was let in would not be any more, as soon as that is so."""
+        while True:
+            changed = self._register.changed
+            try:
+                self._check(scope, self._register.authenticate(presented(scope["headers"])))
+            except MillraceError as error:
+                return error
+            await changed.wait()
 
     async def _charge(self, scope: Scope, receive: Receive, send: Send, charge: Charge) -> None:
         """Let a request of a tenant with limits in, and say with its answer what is left of them."""

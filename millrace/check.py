@@ -98,6 +98,12 @@ def _every_model(client: httpx.Client) -> str:
     return told
 
 
+def _status(client: httpx.Client) -> str:
+    if problems := _ask(client.get("/v1/status"))["problems"]:
+        raise CheckFailed("; ".join(problems))
+    return "no problems"
+
+
 def _models(client: httpx.Client) -> str:
     return ", ".join(_capabilities(client))
 
@@ -206,4 +212,5 @@ _CHECKS = (
     _Check("rerank", _rerank),
     _Check("empty input", _refusal),
     _Check("metrics", _metrics),
+    _Check("status", _status),
 )

@@ -14,12 +14,13 @@ tenants:
 ```
 """
 
+import re
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Self
 
 import yaml
-from limits import RateLimitItem, parse
+from limits import RateLimitItem, parse_many
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator, model_validator
 
 from api.access.caller import NO_LIMITS, Limits
@@ -31,6 +32,8 @@ from shared.queues import Lane
 DEFAULT_TENANT = "default"
 #: Letters that are safe in Redis keys and metric labels.
 _NAME = r"^[A-Za-z0-9][A-Za-z0-9._-]{0,63}$"
+#: Which the library takes for one.
+_NO_INTERVAL = re.compile(r"(per|/)\s*0+(?!\d)", re.IGNORECASE)
 
 
 class _Scoped(BaseModel):
@@ -60,9 +63,12 @@ def _interval(written: str) -> RateLimitItem:
         ValueError: It is none.
     """
     try:
-        return parse(written)
+        (found,) = parse_many(written)
     except ValueError as err:
-        raise ValueError("must be an amount per interval, such as 600/minute or 10 per 5 minutes") from err
+        raise ValueError("must be an amount per interval, one of them, such as 600/minute or 10 per 5 minutes") from err
+    if _NO_INTERVAL.search(written):
+        raise ValueError("must have an interval longer than nothing")
+    return found
 
 
 class LimitsEntry(BaseModel):
@@ -144,14 +150,14 @@ def read_tenants(path: Path) -> Sequence[Tenant]:
     except yaml.MarkedYAMLError as err:
         where = f" in line {err.problem_mark.line + 1}" if err.problem_mark else ""
         raise ConfigurationError(f"{path} is not valid YAML{where}: {err.problem}") from None
-    except (yaml.YAMLError, UnicodeError):
-        raise ConfigurationError(f"{path} is not valid YAML") from None
     except OSError as err:
         raise ConfigurationError(f"{path} (MILLRACE_KEYS_FILE) cannot be read: {err.strerror}") from err
     except ValidationError as err:
         first = err.errors(include_input=False)[0]
         where = ".".join(str(part) for part in first["loc"]) or "the file"
         raise ConfigurationError(f"{path}: {where}: {first['msg']}") from None
+    except (yaml.YAMLError, ValueError, RecursionError):  # the latter two of its constructors: a 30th of February, say
+        raise ConfigurationError(f"{path} is not valid YAML, or has a date or a number that is none") from None
     _refuse_repetitions(path, tenants)
     return tenants
 

@@ -7,7 +7,7 @@ from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, StringConstr
 
 from api import schemas
 from api.bulk.file_routes import ExpiresAfter
-from api.bulk.ingest_options import Webhook
+from api.bulk.ingest_options import JsonObject, Webhook
 from api.fields import Documented, Integer
 
 #: Most requests of a batch that come in its own body.
@@ -62,8 +62,8 @@ class BatchBody(BaseModel):
         None, max_length=_MOST_METADATA, description="The caller's own; comes back with the batch."
     )
     output_expires_after: ExpiresAfter | None = Field(None, description="When the output files go.")
-    request_params: Annotated[dict[str, Any], Documented(type=["object", "null"]), _or({})] = Field(
-        {}, description="Fields of every body that has none of its own, for example `model` (Voyage)."
+    request_params: Annotated[JsonObject, Documented(type=["object", "null"]), _or({})] = Field(
+        {}, description="Fields of every body that has none of its own, for example `model` (Voyage); 16 KiB at most."
     )
     webhook: Webhook | None = Field(None, description="Receiver of the batch's events.")
     priority: Annotated[Integer, Documented(type=["integer", "null"]), _or(0)] = Field(

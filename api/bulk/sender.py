@@ -9,6 +9,7 @@ from starlette.types import Message, Receive
 
 from api.bodies import idle
 from api.unpacking import TURN_BYTES
+from shared.errors import MillraceError
 
 #: Bytes that are read ahead. A sender is seen to leave when there is nothing before the end of what has arrived.
 _AHEAD_BYTES = 1024 * 1024
@@ -39,6 +40,7 @@ class Sender:
         Raises:
             ClientDisconnect: The sender has left.
             BodyTooSlow: They are there and send nothing.
+            MillraceError: They may not send any more.
         """
         while True:
             self._look()
@@ -71,7 +73,7 @@ class Sender:
             self._ahead_bytes = 0
             try:
                 self._look()
-            except ClientDisconnect:
+            except (ClientDisconnect, MillraceError):
                 return
             if self._next is not None:
                 await asyncio.wait({self._next})

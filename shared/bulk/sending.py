@@ -153,6 +153,6 @@ def _retry_after_s(value: str | None) -> float | None:
             seconds = float(value)
         else:
             seconds = email.utils.parsedate_to_datetime(value).timestamp() - time.time()
-    except ValueError:
+    except (ValueError, OverflowError):
         return None
     return min(max(0.0, seconds), _LONGEST_PAUSE_S)

@@ -106,6 +106,8 @@ class JobTable:
 
     async def find(self, job_id: str) -> Job | None:
         """A job as it stands, or None."""
+        if ":" in job_id:
+            return None  # behind a colon there are a job's other keys
         fields = await self._redis.hgetall(keys.job(job_id))
         return _job(cast("dict[bytes, bytes]", fields)) if b"spec" in fields else None
 

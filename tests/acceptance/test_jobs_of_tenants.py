@@ -82,7 +82,7 @@ def test_the_self_test_needs_a_key_for_the_routes_that_it_asks(service: Service)
     allowed, ordinary = check("checker-key"), check("free-key")
 
     assert allowed.returncode == 0, allowed.stdout
-    assert "9 of 9 checks passed" in allowed.stdout
+    assert "10 of 10 checks passed" in allowed.stdout
     assert ordinary.returncode == 1
     assert "status 403" in ordinary.stdout
 

@@ -78,7 +78,7 @@ def test_the_self_test_asks_every_model(service: Service, capsys: pytest.Capture
     assert check(service.url, timeout_s=30) == 0
 
     table = capsys.readouterr().out
-    assert "8 of 8 checks passed" in table
+    assert "9 of 9 checks passed" in table
     row = next(line for line in table.splitlines() if "every model" in line)
     for model in ("dense-model", "sparse-model", "rerank-model", "label-model"):
         assert model in row

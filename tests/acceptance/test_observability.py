@@ -142,7 +142,7 @@ def test_check_passes_and_prints_a_table(service: Service) -> None:
     )
 
     assert finished.returncode == 0, finished.stdout
-    assert "8 of 8 checks passed" in finished.stdout
+    assert "9 of 9 checks passed" in finished.stdout
 
 
 def test_check_fails_where_nobody_answers(service: Service) -> None:

@@ -124,7 +124,7 @@ def test_the_command_line_sends_the_first_key(service: Service) -> None:
     right, wrong = check(f"{KEY}, another"), check("wrong")
 
     assert (right.returncode, wrong.returncode) == (0, 1)
-    assert "8 of 8 checks passed" in right.stdout
+    assert "9 of 9 checks passed" in right.stdout
     assert "status 401" in wrong.stdout
     assert KEY not in right.stdout
 

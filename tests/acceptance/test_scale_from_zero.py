@@ -159,6 +159,6 @@ def test_the_self_test_lets_models_sleep_or_wakes_them(deployment: Deployment) -
 
     # Then they answer
     assert found.returncode == 0, found.stdout + deployment.workers.log()
-    assert "9 of 9 checks passed" in found.stdout
+    assert "10 of 10 checks passed" in found.stdout
     assert "asleep" not in found.stdout
     assert "3 unit vectors of 384 dimensions" in found.stdout

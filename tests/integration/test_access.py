@@ -3,7 +3,10 @@
 import os
 import subprocess
 import sys
+import threading
+from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import suppress
 from pathlib import Path
 
 import httpx
@@ -78,6 +81,51 @@ def test_a_key_is_replaced_while_the_gateway_runs(redis_url: str, tmp_path: Path
         write_keys_file(path, tenant("team", "new"))
         wait_until(lambda: is_in(new), what="the new key to be taken")
         assert not is_in(old)
+
+
+def test_a_revoked_key_ends_the_bulk_work_that_it_has_open(redis_url: str, tmp_path: Path) -> None:
+    # Given an upload and a stream of events of one tenant, and an upload of another, whose key stays
+    path = write_keys_file(tmp_path / "keys.yaml", tenant("gone", "gone"), tenant("stays", "stays"))
+    gone_in_gateway, is_watched = threading.Event(), threading.Event()
+
+    def documents() -> Iterator[bytes]:
+        yield b'{"id": "a", "text": "one"}\n'
+        assert gone_in_gateway.wait(30)
+        yield b'{"id": "b", "text": "two"}\n'
+
+    def events(client: httpx.Client, job: str) -> str:
+        received = ""
+        with suppress(httpx.RemoteProtocolError), client.stream("GET", f"/v1/jobs/{job}/events") as stream:
+            for text in stream.iter_text():
+                received += text
+                is_watched.set()
+        return received
+
+    settings = {"MILLRACE_KEYS_FILE": str(path)}
+    with (
+        gateway_process(redis_url, tmp_path, settings) as gateway,
+        gateway.client("gone") as gone,
+        gateway.client("gone") as watching,
+        gateway.client("stays") as stays,
+        ThreadPoolExecutor() as pool,
+    ):
+        headers = {"content-type": "application/x-ndjson"}
+        job = gone.post("/v1/ingest", content=b'{"id": "a", "text": "one"}\n', headers=headers).json()["id"]
+        uploads = [pool.submit(each.post, "/v1/ingest", content=documents(), headers=headers) for each in (gone, stays)]
+        watched = pool.submit(events, watching, job)
+        assert is_watched.wait(30)
+
+        # When
+        write_keys_file(path, tenant("stays", "stays"))
+        with gateway.client("gone") as again:
+            wait_until(lambda: again.get("/v1/jobs").status_code == 401, what="the key to be revoked")
+        gone_in_gateway.set()
+
+        # Then
+        refused, kept = (each.result(30) for each in uploads)
+        assert (refused.status_code, kept.status_code) == (401, 202)
+        assert refused.json()["error"]["code"] == "invalid_api_key"
+        assert "event: " in watched.result(10)
 
 
 def test_a_wrong_keys_file_stops_the_start_in_one_sentence(redis_url: str, tmp_path: Path) -> None:

@@ -191,6 +191,20 @@ def test_retry_after_is_honoured(start: Start, receiver: Receiver) -> None:
     assert 1.9 < second.at - first.at < 4
 
 
+@pytest.mark.parametrize("status", [200, 503])
+def test_a_date_that_is_none_is_not_waited_for(start: Start, receiver: Receiver, status: int) -> None:
+    # Given
+    callbacks = start(webhook_retries_s="0,0,0")
+    receiver.answers = [(status, {"retry-after": "1 Jan 99999999999999999999 00:00:00 GMT"})]
+
+    # When
+    callbacks.job(segments=1, endpoint=callbacks.endpoint(receiver.url, events=["job.results"]).id)
+    callbacks.wait_until_sent()
+
+    # Then it counts as what it says beside that
+    assert len(receiver.received) == (1 if status == 200 else 2)
+
+
 def test_an_event_is_given_up_after_the_last_attempt_and_can_be_sent_again(start: Start, receiver: Receiver) -> None:
     # Given a receiver that fails for long
     callbacks = start(webhook_retries_s="0.05,0.05")

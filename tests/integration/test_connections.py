@@ -43,7 +43,9 @@ async def echo(scope: Any, receive: Any, send: Any) -> None:
     if request.url.path == "/unread":
         await JSONResponse({"path": "/unread"}, status_code=404)(scope, receive, send)
         return
-    response: Response = JSONResponse({"path": request.url.path, "body": (await request.body()).decode()})
+    body = (await request.body()).decode()
+    told = {"told": request.headers["x-told"]} if "x-told" in request.headers else {}
+    response: Response = JSONResponse({"path": request.url.path, "body": body, **told})
     await response(scope, receive, send)
 
 
@@ -122,6 +124,36 @@ def test_headers_that_do_not_end_are_refused(port: int, endless: bytes) -> None:
 
     assert found.closed
     assert found.statuses == [431]
+
+
+CHUNKED = head(b"transfer-encoding: chunked", start=b"POST /whole HTTP/1.1") + b"2\r\nab\r\n0\r\n"
+
+
+def test_fields_behind_a_body_are_no_headers(port: int) -> None:
+    found = sent(port, CHUNKED + b"x-told: by a trailer\r\n\r\n", head(b"content-length: 0"))
+
+    assert [json.loads(response.body) for response in found.responses] == [
+        {"path": "/whole", "body": "ab"},
+        {"path": "/embed", "body": ""},
+    ]
+
+
+@pytest.mark.parametrize("path", [b"/whole", b"/unread"], ids=["before it is answered", "after its answer"])
+@pytest.mark.parametrize("endless", [b"y" * 90_000, b"x: y\r\n" * 15_000], ids=["one field", "many fields"])
+def test_fields_behind_a_body_that_do_not_end_are_refused(port: int, path: bytes, endless: bytes) -> None:
+    found = sent(port, CHUNKED.replace(b"/whole", path), endless, endless)
+
+    assert found.closed
+    assert found.statuses == [431 if path == b"/whole" else 404]
+
+
+def test_fields_behind_a_body_are_not_waited_for(port: int) -> None:
+    began = time.monotonic()
+
+    found = sent(port, CHUNKED + b"x: y\r\n", b"x: y\r\n")
+
+    assert found.statuses == [408]
+    assert time.monotonic() - began < 5
 
 
 def test_a_client_that_goes_on_sending_reads_why_it_was_refused(port: int) -> None:

@@ -108,6 +108,26 @@ def test_what_a_tenant_made_is_not_there_for_another(mine: httpx.Client, yours: 
     assert mine.get(job).json()["status"] in ("in_progress", "receiving")
 
 
+@pytest.mark.parametrize("behind", ["segments", "done", "sizes", "events"])
+def test_what_is_kept_beside_a_job_is_no_job(mine: httpx.Client, yours: httpx.Client, behind: str) -> None:
+    made = _made(mine)
+    for client in (mine, yours):
+        for path in (f"/v1/jobs/{made['job']}:{behind}", f"/v1/batches/{made['batch']}:{behind}"):
+            assert client.get(path).status_code == 404
+            assert client.post(f"{path}/cancel").status_code == 404
+
+
+def test_parameters_of_a_batch_have_a_size_as_what_is_kept_with_it_has(mine: httpx.Client) -> None:
+    file_id = _file(mine).json()["id"]
+
+    refused = _batch(mine, file_id, request_params={"zz": "a" * 20_000})
+
+    assert refused.status_code in (400, 422)
+    assert "request_params" in refused.text
+    assert "16384 bytes" in refused.text
+    assert _batch(mine, file_id, request_params={"zz": "a" * 10_000}).status_code == 200
+
+
 def test_a_tenants_keys_share_what_is_his(gateway: GatewayProcess, mine: httpx.Client) -> None:
     job_id = _ingest(mine).json()["id"]
 

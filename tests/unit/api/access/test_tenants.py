@@ -54,6 +54,8 @@ def test_a_tenant_may_use_what_it_names(tmp_path: Path) -> None:
             [tenant("a", "k", limits={"requests": "many"})],
             r"limits\.requests: Value error, must be an amount per interval",
         ),
+        ([tenant("a", "k", limits={"requests": "9/minute;1/second"})], "must be an amount per interval, one of them"),
+        ([tenant("a", "k", limits={"tokens": "10 per 0 minutes"})], "must have an interval longer than nothing"),
         ([tenant("a", "k", limits={"concurrency": 0})], r"limits\.concurrency: Input should be greater than"),
     ],
 )
@@ -66,7 +68,19 @@ def test_a_wrong_file_is_refused_in_one_sentence(tmp_path: Path, tenants: list[A
 
 
 @pytest.mark.parametrize(
-    "text", ["tenants: [mr_secret", "mr_secret: [", "tenants: mr_secret", "\x00mr_secret", "- mr_secret"]
+    "text",
+    [
+        *("tenants: [mr_secret", "mr_secret: [", "tenants: mr_secret", "\x00mr_secret", "- mr_secret"),
+        # What YAML takes for dates and numbers, and Python does not
+        *(
+            "mr_secret: 2026-02-30",
+            "mr_secret: 2026-01-01T00:00:00+99:00",
+            "mr_secret: 0b_",
+            "mr_secret: " + "9" * 5000,
+        ),
+        "[" * 3000,
+    ],
+    ids=range(10),
 )
 def test_what_is_said_of_a_wrong_file_repeats_nothing_that_is_in_it(tmp_path: Path, text: str) -> None:
     path = tmp_path / "keys.yaml"
