@@ -50,8 +50,9 @@ from workers.family import Family, LoadedModel, Outputs
 from workers.input_format import InputFormat
 from workers.reader import Reader
 from workers.rows import BatchRows, Float32Array, Rows
+from workers.sentence_files import SentenceFiles
 from workers.sequences import Int32Array, Sequences
-from workers.stock_class import refuse_other_positions, refuse_own_code
+from workers.stock_class import refuse_other_positions, refuse_own_code, refuse_unread_settings
 from workers.weights import architecture, local_folder, weights_folders
 
 log = get_logger("millrace.engine")
@@ -138,6 +139,8 @@ class Engine:
             require_tokenizer(folder)
             family = self._family(config, folder, described)
             refuse_other_positions(config.name, described)
+            refuse_unread_settings(config.name, described)
+            SentenceFiles.of(folder).refuse_other_layers(config.name)
             if config.family is None:
                 refuse_own_code(config.name, described, family.name)
             with complete_weights():

@@ -358,9 +358,8 @@ def _by_runs(
             if visible is not None:
                 mask = mask & visible[start:end].reshape(count, 1, 1, length)
         if bias is not None:
-            if mask is not None:
-                raise ValueError("packed attention takes a bias or a mask, not both")
-            mask = bias[:, :, :length, :length].to(query.dtype)
+            own = bias[:, :, :length, :length].to(query.dtype)
+            mask = own if mask is None else torch.where(mask, own, float("-inf"))
         attended = functional.scaled_dot_product_attention(
             cut(query),
             cut(key),

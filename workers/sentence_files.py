@@ -69,6 +69,19 @@ class SentenceFiles:
         called: dict[str, dict[str, Any]] = self.transformer.get("processing_kwargs") or {}
         return called
 
+    def refuse_other_layers(self, model: str) -> None:
+        """For all families: they read the last layer's states.
+
+        Raises:
+            ConfigurationError: The folder reads another layer's.
+        """
+        for kind, options in (self.transformer.get("modality_config") or {}).items():
+            if "hidden_states" in (options.get("method_output_name") or ""):
+                raise ConfigurationError(
+                    f"model {model}: the method_output_name of {kind} in its sentence_bert_config.json is of another layer "
+                    "than the last, which is the one that is read here"
+                )
+
     def refuse_image_options(self, model: str) -> None:
         """For families that prepare images by the image processor's own settings.
 

@@ -20,6 +20,16 @@ _NATIVE = frozenset(
     }
 )
 
+#: Settings of the code that NomicBERT began as, and what transformers' class, which does not read them, has in their places.
+_NOMIC: Mapping[str, Any] = {
+    "layer_norm_epsilon": 1e-12,
+    "prenorm": False,
+    "rotary_emb_base": 1000,
+    "rotary_emb_fraction": 1,
+    "rotary_emb_interleaved": False,
+    "use_rms_norm": False,
+}
+
 
 def refuse_other_positions(model: str, config: Mapping[str, Any]) -> None:
     """Refuse positions that transformers no longer has: it takes every BERT's for absolute ones.
@@ -36,6 +46,26 @@ def refuse_other_positions(model: str, config: Mapping[str, Any]) -> None:
         raise ConfigurationError(
             f"model {model}: position_embedding_type {positions!r} of its config.json is not supported; only 'absolute' is"
         )
+
+
+def refuse_unread_settings(model: str, config: Mapping[str, Any]) -> None:
+    """Refuse a NomicBERT that transformers' class would make another model of.
+
+    Args:
+        model: What the model is called.
+        config: Its `config.json`.
+
+    Raises:
+        ConfigurationError: It has a setting that is not read, and is another one.
+    """
+    if config.get("model_type") != "nomic_bert":
+        return
+    for name, stock in _NOMIC.items():
+        value = stock if config.get(name) is None else config[name]
+        if value != stock:
+            raise ConfigurationError(
+                f"model {model}: {name} is {value!r} in its config.json; transformers' NomicBertModel always has {stock!r}"
+            )
 
 
 def refuse_own_code(model: str, config: Mapping[str, Any], family: str) -> None:

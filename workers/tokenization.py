@@ -62,6 +62,8 @@ class ModelTokenizer:
         self._rerank_tokenizer = _cutting(input_format, "only_second")
         self._plain = _tokenizer(input_format)
         self._plain.no_truncation()
+        #: Whether single texts have segments: XLNet's last token is of one of its own.
+        self._has_segments = any(self._plain.encode("a").type_ids)
         #: For queries, which a request's limit does not cut.
         self._unlimited = self
         self._most_characters = input_format.max_tokens * CHARACTERS_PER_MAX_TOKEN
@@ -202,7 +204,13 @@ class ModelTokenizer:
             [prefix + text for text in shown], add_special_tokens=self._format.add_special_tokens
         )
         tokens = [
-            _tokens(encoding, beyond=len(text) > most, pair=False, is_query=input_type == "query", skip=skip)
+            _tokens(
+                encoding,
+                beyond=len(text) > most,
+                segments=self._has_segments,
+                is_query=input_type == "query",
+                skip=skip,
+            )
             for encoding, text in zip(encodings, texts, strict=True)
         ]
         if input_type == "query":
@@ -293,7 +301,7 @@ class ModelTokenizer:
             if not special:
                 owner = max(owner, bisect_left(ends, end))
             chunks[owner] += 1
-        tokens = _tokens(encoding, beyond=len(document) > most, pair=False)
+        tokens = _tokens(encoding, beyond=len(document) > most, segments=self._has_segments)
         return replace(tokens, chunks=chunks)
 
     def _expanded(self, query: Tokens) -> Tokens:
@@ -336,7 +344,7 @@ class ModelTokenizer:
         except Exception as err:  # tokenizers raises plain Exception
             raise ValueError(str(err)) from err
         return [
-            _tokens(encoding, beyond=len(second) > most, pair=True)
+            _tokens(encoding, beyond=len(second) > most, segments=True)
             for encoding, second in zip(encodings, seconds, strict=True)
         ]
 
@@ -458,7 +466,7 @@ def _described(encoding: Encoding, text: str) -> tuple[Token, ...]:
     )
 
 
-def _tokens(encoding: Encoding, *, beyond: bool, pair: bool, is_query: bool = False, skip: int = 0) -> Tokens:
+def _tokens(encoding: Encoding, *, beyond: bool, segments: bool, is_query: bool = False, skip: int = 0) -> Tokens:
     ids = encoding.ids
     full = len(ids)
     overflow = encoding.overflowing
@@ -467,7 +475,7 @@ def _tokens(encoding: Encoding, *, beyond: bool, pair: bool, is_query: bool = Fa
         full += sum(len(piece.ids) - _repeated(piece) for piece in overflow)
     if beyond:
         full = max(full, len(ids) + 1)
-    return Tokens(ids, encoding.type_ids if pair else None, full, is_query, skip)
+    return Tokens(ids, encoding.type_ids if segments else None, full, is_query, skip)
 
 
 def _repeated(piece: Encoding) -> int:

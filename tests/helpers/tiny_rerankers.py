@@ -105,7 +105,7 @@ def causal_reranker(folder: Path, name: str) -> Path:
     """Write one of `MODELS`; its folder's name says that it reranks, as the published ones do."""
     model_class, config_class, extra = MODELS[name]
     words = tokenizer()
-    path = folder / f"{name}-rerank"
+    path = folder / f"{'bge-' if name.startswith('gemma') else ''}{name}-rerank"
     model = model_class(config_class(vocab_size=len(words), **{**_SIZES, "tie_word_embeddings": False, **extra})).eval()
     sharpen(list(model.named_parameters()))
     model.save_pretrained(path)

@@ -11,7 +11,7 @@ import torch
 from transformers import AutoModelForCausalLM, AutoModelForSequenceClassification, AutoTokenizer
 
 from shared.errors import InputTooLong
-from shared.model_config import ModelConfig
+from shared.model_config import ConfigurationError, ModelConfig
 from shared.results import Kind
 from tests.helpers.texts import TEXTS
 from tests.helpers.through_engine import Served
@@ -32,7 +32,7 @@ class Reference:
         loader = AutoModelForSequenceClassification if name == "qwen3-classifier" else AutoModelForCausalLM
         self._model: Any = loader.from_pretrained(folder).eval()
 
-    def ids(self, query: str, document: str, instruction: str = INSTRUCTION) -> list[int]:
+    def ids(self, query: str, document: str, instruction: str | None = None) -> list[int]:
         """What the model reads."""
         build = {"mxbai": self._mxbai, "gemma": self._bge, "gemma2": self._bge}.get(self._name, self._qwen3)
         return build(query, document, instruction)
@@ -63,27 +63,28 @@ class Reference:
         ids: list[int] = self.tokenizer(text, add_special_tokens=False)["input_ids"]
         return ids
 
-    def _qwen3(self, query: str, document: str, instruction: str) -> list[int]:
+    def _qwen3(self, query: str, document: str, instruction: str | None) -> list[int]:
         prefix = self._plain(
             "<|im_start|>system\nJudge whether the Document meets the requirements based on the Query and the Instruct "
             'provided. Note that the answer can only be "yes" or "no".<|im_end|>\n<|im_start|>user\n'
         )
         suffix = self._plain("<|im_end|>\n<|im_start|>assistant\n<think>\n\n</think>\n\n")
-        body = self._plain(f"<Instruct>: {instruction}\n<Query>: {query}\n<Document>: {document}")
+        body = self._plain(f"<Instruct>: {instruction or INSTRUCTION}\n<Query>: {query}\n<Document>: {document}")
         return prefix + body[: MAX_TOKENS - len(prefix) - len(suffix)] + suffix
 
-    def _mxbai(self, query: str, document: str, instruction: str) -> list[int]:
+    def _mxbai(self, query: str, document: str, instruction: str | None) -> list[int]:
         system = "<|im_start|>system\nYou are Qwen, created by Alibaba Cloud. You are a helpful assistant.<|im_end|>\n"
         task = (
             "You are a search relevance expert who evaluates how well documents match search queries. For each "
             "query-document pair, carefully analyze the semantic relationship between them, then provide your binary "
             "relevance judgment (0 for not relevant, 1 for relevant).\nRelevance:"
         )
-        before = self._plain(f"{system}<|im_start|>user\n") + self._plain(f"query: {query}") + self._plain("\n")
+        asked = f"query: {query}" if instruction is None else f"instruction: {instruction}\nquery: {query}"
+        before = self._plain(f"{system}<|im_start|>user\n") + self._plain(asked) + self._plain("\n")
         after = self._plain("\n") + self._plain(task) + self._plain("<|im_end|>\n<|im_start|>assistant\n")
         return before + self._plain(f"document: {document}")[: MAX_TOKENS - len(before) - len(after)] + after
 
-    def _bge(self, query: str, document: str, instruction: str) -> list[int]:
+    def _bge(self, query: str, document: str, instruction: str | None) -> list[int]:
         question = (
             "Given a query A and a passage B, determine whether the passage contains an answer to the query by providing "
             "a prediction of either 'Yes' or 'No'."
@@ -170,14 +171,16 @@ def test_queries_that_share_a_batch_do_not_touch_each_other(pair: Pair) -> None:
     np.testing.assert_allclose(logits, expected, atol=1e-4)
 
 
-@pytest.mark.parametrize("name", ["qwen3", "qwen3-classifier"])
+@pytest.mark.parametrize("name", ["qwen3", "qwen3-classifier", "mxbai"])
 def test_an_instruction_takes_its_place_in_the_template(tmp_path: Path, name: str) -> None:
     folder = causal_reranker(tmp_path, name)
     instruction = "Find what contradicts the query"
 
     scores = Served(folder).rerank(QUERY, TEXTS, instruction=instruction)
 
-    _close(scores, Reference(folder, name).scores(QUERY, TEXTS, instruction=instruction))
+    expected = Reference(folder, name).scores(QUERY, TEXTS, instruction=instruction)
+    _close(scores, expected)
+    assert np.abs(expected - Reference(folder, name).scores(QUERY, TEXTS)).max() > 10 * TOLERANCE
 
 
 def test_only_the_models_own_folder_or_repository_says_that_it_reranks() -> None:
@@ -187,6 +190,15 @@ def test_only_the_models_own_folder_or_repository_says_that_it_reranks() -> None
     assert PLUGIN.serves(cached, config)
     assert PLUGIN.serves(Path("/models/my-Reranker"), config)
     assert not PLUGIN.serves(Path("/srv/rerank-service/models/qwen3-embedder"), config)
+
+
+@pytest.mark.parametrize(("name", "other"), [("mxbai", "lb-reranker-0.5B"), ("qwen3", "ctxl-rerank-v2")])
+def test_a_reranker_that_nobody_knows_is_not_asked_by_anothers_template(tmp_path: Path, name: str, other: str) -> None:
+    renamed = causal_reranker(tmp_path, name).rename(tmp_path / other)
+
+    with pytest.raises(ConfigurationError, match=rf'"{name}" in it; if it was trained on the same one, name `family'):
+        Served(renamed)
+    assert Served(renamed, family="causal_reranker").card.model_type == "reranker"
 
 
 def test_a_folder_with_another_name_is_a_reranker_when_the_configuration_says_so(tmp_path: Path) -> None:

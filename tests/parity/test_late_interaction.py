@@ -37,6 +37,7 @@ MODELS: dict[str, tuple[str, dict[str, Any] | None, dict[str, int], dict[str, st
     "expansion seen": ("bert", {"strategy": "fixed", "attend": True, "length": 16}, {}, {}),
     "at least": ("modernbert", {"strategy": "min", "attend": True, "length": 8}, {"query_length": 20}, {}),
     "at least, however long": ("roberta", {"strategy": "min", "attend": False, "length": 14}, {}, {}),
+    "unseen beside a bias": ("mpnet", {"strategy": "fixed", "attend": False, "length": 16}, {}, {}),
     "no expansion": ("xlm-roberta", None, {"query_length": 12, "document_length": 40}, {"query": "q: "}),
 }
 

@@ -90,6 +90,13 @@ def _other_positions(folder: Path) -> None:
     _configure(folder, position_embedding_type="alibi")
 
 
+def _an_earlier_layer(folder: Path) -> None:
+    path = folder / "sentence_bert_config.json"
+    described = json.loads(path.read_text())
+    described["modality_config"]["text"]["method_output_name"] = ["hidden_states", -2]
+    path.write_text(json.dumps(described))
+
+
 def _no_pooling(folder: Path) -> None:
     shutil.rmtree(folder / "1_Pooling")
 
@@ -97,6 +104,10 @@ def _no_pooling(folder: Path) -> None:
 @pytest.mark.parametrize(
     ("spoil", "sentence"),
     [
+        (
+            _an_earlier_layer,
+            "method_output_name of text in its sentence_bert_config.json is of another layer than the last",
+        ),
         (_one_layer_more, "its weights lack .* and 15 more, which BertModel needs"),
         (_one_tensor_less, r"its weights lack encoder\.layer\.1\.output\.dense\.weight, which BertModel needs"),
         (_one_layer_less, r"they have encoder\.layer\.2, and .* BertModel has 2 of them; .*save_pretrained"),
@@ -118,6 +129,7 @@ def _no_pooling(folder: Path) -> None:
     ],
     ids=[
         *(
+            "the last layer",
             "a layer",
             "a tensor",
             "a layer in config.json",
@@ -435,3 +447,25 @@ def test_a_token_without_an_embedding_is_refused_and_the_others_are_served(tmp_p
 
 def test_a_complete_cross_encoder_is_served(tmp_path: Path) -> None:
     assert Served(cross_encoder(tmp_path, "bert")).rerank("mill", ["race"]).shape == (1,)
+
+
+def test_segments_that_a_tokenizer_gives_single_texts_are_read(tmp_path: Path) -> None:
+    # Given: XLNet's last token is of a segment of its own, where its files have segments at all
+    folder = embedding_model(tmp_path, "xlnet")
+    path = folder / "tokenizer_config.json"
+    names = ["input_ids", "token_type_ids", "attention_mask"]
+    path.write_text(json.dumps({**json.loads(path.read_text()), "model_input_names": names}))
+    reference = SentenceTransformer(str(folder), device="cpu")
+    assert 2 in reference.tokenizer("a mill")["token_type_ids"]
+
+    np.testing.assert_allclose(Served(folder).embed(SENTENCES), reference.encode(SENTENCES), atol=1e-5)
+
+
+def test_a_nomic_bert_that_the_stock_class_would_change_is_refused(tmp_path: Path) -> None:
+    folder = embedding_model(tmp_path, "nomic-bert")
+    _configure(folder, rotary_emb_base=1000, prenorm=False, rotary_emb_fraction=1.0, n_positions=8192)
+    assert Served(folder).card.model_type == "embedding"
+
+    _configure(folder, rotary_emb_base=10_000)
+    with pytest.raises(ConfigurationError, match=r"rotary_emb_base is 10000 in its config\.json; .* always has 1000"):
+        Served(folder)

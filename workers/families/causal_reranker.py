@@ -4,7 +4,7 @@
 |---|---|---|
 | Qwen3-Reranker (Qwen's model card) | system, instruction, query, document, empty thought | "yes" minus "no" |
 | the same, converted to a classifier | the same | its one label |
-| mxbai-rerank v2 (mixedbread's `mxbai_rerank_v2.py`) | system, query, document, task | "1" minus "0" |
+| mxbai-rerank v2 (mixedbread's `mxbai_rerank_v2.py`) | system, instruction, query, document, task | "1" minus "0" |
 | bge-reranker-v2-gemma (FlagEmbedding's `decoder_only/base.py`) | "A: query", "B: document", question | "Yes" |
 
 | CrossEncoder folders of sentence-transformers 5.4 and later | their own chat template | their `LogitScore`'s tokens |
@@ -14,7 +14,8 @@ sigmoid of their difference.
 
 A `…ForCausalLM` folder does not say that it reranks, unless it has a `LogitScore` among its `modules.json`, and then
 everything else too. Another one is taken for a reranker when its folder's name has "rerank" in it, as those of the
-published models have, or when `models.yaml` says `family: causal_reranker`.
+published models have, and is served if the name also says which of them it is like, or when `models.yaml` says
+`family: causal_reranker`.
 """
 
 from collections.abc import Collection, Mapping, Sequence
@@ -49,7 +50,18 @@ class _Recipe:
     template: Sequence[str]
     #: Words for and (perhaps) against.
     words: Sequence[str]
+    #: What the folders of models that were trained so have in their names.
+    name: str
     default_instruction: str = ""
+    #: The query's part where there is an instruction, if it is another one then.
+    instructed_query: str = ""
+
+    @property
+    def instructed_template(self) -> list[str]:
+        """The template of requests with an instruction; empty where it has a place for one."""
+        if not self.instructed_query:
+            return []
+        return [self.instructed_query if "{query}" in part else part for part in self.template]
 
 
 _QWEN3 = _Recipe(
@@ -60,6 +72,7 @@ _QWEN3 = _Recipe(
         "<|im_end|>\n<|im_start|>assistant\n<think>\n\n</think>\n\n",
     ),
     words=("yes", "no"),
+    name="qwen3",
     default_instruction="Given a web search query, retrieve relevant passages that answer the query",
 )
 _MXBAI = _Recipe(
@@ -76,6 +89,8 @@ _MXBAI = _Recipe(
         "<|im_end|>\n<|im_start|>assistant\n",
     ),
     words=("1", "0"),
+    name="mxbai",
+    instructed_query="instruction: {instruction}\nquery: {query}",
 )
 _BGE = _Recipe(
     template=(
@@ -88,6 +103,7 @@ _BGE = _Recipe(
         "prediction of either 'Yes' or 'No'.",
     ),
     words=("Yes",),
+    name="bge",
 )
 _RECIPES = {"qwen3": _QWEN3, "qwen2": _MXBAI, "gemma": _BGE, "gemma2": _BGE}
 
@@ -152,6 +168,11 @@ def _by_recipe(config: ModelConfig, folder: Path, device: torch.device, dtype: t
         raise ConfigurationError(
             f"model {config.name}: no reranking template is known for {model.config.model_type}, only for {known}"
         )
+    if config.family is None and not says(folder, recipe.name):
+        raise ConfigurationError(
+            f"model {config.name}: what its template is its files do not say, and its folder's name does not have "
+            f'"{recipe.name}" in it; if it was trained on the same one, name `family: causal_reranker`'
+        )
     max_tokens = min(int(tokenizer.model_max_length), _positions(model.config))
     input_format = InputFormat(
         tokenizer_json=tokenizer.backend_tokenizer.to_str(),
@@ -159,6 +180,7 @@ def _by_recipe(config: ModelConfig, folder: Path, device: torch.device, dtype: t
         split_special_tokens=bool(tokenizer.split_special_tokens),
         pairs="template",
         template=list(recipe.template),
+        instructed_template=recipe.instructed_template,
         default_instruction=recipe.default_instruction,
     )
     return _Loaded(model, tokenizer, input_format, _answer_weight(model, tokenizer, recipe.words, config.name))
