@@ -19,7 +19,7 @@ def request_timeout_s(given: bytes | None, usual_s: float) -> float:
     if given is None:
         return usual_s
     try:
-        timeout_s = float(given)
+        timeout_s = 0.0 if b"_" in given else float(given)  # 1_0 is ten to Python only
     except ValueError:
         timeout_s = 0.0
     if not 0 < timeout_s <= _MOST_TIMEOUT_S:

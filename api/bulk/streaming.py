@@ -6,7 +6,7 @@ not read from either, nor for a while is who has used up the tokens of an interv
 
 import asyncio
 import time
-from collections.abc import AsyncGenerator, Awaitable
+from collections.abc import AsyncGenerator, Awaitable, Mapping
 from contextlib import aclosing
 from dataclasses import dataclass, field
 from typing import Any, TypeVar
@@ -21,12 +21,13 @@ from api.bulk import documents
 from api.bulk.documents import Document
 from api.bulk.embedding import Embedding, all_failed
 from api.bulk.uploads import Upload, with_pauses
+from api.departure import refused_when_leaving
 from api.dispatch import Published
 from api.fleet import DEFAULT_BATCH_TOKENS
 from api.settings import ApiSettings
 from shared.bulk.jobs import EmbedOptions, VectorEncoding
 from shared.bulk.results import SegmentResults
-from shared.errors import MillraceError, RateLimited
+from shared.errors import MillraceError, RateLimited, Unavailable
 from shared.jobs import estimated_tokens
 from shared.logging import get_logger
 from shared.model_card import ModelCard
@@ -125,21 +126,28 @@ class StreamedResults(Response):
         self._tasks: set[asyncio.Task[Any]] = set()
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:  # noqa: ARG002 - ASGI's
-        """Answer; ends early when the client leaves."""
+        """Answer; ends early when the client leaves, or the gateway does."""
         await send({"type": "http.response.start", "status": self.status_code, "headers": self.raw_headers})
         reading = self._started(self._read())
         writing = self._started(self._write(send))
         try:
-            await asyncio.wait({reading, writing}, return_when=asyncio.FIRST_COMPLETED)
+            with refused_when_leaving():
+                await asyncio.wait({reading, writing}, return_when=asyncio.FIRST_COMPLETED)
             if writing.done():
                 writing.result()
             elif (error := reading.exception()) is not None and not isinstance(error, ClientDisconnect):
                 raise error
+        except Unavailable as error:
+            await self._stop()
+            await send({"type": "http.response.body", "body": _error_line({}, error), "more_body": False})
         finally:
-            # What is still waiting is not sent to the workers any more.
-            for task in self._tasks:
-                task.cancel()
-            await asyncio.gather(*self._tasks, return_exceptions=True)
+            await self._stop()
+
+    async def _stop(self) -> None:
+        """What is still waiting is not sent to the workers any more."""
+        for task in self._tasks:
+            task.cancel()
+        await asyncio.gather(*self._tasks, return_exceptions=True)
 
     def _started(self, work: Awaitable[ValueT]) -> asyncio.Task[ValueT]:
         task = asyncio.ensure_future(work)
@@ -266,8 +274,13 @@ class StreamedResults(Response):
             self._slots.release()
             self._groups -= 1
             done, failed, tokens = done + result.documents, failed + result.failed, tokens + result.tokens
-        last: dict[str, Any] = {"object": "summary", "documents": done, "failed": failed, "tokens": tokens}
-        if (error := group.error) is not None:
-            # No summary, which says that all is there.
-            last |= {"object": "error", "error": {"code": error.code, "message": error.message}}
-        await put(wire.dumps(last) + b"\n", more=False)
+        found = {"documents": done, "failed": failed, "tokens": tokens}
+        if group.error is not None:
+            await put(_error_line(found, group.error), more=False)
+        else:
+            await put(wire.dumps({"object": "summary", **found}) + b"\n", more=False)
+
+
+def _error_line(found: Mapping[str, Any], error: MillraceError) -> bytes:
+    """The last line where there can be no summary, which says that all is there."""
+    return wire.dumps({"object": "error", **found, "error": {"code": error.code, "message": error.message}}) + b"\n"

@@ -19,6 +19,8 @@ from shared.errors import InvalidRequest, NotStored
 
 #: How long a replaced secret goes on signing where that is asked for, in seconds.
 OLD_SECRET_S = 86_400.0
+#: So many of them at most, the newest: an event has a signature by each.
+_MOST_OLD_SECRETS = 4
 
 
 class WebhookRegistry:
@@ -153,7 +155,7 @@ class WebhookRegistry:
 
         Args:
             endpoint_id: The endpoint.
-            keep_old: Whether the current one goes on signing beside it for a day.
+            keep_old: Whether the current one goes on signing beside it for a day, with the last few before it.
 
         Raises:
             NotStored: There is no such endpoint.
@@ -163,7 +165,7 @@ class WebhookRegistry:
 
         def rotated(endpoint: WebhookEndpoint) -> WebhookEndpoint:
             kept = [(old, ends_at if ends is None else ends) for old, ends in endpoint.secrets] if keep_old else []
-            return endpoint.model_copy(update={"secrets": [(fresh, None), *_in_force(kept)]})
+            return endpoint.model_copy(update={"secrets": [(fresh, None), *_in_force(kept)[:_MOST_OLD_SECRETS]]})
 
         return await self._change(endpoint_id, rotated)
 

@@ -632,6 +632,13 @@ def test_a_secret_is_replaced_at_once_or_within_a_day(start: Start, receiver: Re
     for secret in (created.signing_secret, rotated.signing_secret):
         Webhook(secret).verify(receiver.received[-1].body, receiver.received[-1].headers)
 
+    # When that goes on, then with the newest five
+    for _ in range(8):
+        rotated = client.webhooks.rotate_secret(created.id, keep_old_secret_active_for_24_hours=True)
+    client.webhooks.test(created.id, event_type="batch.completed")
+    assert len(receiver.received[-1].headers["webhook-signature"].split()) == 5
+    Webhook(rotated.signing_secret).verify(receiver.received[-1].body, receiver.received[-1].headers)
+
     # When it is not
     last = client.webhooks.rotate_secret(created.id)
     client.webhooks.test(created.id, event_type="batch.completed")

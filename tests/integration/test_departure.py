@@ -141,6 +141,42 @@ def test_whoever_still_waits_when_a_gateway_must_go_is_told_to_come_back(redis_u
     assert "Traceback" not in gateway.log()
 
 
+def test_a_stream_of_documents_that_a_gateway_leaves_ends_with_a_line_that_says_so(
+    redis_url: str, tmp_path: Path
+) -> None:
+    # Given a stream whose sender has more to send
+    is_over = threading.Event()
+
+    def documents() -> Iterator[bytes]:
+        yield b'{"id": "a", "text": "one"}\n'
+        is_over.wait(30)
+
+    def streamed(client: httpx.Client) -> str:
+        headers = {"accept": "application/x-ndjson", "content-type": "application/x-ndjson"}
+        return client.post("/v1/ingest", content=documents(), headers=headers).text
+
+    with (
+        gateway_process(redis_url, tmp_path, {"MILLRACE_DRAIN_S": "1"}) as gateway,
+        ThreadPoolExecutor() as threads,
+        gateway.client() as client,
+    ):
+        answer = threads.submit(streamed, client)
+        wait_until(lambda: gateway.metric("millrace_pending_requests") == 1, what="the document to wait")
+
+        # When
+        gateway.process.terminate()
+
+        # Then
+        try:
+            gateway.process.wait(30)
+        finally:
+            is_over.set()
+        *_, last = answer.result(30).splitlines()
+    assert json.loads(last)["object"] == "error"
+    assert "is stopping" in json.loads(last)["error"]["message"]
+    assert "Traceback" not in gateway.log()
+
+
 def test_the_deep_check_tells_of_a_model_that_nobody_runs(gateway: Gateway) -> None:
     answer = httpx.get(f"http://127.0.0.1:{gateway.port}/health/deep", trust_env=False)
 
