@@ -1,6 +1,7 @@
 """SigLIP's tokenizer, which transformers has in slow SentencePiece form only, as a fast one of the `tokenizers` library.
 
-They differ on one thing: what follows the end token, written out in a text, begins a word here.
+They differ on texts that spell out its tokens or hold control characters: what follows `</s>` or `<unk>` begins a word here,
+a text that ends with `</s>` has it twice, and the separators of files and records (U+001C to U+001F) are no white space.
 """
 
 import string
