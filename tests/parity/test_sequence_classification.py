@@ -43,8 +43,9 @@ def pair(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactor
     return Pair(request.param, Served(folder), CrossEncoder(str(folder), device="cpu"))
 
 
-def _close(actual: npt.NDArray[np.float32], expected: npt.NDArray[np.float32]) -> None:
-    np.testing.assert_allclose(actual, expected, atol=TOLERANCE, rtol=0)
+def _close(actual: npt.NDArray[np.float32], expected: npt.NDArray[np.float32], *, raw: bool = False) -> None:
+    # Logits have no bound, nor has their rounding: the reference's own were 2e-5 from float64's on a CPU without AVX-512.
+    np.testing.assert_allclose(actual, expected, atol=TOLERANCE, rtol=TOLERANCE if raw else 0)
 
 
 def test_the_card_tells_what_the_folder_says(pair: Pair) -> None:
@@ -71,12 +72,12 @@ def test_each_pair_alone_has_the_references_score(pair: Pair, raw: bool) -> None
     expected = pair.expected(QUERY, TEXTS, raw=raw)
 
     for document, score in zip(TEXTS, expected, strict=True):
-        _close(pair.served.rerank(QUERY, [document], raw_scores=raw)[0], score)
+        _close(pair.served.rerank(QUERY, [document], raw_scores=raw)[0], score, raw=raw)
 
 
 @pytest.mark.parametrize("raw", [False, True], ids=["0 to 1", "raw"])
 def test_documents_of_all_lengths_in_one_batch_have_the_references_scores(pair: Pair, raw: bool) -> None:
-    _close(pair.served.rerank(QUERY, TEXTS, raw_scores=raw), pair.expected(QUERY, TEXTS, raw=raw))
+    _close(pair.served.rerank(QUERY, TEXTS, raw_scores=raw), pair.expected(QUERY, TEXTS, raw=raw), raw=raw)
 
 
 @pytest.mark.parametrize("seed", range(3))
