@@ -120,8 +120,6 @@ class Connection(HttpToolsProtocol):
         self._has_trailers = False
         #: Whether what came last had a piece of a body in it, or the end of a head or of a message.
         self._got_on = False
-        #: Whether it had more than a head in it.
-        self._had_body = False
         self._head_bytes = 0
         self._head_timer: asyncio.TimerHandle | None = None
         self._write_timer: asyncio.TimerHandle | None = None
@@ -152,7 +150,7 @@ class Connection(HttpToolsProtocol):
             self._outlet.drop()
             return
         self._unset_keepalive_if_required()
-        self._had_body = self._got_on = False
+        self._got_on = False
         try:
             self.parser.feed_data(data)
         except httptools.HttpParserCallbackError:
@@ -191,8 +189,7 @@ class Connection(HttpToolsProtocol):
         super().on_body(body)
 
     def on_message_complete(self) -> None:  # noqa: D102 - httptools'
-        self._had_body = self._got_on = True
-        self._is_reading_body = False
+        self._got_on, self._is_reading_body = True, False
         if not self.parser.should_upgrade():
             super().on_message_complete()
 
@@ -255,7 +252,7 @@ class Connection(HttpToolsProtocol):
         if not self._in_head and not is_behind_body:
             self._forget_head()
             return
-        if not self._had_body:  # else most of it may be what came before this head
+        if not self._got_on:  # else most of it may be what came before this head
             self._head_bytes += received
         if self._head_bytes > self.head_limit_bytes:
             what = "line and headers exceed" if self._in_head else "trailers exceed"

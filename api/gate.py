@@ -84,7 +84,7 @@ class Gate:
         except MillraceError as error:
             await self._refuse(scope, receive, send, error)
             return
-        if self._register.may_change and is_bulk(scope["path"]):
+        if self._register.may_change and is_bulk(_path(scope)):
             # These may go on for hours; what is answered within its deadline is answered.
             async with while_allowed(receive, self._refusal(scope)) as receive_if_allowed:
                 await self._let_in(scope, receive_if_allowed, send, caller)
@@ -132,8 +132,7 @@ class Gate:
     def _is_public(self, scope: Scope) -> bool:
         if scope.get("method") not in ("GET", "HEAD"):
             return False
-        path = scope["path"]
-        return (path.rstrip("/") or "/") in self._public or path.startswith(_DOCUMENTATION_FILES)
+        return _path(scope) in self._public or scope["path"].startswith(_DOCUMENTATION_FILES)
 
     def _check(self, scope: Scope, caller: Caller) -> None:
         """See that the caller may use the route; what a route for models is asked for is known when it is read.
@@ -141,7 +140,7 @@ class Gate:
         Raises:
             Forbidden: The caller may not.
         """
-        path = scope["path"].rstrip("/") or "/"
+        path = _path(scope)
         if path == USAGE_PATH or self._dialects.find(path) is not None:
             return
         if is_bulk(path):
@@ -151,7 +150,7 @@ class Gate:
             caller.require(RouteGroup.ADMIN)
 
     async def _refuse(self, scope: Scope, receive: Receive, send: Send, error: MillraceError) -> None:
-        dialect = self._dialects.find(scope["path"].rstrip("/") or "/")
+        dialect = self._dialects.find(_path(scope))
         status, body = (error.status, wire.nested_error(error)) if dialect is None else dialect.render_error(error)
         headers = wire.error_headers(error)
         if isinstance(error, Unauthenticated):
@@ -159,3 +158,8 @@ class Gate:
         self._metrics.counter("millrace_refused_requests_total", code=error.code).inc()
         response = Response(wire.dumps(body), status_code=status, headers=headers, media_type="application/json")
         await response(scope, receive, send)
+
+
+def _path(scope: Scope) -> str:
+    """A request's path as those are written that it is looked up among: without a slash at its end."""
+    return scope["path"].rstrip("/") or "/"

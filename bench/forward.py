@@ -86,9 +86,11 @@ class Packed:
         started = time.perf_counter()
         encoded = [tokens.ids for tokens in self.tokenizer.encode(texts)]
         tokenization_s = time.perf_counter() - started
-        by_length = sorted(range(len(texts)), key=lambda index: len(encoded[index]))
+        order: Sequence[int] = range(len(texts))
+        if known:
+            order = sorted(order, key=lambda index: len(encoded[index]))
         vectors: list[Float32Array] = [np.empty(0, np.float32)] * len(texts)
-        batches = self._batches(by_length if known else range(len(texts)), encoded)
+        batches = self._batches(order, encoded)
         alone = len(batches) == 1 or not self._engine.parallel
 
         def run(batch: Sequence[int]) -> None:

@@ -54,8 +54,8 @@ class KeyRegister:
         self._file = keys_file
         self._stamp = None if keys_file is None else _stamp(keys_file)
         self._keys = self._read()
-        #: Set when there is another version of the file, and replaced by the next one's.
-        self._changed = asyncio.Event()
+        #: Set as soon as what is known now is not any more, and replaced by the next version's.
+        self.changed = asyncio.Event()
 
     @property
     def is_on(self) -> bool:
@@ -66,11 +66,6 @@ class KeyRegister:
     def may_change(self) -> bool:
         """Whether keys can be revoked while the process runs."""
         return self._file is not None
-
-    @property
-    def changed(self) -> asyncio.Event:
-        """Set as soon as what is known now is not any more."""
-        return self._changed
 
     @property
     def tenants(self) -> Sequence[str]:
@@ -124,8 +119,8 @@ class KeyRegister:
             except ConfigurationError as err:
                 log.warning("keys_file_refused", reason=str(err))
             else:
-                self._changed.set()
-                self._changed = asyncio.Event()
+                self.changed.set()
+                self.changed = asyncio.Event()
                 log.info("keys_file_read", tenants=len(self._keys.tenants), keys=len(self._keys.callers))
 
     def _read(self) -> _Keys:
