@@ -12,7 +12,6 @@
 | `millrace:deliveries:<task>` | counter of worker deaths | 1 h | `recover.lua` | `recover.lua`, gateway |
 | `millrace:running:<worker>` | string, delivery tag and position of what it runs alone | 1 h | worker | `recover.lua` |
 | `millrace:lost` | counter of workers whose lease ended | kept | `recover.lua` | gateway |
-| `millrace:rewrite` | string | 10 s | who has Redis rewrite its append-only file | gateway, runner |
 | `millrace:dead:count` | counter of dead letters | kept | both, see `shared.dead_letters` | gateway |
 | `millrace:dead` | list of JSON `DeadLetter`, the newest 1,000 | kept | both | operator |
 | `millrace:job:<job>` | hash, see `shared.bulk.table` | until the job is deleted | gateway, runner | both |
@@ -51,8 +50,6 @@ LEASES = "millrace:leases"
 MODEL_CARDS = "millrace:cards"
 BACKLOG = "millrace:backlog"
 LOST_WORKERS = "millrace:lost"
-#: Held by the process that has Redis rewrite its append-only file.
-REWRITE = "millrace:rewrite"
 DEAD_LETTERS = "millrace:dead"
 DEAD_LETTERS_EVER = "millrace:dead:count"
 #: How many dead letters are kept.

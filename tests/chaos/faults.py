@@ -4,7 +4,7 @@ import signal
 import threading
 import time
 from collections.abc import Callable, Mapping, Sequence
-from concurrent.futures import ThreadPoolExecutor
+from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import suppress
 from dataclasses import dataclass
 
@@ -73,9 +73,11 @@ class Faults:
         """
         begin = time.monotonic()
         with ThreadPoolExecutor(max_workers=8, thread_name_prefix="fault") as threads:
-            running = []
+            running: list[Future[None]] = []
             for event in events:
                 time.sleep(max(0.0, begin + event.at_s - time.monotonic()))
+                for done in filter(Future.done, running):
+                    done.result()  # one that could not be applied or undone: what comes after it would prove nothing
                 running.append(threads.submit(self.apply, event))
         for done in running:
             done.result()

@@ -78,6 +78,23 @@ def test_rewritten_it_is_whole(own_valkey: ValkeyServer) -> None:
         assert client.mget("before", "after", "later") == [b"1"] * 3
 
 
+def test_a_disk_that_soon_fills_up_again_is_no_less_trouble(own_valkey: ValkeyServer) -> None:
+    async def scene() -> None:
+        async with watching(own_valkey.url(), PROCESSES):
+            with Redis.from_url(own_valkey.url()) as client:
+                for expected in (2, 4):
+                    await asyncio.to_thread(fill_and_free, own_valkey)
+                    await asyncio.to_thread(
+                        wait_until, lambda most=expected: rewrites(client) >= most, what="the file to be rewritten"
+                    )
+
+    asyncio.run(scene())
+
+    own_valkey.restart(crash=True)
+    with Redis.from_url(own_valkey.url()) as client:
+        assert client.mget("before", "after") == [b"1"] * 2
+
+
 def test_a_user_who_may_not_ask_is_no_trouble(own_valkey: ValkeyServer, capfd: pytest.CaptureFixture[str]) -> None:
     with Redis.from_url(own_valkey.url()) as client:
         client.execute_command("ACL SETUSER small on >small +@all -bgrewriteaof ~*")
