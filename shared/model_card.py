@@ -64,12 +64,12 @@ class ModelCard(BaseModel):
     #: Whether its batches are packed (no padding is computed) or padded.
     packed: bool
     batching: Batching = "any"
-    #: Token budget of one forward pass.
-    max_batch_tokens: int
-    #: Tokens per second, measured at warm-up.
-    tokens_per_s: float
     #: Class name in `config.json`.
     architecture: str
+    #: Token budget of one forward pass; the engine's to say, once the model has run.
+    max_batch_tokens: int = 1
+    #: Tokens per second, measured at warm-up.
+    tokens_per_s: float = 0.0
 
 
 class WorkerCard(BaseModel):

@@ -10,7 +10,7 @@ from typing import Any
 
 from workers.input_format import InputFormat, filled
 from workers.packed import longest_input
-from workers.tokenizer_call import TokenizerCall
+from workers.tokenizer_call import TokenizerCall, fast_tokenizer_json
 
 #: What stands for the texts while the template is rendered; no template has such words of its own.
 _MARKS = {"query": "QuErYmArK", "document": "DoCuMeNtMaRk", "instruction": "InStRuCtIoNmArK"}
@@ -43,15 +43,15 @@ def cross_encoder_format(model: str, encoder: Any, *, templated: bool) -> InputF
 
     Args:
         model: What the model is called.
-        encoder: A `CrossEncoder` whose first module is a `Transformer` with a fast tokenizer.
+        encoder: A `CrossEncoder` whose first module is a `Transformer`.
         templated: Whether the chat template makes one text of both, or the tokenizer puts one after the other.
 
     Raises:
         UnsupportedTemplate: The template is not text with places.
-        ConfigurationError: The tokenizer is called in a way that is not done here.
+        ConfigurationError: The tokenizer is no fast one, or is called in a way that is not done here.
     """
     transformer = encoder[0]
-    tokenizer_json = transformer.tokenizer.backend_tokenizer.to_str()
+    tokenizer_json = fast_tokenizer_json(model, transformer.tokenizer)
     call = TokenizerCall.of(model, transformer.tokenizer, transformer.processing_kwargs, templated=templated)
     max_tokens = longest_input(transformer.model.base_model, call.max_length or int(transformer.max_seq_length))
     if not templated:

@@ -31,7 +31,7 @@ def library_options(device: torch.device, dtype: torch.dtype) -> dict[str, Any]:
 class LoadedModel(Protocol):
     """A model on its device."""
 
-    #: Everything but the measured speed is filled in.
+    #: Everything is filled in but what is measured: budget and speed.
     card: ModelCard
     #: How the worker turns texts into sequences.
     input_format: InputFormat

@@ -28,7 +28,7 @@ from workers.prompts import unstated_prompts
 from workers.sequences import Sequences
 from workers.similarity import dense_scoring, operations_of
 from workers.tail import tail_of
-from workers.tokenizer_call import TokenizerCall
+from workers.tokenizer_call import TokenizerCall, fast_tokenizer_json
 
 #: Modules that look at one token or one vector at a time, so that packed neighbours do not matter; and poolings.
 _TAIL = (Pooling, Dense, LayerNorm, Dropout, Normalize)
@@ -72,8 +72,8 @@ class SentenceEmbedding:
         if not (folder / "modules.json").exists():
             self._tail = [Pooling(model.get_embedding_dimension(), bare_pooling)]
         pooling = next((module for module in self._tail if isinstance(module, Pooling)), None)
-        if pooling is None or not getattr(tokenizer, "is_fast", False):
-            raise ConfigurationError(f"model {config.name} is not a text embedding model with a fast tokenizer")
+        if pooling is None:
+            raise ConfigurationError(f"model {config.name} is not a text embedding model")
         if "message" in getattr(model[0], "modality_config", {}):
             raise ConfigurationError(
                 f"model {config.name}: its files put texts through the tokenizer's chat template, which is not done here; "
@@ -87,7 +87,7 @@ class SentenceEmbedding:
         call = TokenizerCall.of(config.name, tokenizer, model[0].processing_kwargs)
         max_tokens = longest_input(transformer, call.max_length or int(model.max_seq_length))
         self.input_format = InputFormat(
-            tokenizer_json=tokenizer.backend_tokenizer.to_str(),
+            tokenizer_json=fast_tokenizer_json(config.name, tokenizer),
             max_tokens=max_tokens,
             add_special_tokens=call.add_special_tokens,
             split_special_tokens=call.split_special_tokens,
@@ -115,8 +115,6 @@ class SentenceEmbedding:
             dtype=str(dtype).removeprefix("torch."),
             packed=self._encoder.packed,
             batching=self._encoder.batching,
-            max_batch_tokens=1,
-            tokens_per_s=0.0,
             architecture=type(transformer).__name__,
         )
 

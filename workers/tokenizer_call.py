@@ -20,6 +20,18 @@ _WITHOUT_EFFECT = frozenset(
 _TRUNCATIONS = (True, "longest_first")
 
 
+def fast_tokenizer_json(model: str, tokenizer: Any) -> str:
+    """What a transformers tokenizer is, as `tokenizer.json` has it.
+
+    Raises:
+        ConfigurationError: It has no such form: it is Python code, and texts are tokenised in Rust threads here.
+    """
+    if not getattr(tokenizer, "is_fast", False):
+        raise ConfigurationError(f"model {model} has no fast tokenizer (tokenizer.json)")
+    found: str = tokenizer.backend_tokenizer.to_str()
+    return found
+
+
 @dataclass(frozen=True, slots=True)
 class TokenizerCall:
     """What of the options changes token ids."""

@@ -41,6 +41,7 @@ from workers.input_format import InputFormat
 from workers.packed import DECODERS, longest_input
 from workers.sentence_files import SentenceFiles, read_json
 from workers.sequences import Sequences
+from workers.tokenizer_call import fast_tokenizer_json
 
 
 @dataclass(frozen=True)
@@ -141,8 +142,6 @@ class CausalReranker:
             dtype=str(dtype).removeprefix("torch."),
             packed=self._encoder.packed,
             batching=self._encoder.batching,
-            max_batch_tokens=1,
-            tokens_per_s=0.0,
             architecture=type(model).__name__,
         )
 
@@ -157,8 +156,6 @@ class CausalReranker:
 def _by_recipe(config: ModelConfig, folder: Path, device: torch.device, dtype: torch.dtype) -> _Loaded:
     """A published model by what its card says."""
     tokenizer = AutoTokenizer.from_pretrained(folder, local_files_only=True)
-    if not getattr(tokenizer, "is_fast", False):
-        raise ConfigurationError(f"model {config.name} has no fast tokenizer (tokenizer.json)")
     options: dict[str, Any] = {"local_files_only": True, "dtype": dtype, "use_safetensors": True}
     loader = AutoModelForSequenceClassification if _is_classifier(folder) else AutoModelForCausalLM
     model = loader.from_pretrained(folder, **options).to(device).eval()
@@ -175,7 +172,7 @@ def _by_recipe(config: ModelConfig, folder: Path, device: torch.device, dtype: t
         )
     max_tokens = min(int(tokenizer.model_max_length), _positions(model.config))
     input_format = InputFormat(
-        tokenizer_json=tokenizer.backend_tokenizer.to_str(),
+        tokenizer_json=fast_tokenizer_json(config.name, tokenizer),
         max_tokens=longest_input(model.base_model, max_tokens),
         split_special_tokens=bool(tokenizer.split_special_tokens),
         pairs="template",
@@ -193,8 +190,6 @@ def _by_modules(config: ModelConfig, folder: Path, device: torch.device, dtype: 
     model, tokenizer = transformer.model, transformer.tokenizer
     if len(others) != 1 or not isinstance(others[0], LogitScore) or transformer.transformer_task != "text-generation":
         raise ConfigurationError(f"model {config.name}: only a language model and its LogitScore make a reranker here")
-    if not getattr(tokenizer, "is_fast", False):
-        raise ConfigurationError(f"model {config.name} has no fast tokenizer (tokenizer.json)")
     if model.config.model_type not in DECODERS:
         known = ", ".join(sorted(DECODERS))
         raise ConfigurationError(f"model {config.name}: {model.config.model_type} does not rerank here, only {known}")

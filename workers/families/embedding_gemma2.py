@@ -30,7 +30,7 @@ from workers.prompts import unstated_prompts
 from workers.sentence_files import SentenceFiles
 from workers.sequences import Int32Array, Sequences
 from workers.similarity import dense_scoring, operations_of
-from workers.tokenizer_call import TokenizerCall
+from workers.tokenizer_call import TokenizerCall, fast_tokenizer_json
 
 #: What may follow the transformer.
 _TAIL = (Pooling, Dense, LayerNorm, Dropout, Normalize)
@@ -59,8 +59,6 @@ class EmbeddingGemma2:
         self._pad_id = int(described.text_config.pad_token_id)
         self._placeholders = [described.image_token_id, described.video_token_id, described.audio_token_id]
         tokenizer = AutoTokenizer.from_pretrained(folder, **options)
-        if not getattr(tokenizer, "is_fast", False):
-            raise ConfigurationError(f"model {config.name} has no fast tokenizer (tokenizer.json)")
         _check_files(config, files, tokenizer)
         scoring, whole = dense_scoring(files.similarity, files.last_module, files.truncate_dim)
         self._tail: list[torch.nn.Module] = [
@@ -77,7 +75,7 @@ class EmbeddingGemma2:
         max_tokens = min(longest_input(self._text, stated), int(described.text_config.max_position_embeddings))
         has_eyes = self.base_model.vision_tower is not None
         self.input_format = InputFormat(
-            tokenizer_json=tokenizer.backend_tokenizer.to_str(),
+            tokenizer_json=fast_tokenizer_json(config.name, tokenizer),
             max_tokens=max_tokens,
             add_special_tokens=call.add_special_tokens,
             split_special_tokens=call.split_special_tokens,
@@ -102,8 +100,6 @@ class EmbeddingGemma2:
             late_chunking=pooling.pooling_mode == "mean",
             dtype=str(dtype).removeprefix("torch."),
             packed=True,
-            max_batch_tokens=1,
-            tokens_per_s=0.0,
             architecture=type(self.base_model).__name__,
         )
 

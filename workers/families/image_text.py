@@ -29,7 +29,7 @@ from workers.sentence_files import SentenceFiles
 from workers.sequences import Sequences
 from workers.siglip_tokenizer import fast_siglip_tokenizer
 from workers.similarity import dense_scoring, operations_of
-from workers.tokenizer_call import TokenizerCall
+from workers.tokenizer_call import TokenizerCall, fast_tokenizer_json
 
 _MODEL_TYPES = frozenset({"clip", "siglip", "siglip2"})
 #: Where sentence-transformers before 5.4 put CLIP in its folders.
@@ -75,7 +75,7 @@ class ImageText:
             raise ConfigurationError(f"model {config.name}: its image processor does not scale pixels as is done here")
         patches = int(getattr(vision, "num_patches", 0) or (vision.image_size // vision.patch_size) ** 2)
         self.input_format = InputFormat(
-            tokenizer_json=tokenizer.backend_tokenizer.to_str(),
+            tokenizer_json=fast_tokenizer_json(config.name, tokenizer),
             max_tokens=min(self._most, int(call.max_length or files.max_seq_length or tokenizer.model_max_length)),
             add_special_tokens=call.add_special_tokens,
             split_special_tokens=call.split_special_tokens,
@@ -98,8 +98,6 @@ class ImageText:
             max_tokens=self.input_format.max_tokens,
             dtype=str(dtype).removeprefix("torch."),
             packed=False,
-            max_batch_tokens=1,
-            tokens_per_s=0.0,
             architecture=type(self.base_model).__name__,
         )
 

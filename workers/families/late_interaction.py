@@ -28,7 +28,7 @@ from workers.prompts import unstated_prompts
 from workers.rows import Rows
 from workers.sentence_files import read_json
 from workers.sequences import Sequences
-from workers.tokenizer_call import TokenizerCall
+from workers.tokenizer_call import TokenizerCall, fast_tokenizer_json
 from workers.weights import architecture
 
 #: Modules that a folder for late interaction lists; what its `config_sentence_transformers.json` calls it, PyLate's up to
@@ -51,7 +51,7 @@ class LateInteraction:
         tokenizer = model.tokenizer
         tail = [module for module in modules if module is not mask]
         known = mask is not None and not mask.keep_only_token_ids and all(isinstance(m, _TAIL_MODULES) for m in tail)
-        if mask is None or not known or not getattr(tokenizer, "is_fast", False):
+        if mask is None or not known:
             raise ConfigurationError(f"model {config.name}: this kind of late-interaction model is not supported")
         self._device = device
         self.base_model = transformer.model
@@ -85,7 +85,7 @@ class LateInteraction:
         if query_most:
             query_most = min(max(query_most, filled), max_tokens)
         self.input_format = InputFormat(
-            tokenizer_json=tokenizer.backend_tokenizer.to_str(),
+            tokenizer_json=fast_tokenizer_json(config.name, tokenizer),
             max_tokens=max_tokens,
             add_special_tokens=call.add_special_tokens,
             split_special_tokens=call.split_special_tokens,
@@ -109,8 +109,6 @@ class LateInteraction:
             dtype=str(dtype).removeprefix("torch."),
             packed=self._encoder.packed,
             batching=self._encoder.batching,
-            max_batch_tokens=1,
-            tokens_per_s=0.0,
             architecture=type(self.base_model).__name__,
         )
 

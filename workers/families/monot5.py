@@ -32,6 +32,7 @@ from workers.input_format import InputFormat
 from workers.packed import upload
 from workers.padded import similar_lengths
 from workers.sequences import Int32Array, Sequences
+from workers.tokenizer_call import fast_tokenizer_json
 
 _TEMPLATE = "Query: {query} Document: {document} Relevant:"
 #: The words against and for, as pieces of the vocabulary, by what is in the names of published models (pygaggle's table, and
@@ -59,8 +60,6 @@ class MonoT5:
 
     def __init__(self, config: ModelConfig, folder: Path, device: torch.device, dtype: torch.dtype) -> None:
         tokenizer = AutoTokenizer.from_pretrained(folder, local_files_only=True)
-        if not getattr(tokenizer, "is_fast", False):
-            raise ConfigurationError(f"model {config.name} has no fast tokenizer (tokenizer.json)")
         if tokenizer.split_special_tokens:
             raise ConfigurationError(f"model {config.name}: split_special_tokens would split its end of text")
         options: dict[str, Any] = {"local_files_only": True, "dtype": dtype, "use_safetensors": True}
@@ -74,7 +73,7 @@ class MonoT5:
         self._start = int(model.config.decoder_start_token_id)
         stated = int(tokenizer.model_max_length)
         self.input_format = InputFormat(
-            tokenizer_json=tokenizer.backend_tokenizer.to_str(),
+            tokenizer_json=fast_tokenizer_json(config.name, tokenizer),
             max_tokens=_MAX_TOKENS if stated >= _UNSTATED else stated,
             pairs="template",
             template=[_TEMPLATE, tokenizer.eos_token],
@@ -89,8 +88,6 @@ class MonoT5:
             dtype=str(dtype).removeprefix("torch."),
             packed=self._encoder.packed,
             batching=self._encoder.batching,
-            max_batch_tokens=1,
-            tokens_per_s=0.0,
             architecture=type(model).__name__,
         )
 

@@ -31,7 +31,7 @@ from workers.sentence_files import SentenceFiles, read_json
 from workers.sequences import Int32Array, Sequences
 from workers.shared_prefix import shared_prefix
 from workers.similarity import dense_scoring, operations_of
-from workers.tokenizer_call import TokenizerCall
+from workers.tokenizer_call import TokenizerCall, fast_tokenizer_json
 
 #: Longest input, in tokens, and the instruction where none is given: the defaults of Qwen's code.
 _MAX_TOKENS = 8192
@@ -57,8 +57,6 @@ class Qwen3VL:
         self._text: Any = self.base_model.language_model
         self._text.set_attn_implementation(ATTENTION)
         tokenizer = AutoTokenizer.from_pretrained(folder, **options)
-        if not getattr(tokenizer, "is_fast", False):
-            raise ConfigurationError(f"model {config.name} has no fast tokenizer (tokenizer.json)")
         processor = AutoImageProcessor.from_pretrained(folder, backend="pil", **options)
         if not (processor.do_rescale and processor.do_normalize):
             raise ConfigurationError(f"model {config.name}: its image processor does not scale pixels as is done here")
@@ -84,7 +82,7 @@ class Qwen3VL:
         longest = int(call.max_length or files.max_seq_length or tokenizer.model_max_length)
         stated = min(_MAX_TOKENS, longest, int(text.max_position_embeddings))
         self.input_format = InputFormat(
-            tokenizer_json=tokenizer.backend_tokenizer.to_str(),
+            tokenizer_json=fast_tokenizer_json(config.name, tokenizer),
             max_tokens=longest_input(self._text, stated),
             prompts=prompts,
             unstated_prompts=unstated_prompts(folder, prompts),
@@ -111,8 +109,6 @@ class Qwen3VL:
             pooling="lasttoken",
             dtype=str(dtype).removeprefix("torch."),
             packed=True,
-            max_batch_tokens=1,
-            tokens_per_s=0.0,
             architecture=type(self.base_model).__name__,
         )
 

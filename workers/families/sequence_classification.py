@@ -125,8 +125,6 @@ class SequenceClassifier:
         self._model = transformer.model
         self.base_model = self._model.base_model
         tokenizer = transformer.tokenizer
-        if not getattr(tokenizer, "is_fast", False):
-            raise ConfigurationError(f"model {config.name} has no fast tokenizer (tokenizer.json)")
         if not all(isinstance(module, _TAIL_MODULES) and getattr(module, "include_prompt", True) for module in tail):
             raise ConfigurationError(f"model {config.name}: this kind of cross-encoder is not supported")
         self._tail = [module.float() for module in tail]
@@ -176,8 +174,6 @@ class SequenceClassifier:
             dtype=str(dtype).removeprefix("torch."),
             packed=isinstance(self._trunk, Encoder) and self._trunk.packed,
             batching=self._trunk.batching,
-            max_batch_tokens=1,
-            tokens_per_s=0.0,
             architecture=type(self._model).__name__,
         )
 

@@ -32,7 +32,7 @@ from workers.rows import Piece, Rows
 from workers.sentence_files import SentenceFiles, read_json
 from workers.sequences import Sequences
 from workers.similarity import operations_of, scoring_of
-from workers.tokenizer_call import TokenizerCall
+from workers.tokenizer_call import TokenizerCall, fast_tokenizer_json
 
 #: Most tokens whose vocabulary scores exist at the same time: 250,000 entries of float32 for each are 64 MB.
 _CHUNK_TOKENS = 64
@@ -72,8 +72,6 @@ class Splade:
         static = of_queries[0] if of_queries != of_documents else None
         if static is not None and (len(of_queries) > 1 or not isinstance(static, SparseStaticEmbedding)):
             raise ConfigurationError(f"model {config.name}: its queries go a way that is not supported")
-        if not all(getattr(each.tokenizer, "is_fast", False) for each in (of_documents[0], of_queries[0])):
-            raise ConfigurationError(f"model {config.name} has no fast tokenizer (tokenizer.json)")
         self._masked, self._head = masked, head
         self.base_model = masked.base_model
         self._encoder = Encoder(self.base_model, tokenizer, device, trace_lone=True)
@@ -88,7 +86,7 @@ class Splade:
         call = TokenizerCall.of(config.name, tokenizer, of_documents[0].processing_kwargs)
         max_tokens = longest_input(self.base_model, call.max_length or int(of_documents[0].max_seq_length))
         self.input_format = InputFormat(
-            tokenizer_json=tokenizer.backend_tokenizer.to_str(),
+            tokenizer_json=fast_tokenizer_json(config.name, tokenizer),
             max_tokens=max_tokens,
             add_special_tokens=call.add_special_tokens,
             split_special_tokens=call.split_special_tokens,
@@ -96,7 +94,7 @@ class Splade:
             unstated_prompts=unstated_prompts(folder, model.prompts),
             default_prompt_name=model.default_prompt_name,
             default_input_type=default_route,
-            query_tokenizer_json=None if static is None else _without_special_tokens(static.tokenizer),
+            query_tokenizer_json=None if static is None else _without_special_tokens(config.name, static.tokenizer),
             query_max_tokens=(
                 call.limit(of_documents[0].query_length, max_tokens)
                 if static is None
@@ -116,8 +114,6 @@ class Splade:
             dtype=str(dtype).removeprefix("torch."),
             packed=self._encoder.packed,
             batching=self._encoder.batching,
-            max_batch_tokens=1,
-            tokens_per_s=0.0,
             architecture=type(masked).__name__,
         )
 
@@ -188,8 +184,8 @@ def _routes(model: Any) -> tuple[list[Any], list[Any], str | None]:
     return ways["query"], ways["document"], router.default_route or "document"
 
 
-def _without_special_tokens(tokenizer: Any) -> str:
-    described = json.loads(tokenizer.backend_tokenizer.to_str())
+def _without_special_tokens(model: str, tokenizer: Any) -> str:
+    described = json.loads(fast_tokenizer_json(model, tokenizer))
     return json.dumps({**described, "post_processor": None})
 
 

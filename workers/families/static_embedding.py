@@ -67,8 +67,6 @@ class StaticTable:
             pooling="mean",
             dtype="float32",
             packed=True,
-            max_batch_tokens=1,
-            tokens_per_s=0.0,
             architecture=STATIC_EMBEDDING,
         )
 
