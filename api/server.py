@@ -99,11 +99,13 @@ class Server(uvicorn.Server):
     async def _take_what_waits(self) -> None:
         """Take the connections that the kernel has made for us: it resets those that still wait when we stop listening."""
         listening = [socket.socket(fileno=os.dup(sock.fileno())) for server in self.servers for sock in server.sockets]
+        waiting = select.poll()  # select itself knows no descriptor beyond the first thousand
         for sock in listening:
+            waiting.register(sock, select.POLLIN)
             sock.listen(0)  # who comes now is not let in, asks again a second later, and is refused then
         try:
             async with asyncio.timeout(_TAKE_S):
-                while select.select(listening, [], [], 0)[0]:  # noqa: ASYNC110 - the kernel sets no event
+                while waiting.poll(0):  # noqa: ASYNC110 - the kernel sets no event
                     await asyncio.sleep(0)
         except TimeoutError:
             log.warning("connections_left_waiting")

@@ -1,14 +1,16 @@
 """A gateway's server that is told to end under load: whoever has reached it is answered."""
 
 import asyncio
+import os
 import threading
 import time
 from collections import Counter
+from collections.abc import Iterator
 
 import pytest
 from fastapi import FastAPI
 
-from api.server import Server
+from api.server import Server, use_all_descriptors
 from api.settings import ApiSettings
 from tests.helpers.valkey import free_port
 from tests.helpers.waiting import wait_until
@@ -75,14 +77,33 @@ async def _load(server: Server, port: int, *, requests: int) -> Counter[str]:
     return outcomes
 
 
-@pytest.mark.parametrize("requests", [1, 1_000_000], ids=["a connection each", "kept connections"])
-def test_nobody_who_has_reached_it_is_left_without_an_answer(requests: int) -> None:
+def _see_it_leave(*, requests: int) -> None:
     server, port, thread = _running()
     outcomes = asyncio.run(_load(server, port, requests=requests))
     thread.join(15)
 
     assert not thread.is_alive()
     assert outcomes.keys() <= {"answered", "refused"}, outcomes
+
+
+@pytest.mark.parametrize("requests", [1, 1_000_000], ids=["a connection each", "kept connections"])
+def test_nobody_who_has_reached_it_is_left_without_an_answer(requests: int) -> None:
+    _see_it_leave(requests=requests)
+
+
+@pytest.fixture
+def a_thousand_open() -> Iterator[None]:
+    """So many descriptors that those which come next have large numbers, as with thousands of idle connections."""
+    use_all_descriptors()
+    held = [os.open(os.devnull, os.O_RDONLY) for _ in range(1_100)]
+    yield
+    for descriptor in held:
+        os.close(descriptor)
+
+
+@pytest.mark.usefixtures("a_thousand_open")
+def test_a_gateway_with_many_connections_leaves_as_any_other() -> None:
+    _see_it_leave(requests=1)
 
 
 def test_a_connection_that_brings_nothing_does_not_hold_it_up() -> None:
