@@ -3,6 +3,7 @@
 import asyncio
 import hmac
 from collections.abc import Iterable, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -108,14 +109,17 @@ class KeyRegister:
 
     async def watch(self) -> None:
         """Follow the file until cancelled; a version that is wrong is logged, and the last right one stays."""
+        loop = asyncio.get_running_loop()
+        # The loop's own threads are the bulk store's: where that hangs, keys are still revoked.
+        thread = ThreadPoolExecutor(1, thread_name_prefix="keys")
         while self._file is not None:
             await asyncio.sleep(WATCH_S)
-            stamp = await asyncio.to_thread(_stamp, self._file)
+            stamp = await loop.run_in_executor(thread, _stamp, self._file)
             if stamp == self._stamp:
                 continue
             self._stamp = stamp
             try:
-                self._keys = await asyncio.to_thread(self._read)
+                self._keys = await loop.run_in_executor(thread, self._read)
             except ConfigurationError as err:
                 log.warning("keys_file_refused", reason=str(err))
             else:

@@ -2,6 +2,7 @@
 
 import asyncio
 import secrets
+import threading
 from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
 from pathlib import Path
@@ -127,6 +128,24 @@ async def _until(condition: Callable[[], bool]) -> None:
 @pytest.fixture(autouse=True)
 def _looks_often(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(api.access.register, "WATCH_S", 0.01)
+
+
+def test_a_key_is_replaced_while_a_store_that_hangs_has_all_threads(tmp_path: Path) -> None:
+    path = write_keys_file(tmp_path / "keys.yaml", tenant("a", "old"))
+    register = KeyRegister(NO_KEY, path)
+    answers = threading.Event()
+
+    async def replace() -> None:
+        hanging = [asyncio.ensure_future(asyncio.to_thread(answers.wait)) for _ in range(100)]
+        try:
+            async with _watched(register) as knows:
+                write_keys_file(path, tenant("a", "new"))
+                await _until(lambda: knows(b"new") and not knows(b"old"))
+        finally:
+            answers.set()
+            await asyncio.gather(*hanging)
+
+    asyncio.run(replace())
 
 
 def test_a_key_is_replaced_without_a_restart(tmp_path: Path) -> None:
