@@ -17,7 +17,7 @@ from shared import deadline as deadlines
 from shared.bulk.jobs import JobSpec, Kind
 from shared.bulk.results import SegmentResults
 from shared.bulk.table import Segment
-from shared.errors import Forbidden, MillraceError, ModelNotFound, WrongTask
+from shared.errors import Forbidden, MillraceError, ModelNotFound, NotStored, WrongTask
 from shared.logging import get_logger
 from shared.queues import Lane
 
@@ -78,8 +78,12 @@ class SegmentRuns:
 
         Raises:
             JobCannotRun: No document of the job can be run, for example because its model is no longer served.
+            NotStored: Some of the lines are not there any more.
         """
         lines = data.split(b"\n")[:-1]
+        if len(lines) != len(segment):  # as a disk may leave a file that it had not written when the power failed
+            which = f"documents {segment.first} to {segment.end - 1}"
+            raise NotStored(f"{which} are damaged in the store: of {len(segment)} it has {len(lines)}")
         try:
             caller = self._register.owner(spec.tenant, spec.scope)
             visible = self._catalog.within(caller.scope.models)

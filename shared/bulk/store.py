@@ -1,10 +1,11 @@
 """The store: files of bulk jobs, in a folder or in anything that fsspec reaches (`s3://`, `gs://`, `az://` ...).
 
-Files are written whole or not at all, and never changed: a reader sees all of a file or none. All calls block; an event
-loop makes them in a thread.
+Files are written whole or not at all, and never changed: a reader sees all of a file or none, also after the power has
+failed. All calls block; an event loop makes them in a thread.
 """
 
 import errno
+import os
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path, PurePosixPath
@@ -78,7 +79,10 @@ class Store:
         try:
             with written.open("wb") as file:
                 yield file
+                file.flush()
+                os.fsync(file.fileno())
             written.replace(target)
+            _keep_names(written.parent)
         except BaseException:
             written.unlink(missing_ok=True)
             raise
@@ -110,6 +114,18 @@ class Store:
 
     def _path(self, path: str) -> str:
         return str(self._root / path)
+
+
+def _keep_names(folder: Path) -> None:
+    """Have the disk keep which files a folder has, as `os.fsync` has it keep what is in one."""
+    descriptor = os.open(folder, os.O_RDONLY | os.O_DIRECTORY)
+    try:
+        os.fsync(descriptor)
+    except OSError as err:
+        if err.errno != errno.EINVAL:  # a network file system that does so by itself
+            raise
+    finally:
+        os.close(descriptor)
 
 
 @contextmanager

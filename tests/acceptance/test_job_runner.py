@@ -3,6 +3,7 @@
 The engine is the null engine, so that what is waited for is the runner and not the model.
 """
 
+import os
 import time
 from collections.abc import Iterator
 from pathlib import Path
@@ -176,6 +177,25 @@ def test_a_store_that_is_full_fails_the_job_with_a_sentence(tmp_path: Path) -> N
         assert "1,000,000" in refused.json()["error"]["message"]
     finally:
         service.stop()
+
+
+@pytest.mark.parametrize("left", [0, 700], ids=["empty", "some of it"])
+def test_an_input_that_the_disk_has_not_kept_fails_its_job_with_a_sentence(null_service: Service, left: int) -> None:
+    # Given a job whose second segment has not all its documents any more, as after a power cut
+    store = Path(null_service.environment["MILLRACE_STATE_DIR"], "store", "jobs")
+    runner = null_service.part("api.bulk")
+    runner.suspend()
+    try:
+        job = submit(null_service, 100)
+        second = sorted((store / job / "input").rglob("*.ndjson"))[1]
+        os.truncate(second, left)
+    finally:
+        runner.resume()
+    # Then it says so, instead of being done with less
+    failed = _wait(null_service, job, "failed")
+    assert failed["errors"][0]["code"] == "input_lost"
+    assert "documents 32 to " in failed["errors"][0]["message"]
+    assert "are damaged in the store" in failed["errors"][0]["message"]
 
 
 def test_an_upload_that_stops_and_a_job_whose_time_is_up_say_so(tmp_path: Path) -> None:

@@ -43,6 +43,20 @@ def test_a_file_whose_writing_fails_is_not_there(tmp_path: Path) -> None:
     assert [entry.name for entry in (tmp_path / "files").iterdir()] == ["one"]
 
 
+def test_what_has_its_name_is_on_the_disk_and_so_is_the_name(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    # No test pulls a plug: what was synced, and in which state the folder was then
+    synced: list[tuple[str, list[str]]] = []
+    folder = tmp_path / "files"
+
+    def note(descriptor: int) -> None:
+        path = Path(f"/proc/self/fd/{descriptor}").readlink()
+        synced.append((path.suffix or path.name, sorted(entry.suffix or entry.name for entry in folder.iterdir())))
+
+    monkeypatch.setattr(os, "fsync", note)
+    Store(str(tmp_path)).write("files/one", b"x" * 100_000)
+    assert synced == [(".part", [".part"]), ("files", ["one"])]
+
+
 def test_what_is_not_there_is_named_without_the_folder(tmp_path: Path) -> None:
     store = Store(str(tmp_path))
     with pytest.raises(NotStored, match="nothing-here is not in the store"):
