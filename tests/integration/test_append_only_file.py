@@ -1,15 +1,18 @@
 """Redis' append-only file after its disk was full: what is written then is still there after the next start."""
 
 import asyncio
+import subprocess
 import time
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
+from pathlib import Path
 
 import pytest
 from redis import Redis
 from redis import asyncio as aioredis
 
 from api.append_only_file import AppendOnlyFile
+from millrace.embedded_redis import server_binary
 from tests.helpers.valkey import ValkeyServer
 from tests.helpers.waiting import wait_until
 
@@ -38,12 +41,20 @@ def rewrites(client: Redis) -> int:
     return -1 if about["aof_rewrite_in_progress"] else int(about["aof_rewrites"])
 
 
-def test_left_alone_the_server_does_not_start_again(own_valkey: ValkeyServer) -> None:
+def test_left_alone_the_server_does_not_start_again(own_valkey: ValkeyServer, tmp_path: Path) -> None:
     # Why all this: should a newer server do better, this test says so, and the module can go
     fill_and_free(own_valkey)
 
     with pytest.raises(RuntimeError, match="Bad file format"):
         own_valkey.restart(crash=True)
+
+    # And does after what the runbook says
+    check = tmp_path / "valkey-check-aof"
+    check.symlink_to(server_binary())
+    subprocess.run([check, "--fix", own_valkey.append_only_file()], input=b"y\n", check=True, capture_output=True)
+    own_valkey.start()
+    with Redis.from_url(own_valkey.url()) as client:
+        assert client.mget("before", "after") == [b"1", None]
 
 
 @asynccontextmanager
