@@ -209,7 +209,7 @@ def test_a_worker_that_is_stopped_gives_its_suspects_back_as_what_they_are(servi
             return client.post("/v1/embeddings", json={"input": text}, headers=headers)
 
         # Given a worker that died with many, and one that is at the poison among them
-        poisoned = pool.submit(embed, POISON, 60)
+        poisoned = pool.submit(embed, POISON, 90)  # time for two workers to load
         wait_until(lambda: len(_held(redis)) == 1, what="the poison to be taken")
         (tag,) = _held(redis)
         answers = [pool.submit(embed, text) for text in INNOCENTS]

@@ -20,10 +20,16 @@ MEMORY_TOKENS = 100
 _real_start = engine.Engine.start
 
 
+#: Token ids of planted words that have been looked up.
+_markers: dict[str, int] = {}
+
+
 def _marker(engine_: engine.Engine, word: str) -> int:
     """The token id of a word that the tests plant."""
-    tokenizer = ModelTokenizer(replace(engine_.models[0].input_format, max_tokens=8))
-    return tokenizer.encode([word])[0].ids[1]
+    if word not in _markers:  # a tokenizer takes longer to make than a batch to run
+        tokenizer = ModelTokenizer(replace(engine_.models[0].input_format, max_tokens=8))
+        _markers[word] = tokenizer.encode([word])[0].ids[1]
+    return _markers[word]
 
 
 def start(
