@@ -58,7 +58,7 @@ class AppendOnlyFile:
         rewrites = about.get("aof_rewrites")
         if rewrites is None:
             return  # before Redis 7, which never leaves zeros
-        if about["aof_last_write_status"] != "ok":
+        if about.get("aof_last_write_status", "ok") != "ok":
             self._rewrites_before, self._has_asked = rewrites, False
         elif self._rewrites_before is None or about["aof_rewrite_in_progress"]:
             return
