@@ -2,8 +2,12 @@
 
 import argparse
 import os
+import signal
 import sys
-from collections.abc import Sequence
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from types import FrameType
+from typing import NoReturn
 
 _INTERRUPTED = 130
 
@@ -15,12 +19,36 @@ def main(arguments: Sequence[str] | None = None) -> int:
         The exit status.
     """
     try:
-        return _run(arguments)
-    except KeyboardInterrupt:  # while modules are loaded: whatever runs longer has its own answer to it
+        with _ended_by_ctrl_c():
+            command = _load(arguments)
+        return command() or 0
+    except KeyboardInterrupt:  # of a command that has no answer of its own to it
         return _INTERRUPTED
 
 
-def _run(arguments: Sequence[str] | None) -> int:
+@contextmanager
+def _ended_by_ctrl_c() -> Iterator[None]:
+    """Ctrl-C ends the process at once and says nothing: nothing has begun yet that would have to be put in order.
+
+    A `KeyboardInterrupt` would get lost where modules are loaded: it may come up in a callback of a weak reference (the
+    import system has one for each module's lock), and what is raised there is printed and forgotten.
+    """
+    before = signal.getsignal(signal.SIGINT)
+    if before is not signal.default_int_handler:  # a process in the background is deaf to it, and stays so
+        yield
+        return
+    signal.signal(signal.SIGINT, _end)
+    try:
+        yield
+    finally:
+        signal.signal(signal.SIGINT, before)
+
+
+def _end(_number: int, _frame: FrameType | None) -> NoReturn:
+    os._exit(_INTERRUPTED)
+
+
+def _load(arguments: Sequence[str] | None) -> Callable[[], int | None]:
     # Modules are loaded here and below, so that nothing takes long before the interruption of it is dealt with.
     from shared.settings import load_or_exit
 
@@ -30,54 +58,51 @@ def _run(arguments: Sequence[str] | None) -> int:
             from millrace.serve import serve
             from millrace.settings import ServeSettings
 
-            return serve(load_or_exit(ServeSettings))
+            return lambda: serve(load_or_exit(ServeSettings))
         case "gateway":
             from api.__main__ import main as gateway
 
-            gateway()
-            return 0
+            return gateway
         case "worker":
             if options.callbacks:
                 from workers.callbacks.__main__ import main as callback_worker
 
-                return callback_worker()
+                return callback_worker
             from millrace.worker import run_workers
             from workers.settings import WorkerSettings
 
-            return run_workers(load_or_exit(WorkerSettings))
+            return lambda: run_workers(load_or_exit(WorkerSettings))
         case "jobs":
             from api.bulk.__main__ import main as run_jobs
 
-            run_jobs()
-            return 0
+            return run_jobs
         case "flower":
             from millrace.flower import main as flower
 
-            flower()
-            return 0
+            return flower
         case "ingest":
             from millrace.ingest.run import ingest
 
-            return ingest(options)
+            return lambda: ingest(options)
         case "models":
             from millrace.mirror.command import models
 
-            return models(options)
+            return lambda: models(options)
         case "redis":
             from millrace.redis_command import ask
             from shared.settings import Settings
 
-            return ask(options.words, load_or_exit(Settings))
+            return lambda: ask(options.words, load_or_exit(Settings))
         case "keys":
             from millrace.keys import create
 
-            return create(options.tenant, options.name)
+            return lambda: create(options.tenant, options.name)
         case _:
             from millrace.check import check
             from millrace.keys import first_key
 
             api_key = options.api_key or first_key(os.environ.get("MILLRACE_API_KEY"))
-            return check(options.url, timeout_s=options.timeout, api_key=api_key, wake_s=options.wake)
+            return lambda: check(options.url, timeout_s=options.timeout, api_key=api_key, wake_s=options.wake)
 
 
 def _parser() -> argparse.ArgumentParser:

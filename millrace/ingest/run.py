@@ -46,7 +46,8 @@ def ingest(options: argparse.Namespace) -> int:
     with Interrupts() as interrupts:
         try:
             try:
-                run = _Run(options, interrupts)
+                with interrupts.shielded():  # loads modules, in which an interruption may get lost
+                    run = _Run(options, interrupts)
                 run.prepare()
                 return run.carry_out()
             except (KeyboardInterrupt, InputProblem, ServiceProblem, OSError) as err:
@@ -89,7 +90,8 @@ class _Run:
     def carry_out(self) -> int:
         """Let upload, results and progress run to their end; the exit status."""
         job = self._known_job()
-        self._display = display(quiet=self._options.quiet)
+        with self._interrupts.shielded():  # loads rich
+            self._display = display(quiet=self._options.quiet)
         self._watch = Watch(self._client, job, self._display, self._upload, self._writer)
         if self._upload:
             self._upload.start()
@@ -181,12 +183,13 @@ class _Run:
             if not self._goes_on:
                 discard(self._output)
             self._ledger.write()
-            self._writer = open_writer(
-                self._output,
-                resume=self._goes_on,
-                precision=plan.number_format(),
-                kinds=plan.kind_list(),
-            )
+            with self._interrupts.shielded():  # loads pyarrow
+                self._writer = open_writer(
+                    self._output,
+                    resume=self._goes_on,
+                    precision=plan.number_format(),
+                    kinds=plan.kind_list(),
+                )
 
     def _write(self, job_id: str, writer: Writer) -> None:
         for lines in self._client.results(job_id, offset=writer.next_index, encoding=writer.encoding):
