@@ -7,9 +7,10 @@ What has reached it when it stops listening is answered too.
 import asyncio
 import os
 import resource
-import select
 import socket
 import threading
+import time
+from collections.abc import Iterator
 from types import FrameType
 
 import uvicorn
@@ -22,9 +23,9 @@ from shared.logging import get_logger
 log = get_logger("millrace.gateway")
 
 
-#: Longest time for taking the connections that wait when the server leaves, in seconds.
-_TAKE_S = 2.0
-#: For the event loop to make those that it has taken known, in seconds.
+#: Longest time to take the connections that wait when the server leaves, in seconds; the event loop stands still meanwhile.
+_TAKE_S = 0.5
+#: For the event loop to make those that it had taken itself known, in seconds.
 _SETTLE_S = 0.05
 
 
@@ -97,20 +98,43 @@ class Server(uvicorn.Server):
         await super().shutdown(sockets)
 
     async def _take_what_waits(self) -> None:
-        """Take the connections that the kernel has made for us: it resets those that still wait when we stop listening."""
+        """Take the connections that the kernel has made for us: it resets those that still wait when we stop listening.
+
+        The event loop takes one a turn, and a turn under load takes long: all of them are taken at once here.
+        """
         listening = [socket.socket(fileno=os.dup(sock.fileno())) for server in self.servers for sock in server.sockets]
-        waiting = select.poll()  # select itself knows no descriptor beyond the first thousand
-        for sock in listening:
-            waiting.register(sock, select.POLLIN)
-            sock.listen(0)  # who comes now is not let in, asks again a second later, and is refused then
-        try:
-            async with asyncio.timeout(_TAKE_S):
-                while waiting.poll(0):  # noqa: ASYNC110 - the kernel sets no event
-                    await asyncio.sleep(0)
-        except TimeoutError:
-            log.warning("connections_left_waiting")
         for server in self.servers:
             server.close()
+        taken: list[socket.socket] = []
         for sock in listening:
+            sock.listen(0)  # who comes now is not let in, asks again a second later, and is refused then
+            taken.extend(_accepted(sock))
             sock.close()
+        loop = asyncio.get_running_loop()
+        for connection in taken:
+            try:
+                await loop.connect_accepted_socket(self._protocol, connection)
+            except OSError:  # it has gone already
+                connection.close()
         await asyncio.sleep(_SETTLE_S)
+
+    def _protocol(self) -> asyncio.Protocol:
+        """What uvicorn itself gives each connection."""
+        return Connection(config=self.config, server_state=self.server_state, app_state=self.lifespan.state)
+
+
+def _accepted(listening: socket.socket) -> Iterator[socket.socket]:
+    """What waits at a socket, until nothing does."""
+    ends = time.monotonic() + _TAKE_S
+    while time.monotonic() < ends:
+        try:
+            connection, _ = listening.accept()
+        except BlockingIOError:
+            return
+        except ConnectionAbortedError:
+            continue
+        except OSError as err:
+            log.warning("connections_left_waiting", error=str(err))
+            return
+        yield connection
+    log.warning("connections_left_waiting", error=f"more came for {_TAKE_S:.0f} s")

@@ -2,10 +2,12 @@
 
 import asyncio
 import os
+import socket
 import threading
 import time
 from collections import Counter
 from collections.abc import Iterator
+from contextlib import ExitStack
 
 import pytest
 from fastapi import FastAPI
@@ -19,13 +21,13 @@ CLIENTS = 64
 REQUEST = b"POST /work HTTP/1.1\r\nhost: test\r\ncontent-length: 2\r\n\r\n{}"
 
 
-def _running() -> tuple[Server, int, threading.Thread]:
+def _running(busy_s: float = 0.002) -> tuple[Server, int, threading.Thread]:
     app = FastAPI()
     app.state.leaving = False
 
     @app.post("/work")
     async def work() -> str:
-        time.sleep(0.002)  # noqa: ASYNC251 - a busy event loop is the point
+        time.sleep(busy_s)  # noqa: ASYNC251 - a busy event loop is the point
         return "done"
 
     port = free_port()
@@ -104,6 +106,25 @@ def a_thousand_open() -> Iterator[None]:
 @pytest.mark.usefixtures("a_thousand_open")
 def test_a_gateway_with_many_connections_leaves_as_any_other() -> None:
     _see_it_leave(requests=1)
+
+
+def test_all_that_wait_are_taken_however_long_a_turn_of_the_event_loop_takes() -> None:
+    # Given connections with a request each, more than the event loop takes before it leaves: it takes one a turn
+    server, port, thread = _running(busy_s=0.05)
+    with ExitStack() as stack:
+        clients = [stack.enter_context(socket.create_connection(("127.0.0.1", port))) for _ in range(100)]
+        for client in clients:
+            client.sendall(REQUEST)
+
+        # When
+        server.should_exit = True
+
+        # Then
+        for client in clients:
+            client.settimeout(15)
+            assert client.recv(65536).startswith(b"HTTP/1.1 200")
+    thread.join(15)
+    assert not thread.is_alive()
 
 
 def test_a_connection_that_brings_nothing_does_not_hold_it_up() -> None:
