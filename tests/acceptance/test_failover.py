@@ -17,6 +17,8 @@ from tests.helpers.sentinels import Watched, watched_servers
 from tests.helpers.service import Service
 from tests.helpers.waiting import wait_until
 
+pytestmark = pytest.mark.alone
+
 DEADLINE_S = 12.0
 DOCUMENTS = 8_000
 

@@ -30,6 +30,8 @@ from tests.helpers.service import Service
 from tests.helpers.valkey import ValkeyServer, running_valkey
 from tests.helpers.waiting import wait_until
 
+pytestmark = pytest.mark.alone
+
 TEXTS = [f"The {n}th mill stands by {'fast ' * (n % 7)}water." for n in range(50)]
 
 

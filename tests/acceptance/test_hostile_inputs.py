@@ -19,6 +19,8 @@ from tests.helpers.load import Answer
 from tests.helpers.raw_http import Exchange, exchange, leave
 from tests.helpers.service import Service
 
+pytestmark = pytest.mark.alone
+
 SEED = 6
 COUNT = 5000
 #: Hostile requests under way at a time.

@@ -19,6 +19,8 @@ from tests.helpers.receivers import running_receiver
 from tests.helpers.service import Service
 from tests.helpers.waiting import wait_until
 
+pytestmark = pytest.mark.alone
+
 WEDGED_AFTER_S = 3
 QUEUE = "millrace.sentence-transformers/all-MiniLM-L6-v2.interactive"
 
