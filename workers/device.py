@@ -1,6 +1,8 @@
 """Device and dtype choice, memory, streams, graphs: the only caller of torch.cuda."""
 
+import math
 import os
+import time
 from collections.abc import Callable, Mapping
 from contextlib import AbstractContextManager, nullcontext
 from typing import Any, Generic, TypeVar
@@ -9,6 +11,7 @@ import numpy as np
 import numpy.typing as npt
 import torch
 from torch import Tensor
+from torch.nn import functional
 
 from shared.model_config import ConfigurationError
 from workers import number_formats
@@ -21,6 +24,9 @@ CPU_BATCH_TOKENS = 1024
 CUDA_BATCH_S = 0.025
 #: Part of the memory that is free after loading which all models' batches together may take.
 _MEMORY_SHARE = 0.85
+
+#: Side of the square matrices whose product is timed, and how often: some milliseconds all together.
+_PROBE_SIDE, _PROBES = 512, 5
 
 
 def choose_device(wanted: str) -> torch.device:
@@ -57,6 +63,24 @@ def cpu_threads(wanted: int) -> int:
 def set_threads(threads: int) -> None:
     """Bound the CPU threads of forward passes on the calling thread, and on threads that have not run one yet."""
     torch.set_num_threads(threads)
+
+
+def speed_beside_float32(dtype: torch.dtype) -> float:
+    """How fast this CPU multiplies matrices of a number format, over how fast it does those of float32.
+
+    A processor may have instructions for bfloat16 and be slower with them: a Xeon whose AMX the hypervisor hides makes 82
+    GFLOP/s of them, and 152 in float32.
+    """
+    formats = torch.float32, dtype
+    matrices = [torch.ones(_PROBE_SIDE, _PROBE_SIDE, dtype=number_format) for number_format in formats]
+    best_s = [math.inf, math.inf]
+    with torch.inference_mode():
+        for _ in range(_PROBES):
+            for index, matrix in enumerate(matrices):
+                started = time.perf_counter()
+                functional.linear(matrix, matrix)
+                best_s[index] = min(best_s[index], time.perf_counter() - started)
+    return best_s[0] / best_s[1]
 
 
 def is_out_of_memory(error: BaseException) -> bool:

@@ -69,6 +69,8 @@ _LARGEST_IMAGES = (2048, 512, 128)
 _CPU_IMAGES = (128,)
 #: How often the device's memory is looked at, in seconds.
 _LOOK_AT_MEMORY_S = 1.0
+#: A number format that is slower than so much of float32's speed is told of.
+_SLOW_FORMAT = 0.9
 
 #: Makes a batch of so many tokens.
 MakeBatch = Callable[[int], Sequences]
@@ -97,6 +99,8 @@ class Engine:
         self._budget = options.max_batch_tokens or (devices.CPU_BATCH_TOKENS if self.device.type == "cpu" else 0)
         self._default_dtype = options.dtype
         self.models = [self._load(config) for config in options.models]
+        if self.device.type == "cpu":
+            _warn_of_slow_formats({model.card.dtype for model in self.models})
         devices.synchronize(self.device)  # the weights are there before other streams read them
         self._streams = [devices.Stream(self.device) for _ in self.models]
         memory_bytes = devices.batch_memory(self.device) if self.device.type == "cuda" else 0
@@ -267,6 +271,19 @@ def _short(err: Exception) -> str:
     """The error for a caller: without the traces that some libraries put into their messages."""
     lines = [line for line in str(err).strip().splitlines() if line.strip()] or [""]
     return lines[-1 if "Traceback" in str(err) else 0][:_LONGEST_REASON]
+
+
+def _warn_of_slow_formats(dtypes: Collection[str]) -> None:
+    """Tell whoever asked for a number format that this CPU is slower with it, which nothing else would say."""
+    for dtype in sorted(set(dtypes) - {"float32"}):
+        speed = devices.speed_beside_float32(getattr(torch, dtype))
+        if speed < _SLOW_FORMAT:
+            log.warning(
+                "slow_number_format",
+                dtype=dtype,
+                speed_beside_float32=round(speed, 2),
+                hint="this CPU is faster with MILLRACE_DTYPE=float32, which takes more memory",
+            )
 
 
 def _note_embeddings(model: LoadedModel) -> None:

@@ -6,6 +6,7 @@ from typing import Any
 
 import numpy as np
 import pytest
+from structlog.testing import capture_logs
 
 from shared.model_config import ConfigurationError, ModelConfig
 from shared.results import Kind
@@ -68,6 +69,15 @@ def test_bfloat16_rows_are_close_to_float32_and_leave_as_float32(folder: Path) -
     cosine = rows["float32"] @ rows["bfloat16"] / np.prod([np.linalg.norm(row) for row in rows.values()])
     assert rows["bfloat16"].dtype == np.float32
     assert cosine > 0.99
+
+
+@pytest.mark.parametrize(("dtype", "is_told"), [("float64", True), ("float32", False)])
+def test_a_number_format_that_this_cpu_is_slow_with_is_told(folder: Path, dtype: str, is_told: bool) -> None:
+    # float64 stands for any: that every processor has half as many of its numbers in a register is certain
+    with capture_logs() as logs:
+        _engine(ModelConfig(name="m", source=str(folder)), dtype=dtype)
+
+    assert [log["dtype"] for log in logs if log["event"] == "slow_number_format"] == [dtype] * is_told
 
 
 def _change_config(folder: Path, **fields: Any) -> Path:

@@ -18,6 +18,11 @@ def test_on_a_cpu_the_numbers_are_float32_unless_asked_otherwise() -> None:
     assert devices.choose_dtype("auto", CPU) is torch.float32
 
 
+def test_a_number_format_that_is_slow_on_this_cpu_is_found_out() -> None:
+    # float64 has half as many numbers in a register, on every processor
+    assert devices.speed_beside_float32(torch.float64) < 0.8
+
+
 def test_a_cpu_is_a_device_by_name() -> None:
     assert devices.choose_device("cpu") == CPU
     assert devices.name(CPU) == "cpu"
