@@ -137,4 +137,4 @@ def _accepted(listening: socket.socket) -> Iterator[socket.socket]:
             log.warning("connections_left_waiting", error=str(err))
             return
         yield connection
-    log.warning("connections_left_waiting", error=f"more came for {_TAKE_S:.0f} s")
+    log.warning("connections_left_waiting", error=f"more came for {_TAKE_S} s")

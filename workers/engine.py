@@ -273,9 +273,9 @@ def _short(err: Exception) -> str:
     return lines[-1 if "Traceback" in str(err) else 0][:_LONGEST_REASON]
 
 
-def _warn_of_slow_formats(dtypes: Collection[str]) -> None:
+def _warn_of_slow_formats(dtypes: set[str]) -> None:
     """Tell whoever asked for a number format that this CPU is slower with it, which nothing else would say."""
-    for dtype in sorted(set(dtypes) - {"float32"}):
+    for dtype in sorted(dtypes - {"float32"}):
         speed = devices.speed_beside_float32(getattr(torch, dtype))
         if speed < _SLOW_FORMAT:
             log.warning(
